@@ -1,0 +1,71 @@
+// row_loss = log1p(sum over c != y of exp(l_c - l_y)), shifted where y is not the largest logit
+//
+// Grokking lives at losses near 1e-7, where a log-softmax in float32 has lost its gradient.
+
+@group(0) @binding(0) var<storage, read> n_rows: array<u32>;               // [model]
+@group(0) @binding(1) var<storage, read> labels: array<u32>;               // [model, row]
+@group(0) @binding(2) var<storage, read> logits: array<f32>;               // [model, row, d_vocab_out]
+@group(0) @binding(3) var<storage, read_write> row_loss: array<f32>;       // [model, row]
+@group(0) @binding(4) var<storage, read_write> row_correct: array<f32>;    // [model, row]
+@group(0) @binding(5) var<storage, read_write> d_logits: array<f32>;       // [model, row, d_vocab_out]
+
+fn logits_at(model: u32, row: u32) -> u32 { return part(model, ROWS * D_VOCAB_OUT) + row * D_VOCAB_OUT; }
+
+// log(1 + x) for x >= 0. WGSL's log may err by 2^-21 near 1, so small x take the series of 2 atanh(x / (2 + x)).
+fn log1p(x: f32) -> f32 {
+    if (x > 1.0) { return log(1.0 + x); }
+    let t = x / (2.0 + x);
+    let s = t * t;    // at most 1/9: the next term is below 1e-8 of the sum
+    return 2.0 * t * (1.0 + s * (1.0 / 3.0 + s * (1.0 / 5.0 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
+}
+
+// x: max(0, largest l_c - l_y);  y: sum over c != y of exp(l_c - l_y - x)
+fn others(at: u32, label: u32) -> vec2<f32> {
+    let of_label = logits[at + label];
+    var top = 0.0;
+    for (var c = 0u; c < D_VOCAB_OUT; c++) {
+        top = max(top, logits[at + c] - of_label);
+    }
+    var sum = 0.0;
+    for (var c = 0u; c < D_VOCAB_OUT; c++) {
+        if (c != label) { sum += exp(logits[at + c] - of_label - top); }
+    }
+    return vec2(top, sum);
+}
+
+// row_correct = 1 where y is the first of the largest logits
+@compute @workgroup_size(64)
+fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
+    let row = id.x;
+    let model = id.z;
+    if (row >= n_rows[model]) { return; }
+    let out = part(model, ROWS) + row;
+    let at = logits_at(model, row);
+    let label = labels[out];
+    let rest = others(at, label);
+    // x + log(exp(-x) + y), which at x = 0 is log1p(y)
+    row_loss[out] = select(rest.x + log(exp(-rest.x) + rest.y), log1p(rest.y), rest.x == 0.0);
+    var correct = 1.0;
+    for (var c = 0u; c < D_VOCAB_OUT; c++) {
+        let beaten = select(logits[at + c] <= logits[at + label], logits[at + c] < logits[at + label], c < label);
+        if (!beaten) { correct = 0.0; }
+    }
+    row_correct[out] = correct;
+}
+
+// d_logits = (softmax - one-hot) / rows, the label's entry as minus the sum of the others
+@compute @workgroup_size(64)
+fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
+    let row = id.x;
+    let model = id.z;
+    let n = n_rows[model];
+    if (row >= n) { return; }
+    let at = logits_at(model, row);
+    let label = labels[part(model, ROWS) + row];
+    let rest = others(at, label);
+    let factor = 1.0 / (f32(n) * (exp(-rest.x) + rest.y));
+    for (var c = 0u; c < D_VOCAB_OUT; c++) {
+        d_logits[at + c] = exp(logits[at + c] - logits[at + label] - rest.x) * factor;
+    }
+    d_logits[at + label] = -rest.y * factor;
+}

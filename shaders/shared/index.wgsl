@@ -1,0 +1,13 @@
+// Where things stand. A model's part of a tensor is padded to whole blocks of elements, so that no block of an arena
+// belongs to two models.
+override BLOCK: u32;
+
+// First element of a model's part of a tensor whose parts have this many elements.
+fn part(model: u32, elements: u32) -> u32 {
+    return model * ((elements + BLOCK - 1u) / BLOCK * BLOCK);
+}
+
+// Slots: x at 0..P, y at P..2P, "=" at 2P.
+fn slot_equals() -> u32 { return 2u * P; }
+fn slot_pos(slot: u32) -> u32 { return slot / P; }
+fn slot_token(slot: u32) -> u32 { return select(slot % P, P, slot == slot_equals()); }

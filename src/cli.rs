@@ -1,0 +1,145 @@
+//! Arguments as they were typed.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Trains a small transformer on modular arithmetic until it groks.
+#[derive(Debug, Parser)]
+#[command(name = "grokscope", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a network and keep the run in a directory
+    Train(Box<Train>),
+    /// List the adapters, the CPU engine, and which of them `auto` takes
+    Devices,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Where the plan begins: default, demo or paper
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// A TOML file whose fields are laid over the preset
+    #[arg(long, value_name = "FILE.toml")]
+    pub plan: Option<PathBuf>,
+    /// Any field of the plan, e.g. --set d_mlp=256; may be repeated
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// Print the plan with an estimate of its memory and work, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// auto, cpu, or part of an adapter's name
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub device: String,
+    /// Threads of the CPU engine; 0 takes one for each core
+    #[arg(long, default_value = "0", value_name = "N")]
+    pub threads: String,
+    /// Directory of the run; by default the next free name under runs/
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in DIR; only steps, stop rules, device and --out may change
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Show nothing while training
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+    /// Print a JSON line for each evaluation, and the summary as the last
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub fields: Fields,
+}
+
+/// Fields of the plan that have a flag of their own. Values are checked by the plan, so they come as text.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Plan")]
+pub struct Fields {
+    /// The list of kernels: auto or layered
+    #[arg(long, value_name = "NAME")]
+    pub program: Option<String>,
+    /// The modulus
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub p: Option<String>,
+    /// The operation: add
+    #[arg(long, value_name = "NAME")]
+    pub op: Option<String>,
+    /// Share of the p*p pairs to train on
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub train_fraction: Option<String>,
+    /// philox:S, torch:S, python:S or a CSV file of x,y
+    #[arg(long, value_name = "RULE")]
+    pub split: Option<String>,
+    /// Initial weights: paper, transformer-lens, or a safetensors file with TransformerLens names
+    #[arg(long, value_name = "RULE")]
+    pub init: Option<String>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub d_model: Option<String>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub n_heads: Option<String>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub d_mlp: Option<String>,
+    /// Seed of the initial weights
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub seed: Option<String>,
+    /// Learning rate
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub lr: Option<String>,
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub weight_decay: Option<String>,
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub beta1: Option<String>,
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub beta2: Option<String>,
+    /// Steps over which the learning rate rises
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub warmup: Option<String>,
+    /// Updates at most
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub steps: Option<String>,
+    /// Stop once the test loss is below this
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub stop_at_test_loss: Option<String>,
+    /// Steps between evaluations
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub eval_every: Option<String>,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub checkpoint_every: Option<String>,
+    /// Networks trained side by side, with seeds s, s+1, ..
+    #[arg(long, value_name = "R", allow_hyphen_values = true)]
+    pub models: Option<String>,
+}
+
+impl Fields {
+    /// What was typed, as (field, text).
+    pub fn typed(&self) -> Vec<(String, String)> {
+        let fields = [
+            ("program", &self.program),
+            ("p", &self.p),
+            ("op", &self.op),
+            ("train_fraction", &self.train_fraction),
+            ("split", &self.split),
+            ("init", &self.init),
+            ("d_model", &self.d_model),
+            ("n_heads", &self.n_heads),
+            ("d_mlp", &self.d_mlp),
+            ("seed", &self.seed),
+            ("lr", &self.lr),
+            ("weight_decay", &self.weight_decay),
+            ("beta1", &self.beta1),
+            ("beta2", &self.beta2),
+            ("warmup", &self.warmup),
+            ("steps", &self.steps),
+            ("stop_at_test_loss", &self.stop_at_test_loss),
+            ("eval_every", &self.eval_every),
+            ("checkpoint_every", &self.checkpoint_every),
+            ("models", &self.models),
+        ];
+        fields.into_iter().filter_map(|(name, text)| Some((name.to_string(), text.clone()?))).collect()
+    }
+}

@@ -1,0 +1,53 @@
+//! Twin of `loss.wgsl`: cross-entropy that keeps its gradient at losses near 1e-7 and below.
+
+use super::{Context, Real, Twin, rows, rows2, twin};
+
+pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
+    Some(match entry {
+        "forward" => twin!(forward, index [labels], read [logits], write [row_loss, row_correct]),
+        "backward" => twin!(backward, index[labels], read[logits], write[d_logits]),
+        _ => return None,
+    })
+}
+
+/// exp(x), or 0 where nothing would notice the difference
+fn weight<T: Real>(x: T) -> T {
+    if x < T::NEGLIGIBLE_LOGIT { T::zero() } else { x.exp() }
+}
+
+/// max(0, largest l_c - l_y), and the sum over c != y of exp(l_c - l_y - that maximum)
+fn others<T: Real>(logits: &[T], label: usize) -> (T, T) {
+    let of_label = logits[label];
+    let top = logits.iter().fold(T::zero(), |top, &l| top.max(l - of_label));
+    let others = logits.iter().enumerate().filter(|(class, _)| *class != label);
+    (top, others.map(|(_, &l)| weight(l - of_label - top)).sum())
+}
+
+/// row_loss = log1p(sum over c != y of exp(l_c - l_y)), shifted where y is not the largest;
+/// row_correct = 1 where y is the first of the largest logits
+fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &mut [T], row_correct: &mut [T]) {
+    let classes = cx.shape.d_vocab_out;
+    rows2(&mut row_loss[..cx.rows], 1, &mut row_correct[..cx.rows], 1, |row, loss, correct| {
+        let (logits, label) = (&logits[row * classes..][..classes], labels[row] as usize);
+        let (top, sum) = others(logits, label);
+        // top + log(exp(-top) + sum), which at top = 0 is log1p(sum)
+        loss[0] = if top > T::zero() { top + ((-top).exp() + sum).ln() } else { sum.ln_1p() };
+        let beaten = |(class, &l): (usize, &T)| if class < label { l < logits[label] } else { l <= logits[label] };
+        correct[0] = if logits.iter().enumerate().all(beaten) { T::one() } else { T::zero() };
+    });
+}
+
+/// d_logits = (softmax - one-hot) / rows, the label's entry as minus the sum of the others
+fn backward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], d_logits: &mut [T]) {
+    let classes = cx.shape.d_vocab_out;
+    let mean = T::one() / T::of(cx.rows as f64);
+    rows(&mut d_logits[..cx.rows * classes], classes, |row, d_logits| {
+        let (logits, label) = (&logits[row * classes..][..classes], labels[row] as usize);
+        let (top, sum) = others(logits, label);
+        let factor = mean / ((-top).exp() + sum);
+        for (d, &l) in d_logits.iter_mut().zip(logits) {
+            *d = weight(l - logits[label] - top) * factor;
+        }
+        d_logits[label] = -sum * factor;
+    });
+}

@@ -1,0 +1,192 @@
+//! The twins: every kernel of `shaders/` once more in plain Rust, in a file of the same stem.
+//!
+//! In f64 they are the oracle of the tests and the analysis's forward pass; in f32, on all cores, they are the engine of
+//! machines without a GPU. A twin sees one model: the leading axis is the business of whoever calls it. It meets the
+//! machine only through [`matmul`] and [`rows`], whose chunks follow from the shapes alone, so that the number of
+//! threads changes no bit.
+
+pub mod adamw;
+pub mod attention;
+pub mod embed;
+pub mod loss;
+pub mod matmul;
+pub mod mlp;
+pub mod unembed;
+
+use crate::plan::{Shape, Update};
+use rayon::prelude::*;
+use std::fmt::Debug;
+
+/// f32 or f64.
+pub trait Real: num_traits::Float + num_traits::NumAssign + std::iter::Sum + Send + Sync + Debug + 'static {
+    /// Logit differences below this have a probability that no sum notices; taken as 0 they keep the backward pass
+    /// clear of subnormal numbers, each of which costs a processor some hundred cycles.
+    const NEGLIGIBLE_LOGIT: Self;
+    /// Square root of the smallest normal number: what is smaller has a subnormal square.
+    const TINY: Self;
+    fn of(x: f64) -> Self;
+    fn to_f64(self) -> f64;
+
+    /// x, or 0 where its square would be subnormal.
+    fn flushed(self) -> Self {
+        if self.abs() < Self::TINY { Self::zero() } else { self }
+    }
+}
+
+impl Real for f32 {
+    const NEGLIGIBLE_LOGIT: Self = -60.0;
+    const TINY: Self = 1.1e-19;
+    fn of(x: f64) -> Self {
+        x as f32
+    }
+    fn to_f64(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Real for f64 {
+    const NEGLIGIBLE_LOGIT: Self = -650.0;
+    const TINY: Self = 1.5e-154;
+    fn of(x: f64) -> Self {
+        x
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// What a twin knows besides its tensors.
+pub struct Context<'a> {
+    pub shape: Shape,
+    /// Rows of this model's batch.
+    pub rows: usize,
+    /// The updates that the host has prepared.
+    pub updates: &'a [Update],
+}
+
+/// One model's tensors under the names that a kernel uses.
+///
+/// Tensors that are written are moved out while the twin runs, so that the others can be borrowed.
+pub trait Arguments<T> {
+    fn context(&self) -> Context<'_>;
+    fn index(&self, name: &str) -> &[u32];
+    fn read(&self, name: &str) -> &[T];
+    fn take(&mut self, name: &str) -> Vec<T>;
+    fn put(&mut self, name: &str, tensor: Vec<T>);
+    fn take_counter(&mut self, name: &str) -> Vec<u32>;
+    fn put_counter(&mut self, name: &str, tensor: Vec<u32>);
+}
+
+/// A kernel's twin, with the names of the tensors it reads and writes.
+pub struct Twin<T> {
+    pub reads: &'static [&'static str],
+    pub writes: &'static [&'static str],
+    pub run: fn(&mut dyn Arguments<T>),
+}
+
+/// Binds a function's parameters to tensors by name:
+/// `twin!(forward, index [slots], read [q, k], write [pattern])` calls
+/// `forward(context, slots, q, k, &mut pattern)`.
+macro_rules! twin {
+    ($run:path
+     $(, index [$($index:ident),*])?
+     $(, read [$($read:ident),*])?
+     $(, write [$($write:ident),*])?
+     $(, count [$($count:ident),*])?) => {
+        $crate::cpu::Twin {
+            reads: &[$($(stringify!($index),)*)? $($(stringify!($read),)*)?],
+            writes: &[$($(stringify!($write),)*)? $($(stringify!($count),)*)?],
+            #[allow(non_snake_case, reason = "tensors keep their names")]
+            run: |arguments| {
+                $($(let mut $write = arguments.take(stringify!($write));)*)?
+                $($(let mut $count = arguments.take_counter(stringify!($count));)*)?
+                $run(
+                    &arguments.context(),
+                    $($(arguments.index(stringify!($index)),)*)?
+                    $($(arguments.read(stringify!($read)),)*)?
+                    $($(&mut $write,)*)?
+                    $($(&mut $count,)*)?
+                );
+                $($(arguments.put(stringify!($write), $write);)*)?
+                $($(arguments.put_counter(stringify!($count), $count);)*)?
+            },
+        }
+    };
+}
+pub(crate) use twin;
+
+/// The twin of an entry point.
+pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
+    match kernel {
+        "embed" => embed::twin(entry),
+        "attention" => attention::twin(entry),
+        "mlp" => mlp::twin(entry),
+        "unembed" => unembed::twin(entry),
+        "loss" => loss::twin(entry),
+        "adamw" => adamw::twin(entry),
+        _ => None,
+    }
+}
+
+/// Rows that a task takes at a time.
+const CHUNK: usize = 64;
+
+/// Calls `f(row, its elements)` for every row of `out`, spread over the cores.
+pub fn rows<T: Real>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, block)| {
+        for (i, row) in block.chunks_exact_mut(width).enumerate() {
+            f(chunk * CHUNK + i, row);
+        }
+    });
+}
+
+/// The same for two tensors that share their rows.
+pub fn rows2<T: Real>(
+    a: &mut [T],
+    a_width: usize,
+    b: &mut [T],
+    b_width: usize,
+    f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) {
+    let blocks = a.par_chunks_mut(CHUNK * a_width).zip(b.par_chunks_mut(CHUNK * b_width));
+    blocks.enumerate().for_each(|(chunk, (a, b))| {
+        let pairs = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
+        for (i, (a, b)) in pairs.enumerate() {
+            f(chunk * CHUNK + i, a, b);
+        }
+    });
+}
+
+/// out[j] = sum over the rows of x[row, j], in the order of the rows, chunk by chunk.
+pub fn sum_rows<T: Real>(x: &[T], width: usize, out: &mut [T]) {
+    let partial = |block: &[T]| {
+        let mut sum = vec![T::zero(); width];
+        for row in block.chunks_exact(width) {
+            add(&mut sum, row);
+        }
+        sum
+    };
+    let sums: Vec<Vec<T>> = x.par_chunks(CHUNK * width).map(partial).collect();
+    out.fill(T::zero());
+    for sum in &sums {
+        add(out, sum);
+    }
+}
+
+/// sum += x
+pub fn add<T: Real>(sum: &mut [T], x: &[T]) {
+    for (sum, &x) in sum.iter_mut().zip(x) {
+        *sum += x;
+    }
+}
+
+/// sum += factor * x
+pub fn add_scaled<T: Real>(sum: &mut [T], factor: T, x: &[T]) {
+    for (sum, &x) in sum.iter_mut().zip(x) {
+        *sum += factor * x;
+    }
+}
+
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+}

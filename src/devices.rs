@@ -1,0 +1,129 @@
+//! Which machine a run gets, and the list of those there are.
+
+use crate::gpu::device::{adapters, is_real, matches, preference, title};
+use crate::plan::Plan;
+use crate::program::{self, Program};
+use anyhow::{Result, bail, ensure};
+use wgpu::Adapter;
+
+pub enum Chosen {
+    Cpu,
+    Gpu(Box<Adapter>),
+}
+
+/// What `--device` takes, and why.
+pub struct Choice {
+    pub chosen: Chosen,
+    pub why: String,
+}
+
+/// `cpu`; `auto`: the adapter that WGPU_ADAPTER_NAME names, else a real GPU, else the CPU engine; or part of an
+/// adapter's name.
+pub fn choose(wanted: &str) -> Result<Choice> {
+    if wanted == "cpu" {
+        return Ok(Choice { chosen: Chosen::Cpu, why: "asked for".into() });
+    }
+    choose_among(wanted, pollster::block_on(adapters()))
+}
+
+fn choose_among(wanted: &str, adapters: Vec<Adapter>) -> Result<Choice> {
+    let names: Vec<String> = adapters.iter().map(|adapter| title(&adapter.get_info())).collect();
+    let of_name = |name: &str, origin: &str, adapters: Vec<Adapter>| match adapters
+        .into_iter()
+        .find(|adapter| matches(&adapter.get_info(), name))
+    {
+        Some(adapter) => Ok(Choice { chosen: Chosen::Gpu(adapter.into()), why: format!("{origin} asks for '{name}'") }),
+        None if names.is_empty() => {
+            bail!("{origin}: no device is called '{name}': there are auto, cpu, and no adapter")
+        }
+        None => bail!("{origin}: no device is called '{name}': there are auto, cpu, {}", names.join(", ")),
+    };
+    if wanted != "auto" {
+        return of_name(wanted, "--device", adapters);
+    }
+    if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
+        return of_name(&name, "WGPU_ADAPTER_NAME", adapters);
+    }
+    let real = adapters.into_iter().filter(|adapter| is_real(&adapter.get_info()));
+    Ok(match real.min_by_key(|adapter| preference(&adapter.get_info())) {
+        Some(adapter) => Choice { chosen: Chosen::Gpu(adapter.into()), why: "a GPU".into() },
+        None if names.is_empty() => Choice { chosen: Chosen::Cpu, why: "no adapter was found".into() },
+        None => Choice { chosen: Chosen::Cpu, why: "every adapter is a software renderer; ask for one by name".into() },
+    })
+}
+
+/// Bytes that the machine can still give, where it says so.
+fn available_memory() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    Some(system.available_memory()).filter(|&bytes| bytes > 0)
+}
+
+/// Refuses a plan that cannot fit, before anything is made.
+pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usize, chosen: &Chosen) -> Result<()> {
+    let (total, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
+    let (total, largest) = (total * models as u64, largest * models as u64);
+    match chosen {
+        Chosen::Cpu => {
+            let available = available_memory();
+            ensure!(
+                available.is_none_or(|available| total <= available),
+                "p = {}: too large for this machine: {models} model(s) need {} MiB and {} MiB are free: expected a smaller p or d_mlp",
+                plan.p,
+                total >> 20,
+                available.unwrap_or(0) >> 20
+            );
+        }
+        Chosen::Gpu(adapter) => {
+            let limits = adapter.limits();
+            let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+            ensure!(
+                largest <= limit,
+                "p = {}: too large for {}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected a smaller p or d_mlp",
+                plan.p,
+                title(&adapter.get_info()),
+                largest >> 20,
+                limit >> 20
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The table of `grokscope devices`.
+pub fn list() -> Result<String> {
+    let adapters = pollster::block_on(adapters());
+    let mut text = String::new();
+    for adapter in &adapters {
+        let (info, limits) = (adapter.get_info(), adapter.limits());
+        let subgroups = match adapter.features().contains(wgpu::Features::SUBGROUP) {
+            true if info.subgroup_min_size == info.subgroup_max_size => format!("of {}", info.subgroup_min_size),
+            true => format!("of {} to {}", info.subgroup_min_size, info.subgroup_max_size),
+            false => "none".into(),
+        };
+        text += &format!(
+            "{}\n  type          {:?}\n  driver        {} {}\n  subgroups     {subgroups}\n  buffer        {} MiB in one binding, {} bindings a kernel\n  workgroup     {} invocations, {} KiB shared, {} groups a dimension\n  timestamps    {}\n",
+            title(&info),
+            info.device_type,
+            info.driver,
+            info.driver_info,
+            limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) >> 20,
+            limits.max_storage_buffers_per_shader_stage,
+            limits.max_compute_invocations_per_workgroup,
+            limits.max_compute_workgroup_storage_size >> 10,
+            limits.max_compute_workgroups_per_dimension,
+            if adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) { "yes" } else { "no" },
+        );
+    }
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let memory = available_memory().map_or("unknown".into(), |bytes| format!("{} MiB free", bytes >> 20));
+    text += &format!(
+        "cpu\n  type          the embedded engine, float32\n  threads       {threads}\n  memory        {memory}\n"
+    );
+    let choice = choose_among("auto", adapters)?;
+    let name = match &choice.chosen {
+        Chosen::Cpu => "cpu".into(),
+        Chosen::Gpu(adapter) => title(&adapter.get_info()),
+    };
+    Ok(text + &format!("auto takes {name}: {}\n", choice.why))
+}

@@ -1,0 +1,108 @@
+//! Adapters and devices.
+
+use anyhow::{Context, Result, bail};
+use std::sync::{Arc, Mutex};
+use wgpu::{Adapter, AdapterInfo, Backends, Device, DeviceType, Instance, InstanceDescriptor, Queue};
+
+/// An open device. Errors that wgpu reports outside of any call are kept until [`Gpu::check`] asks for them.
+pub struct Gpu {
+    pub device: Device,
+    pub queue: Queue,
+    pub info: AdapterInfo,
+    error: Arc<Mutex<Option<String>>>,
+}
+
+/// Every adapter that wgpu reaches, in wgpu's order. WGPU_BACKEND and its siblings apply.
+pub async fn adapters() -> Vec<Adapter> {
+    // OpenGL is asked for by name only: its drivers print warnings of their own on machines without a display.
+    let backends = Backends::from_env().unwrap_or(Backends::PRIMARY);
+    let descriptor = InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle_from_env() };
+    let mut adapters = Instance::new(descriptor).enumerate_adapters(backends).await;
+    // An adapter without compute shaders (an old OpenGL) is of no use here.
+    adapters
+        .retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    adapters
+}
+
+/// Whether an adapter is a processor of its own rather than a renderer on the CPU.
+pub fn is_real(info: &AdapterInfo) -> bool {
+    matches!(info.device_type, DeviceType::DiscreteGpu | DeviceType::IntegratedGpu | DeviceType::VirtualGpu)
+}
+
+/// "llvmpipe (LLVM 15.0.6, 256 bits) [vulkan]"
+pub fn title(info: &AdapterInfo) -> String {
+    format!("{} [{}]", info.name, info.backend.to_str())
+}
+
+/// Whether `wanted`, in any case, is part of an adapter's name, driver or backend.
+pub fn matches(info: &AdapterInfo, wanted: &str) -> bool {
+    let wanted = wanted.to_lowercase();
+    [title(info), info.driver.clone()].iter().any(|text| text.to_lowercase().contains(&wanted))
+}
+
+/// What `auto` prefers: a discrete GPU, then an integrated, then a virtual one; none of the others.
+pub fn preference(info: &AdapterInfo) -> Option<u32> {
+    match info.device_type {
+        DeviceType::DiscreteGpu => Some(0),
+        DeviceType::IntegratedGpu => Some(1),
+        DeviceType::VirtualGpu => Some(2),
+        _ => None,
+    }
+}
+
+impl Gpu {
+    /// Opens an adapter with all the limits it has: the defaults are WebGPU's minimum.
+    pub async fn open(adapter: &Adapter) -> Result<Self> {
+        let info = adapter.get_info();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("grokscope"),
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) =
+            adapter.request_device(&descriptor).await.with_context(|| format!("{}: no device", title(&info)))?;
+        let error = Arc::new(Mutex::new(None));
+        let keep = |error: &Arc<Mutex<Option<String>>>, text: String| {
+            if let Ok(mut slot) = error.lock() {
+                slot.get_or_insert(text);
+            }
+        };
+        let of_handler = error.clone();
+        device.on_uncaptured_error(Arc::new(move |e| keep(&of_handler, e.to_string())));
+        let of_callback = error.clone();
+        device.set_device_lost_callback(move |reason, text| {
+            keep(&of_callback, format!("device lost ({reason:?}): {text}"))
+        });
+        Ok(Self { device, queue, info, error })
+    }
+
+    /// The first error that the device reported since it was opened.
+    pub fn check(&self) -> Result<()> {
+        match self.error.lock() {
+            Ok(slot) => match &*slot {
+                Some(text) => bail!("{}: {text}", title(&self.info)),
+                None => Ok(()),
+            },
+            Err(_) => bail!("{}: a thread died while it reported an error", title(&self.info)),
+        }
+    }
+
+    /// Waits until everything submitted is done.
+    pub async fn wait(&self) -> Result<()> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            // Nobody listens any more if the receiver is gone.
+            let _ = sender.send(());
+        });
+        self.poll()?;
+        receiver.await.context("the device went away")?;
+        self.check()
+    }
+
+    /// Lets callbacks run; in a browser they run by themselves.
+    pub fn poll(&self) -> Result<()> {
+        let done = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        done.map(|_| ()).with_context(|| title(&self.info))
+    }
+}

@@ -1,0 +1,192 @@
+//! What a shader says of itself: naga parses it, and everything the host has to know follows from the result.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, ScalarKind, ShaderStage, StorageAccess, TypeInner};
+
+/// Values of a shader's overrides by name.
+pub type Constants = Vec<(&'static str, u32)>;
+
+/// A parsed and validated shader.
+pub struct Kernel {
+    pub stem: String,
+    pub source: String,
+    module: naga::Module,
+    info: ModuleInfo,
+}
+
+/// An entry point.
+#[derive(Debug)]
+pub struct Entry {
+    pub workgroup: [u32; 3],
+    pub bindings: Vec<Binding>,
+}
+
+/// A storage variable that an entry point uses.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    pub index: u32,
+    pub name: String,
+    pub reads: bool,
+    pub writes: bool,
+    /// Declared `read_write`, whatever this entry point does with it: the bind group layout must equal the declaration.
+    pub writable: bool,
+    pub element: Element,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Element {
+    F32,
+    U32,
+    Record(Record),
+}
+
+/// The layout of a struct in an array.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub name: String,
+    pub stride: u32,
+    pub members: Vec<Member>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    pub name: String,
+    pub offset: u32,
+}
+
+impl Record {
+    /// The bytes of one record, its members looked up by name.
+    pub fn pack(&self, value: impl Fn(&str) -> Option<f64>) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.stride as usize];
+        for member in &self.members {
+            let value = value(&member.name)
+                .with_context(|| format!("struct {}: nothing is called '{}'", self.name, member.name))?;
+            bytes[member.offset as usize..][..4].copy_from_slice(bytemuck::bytes_of(&(value as f32)));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Kernel {
+    /// Parses a shader with its helpers appended, so that line numbers in errors are the shader's own.
+    pub fn new(stem: &str, source: &str, helpers: &str) -> Result<Self> {
+        let path = format!("shaders/{stem}.wgsl");
+        let source = format!("{source}\n{helpers}");
+        let module = naga::front::wgsl::parse_str(&source)
+            .map_err(|e| anyhow!("{path}: not WGSL: {}", e.emit_to_string_with_path(&source, &path)))?;
+        let info = Validator::new(ValidationFlags::all(), Capabilities::default())
+            .validate(&module)
+            .map_err(|e| anyhow!("{path}: not valid: {}", e.emit_to_string_with_path(&source, &path)))?;
+        let kernel = Self { stem: stem.into(), source, module, info };
+        kernel.check_declarations().with_context(|| path)?;
+        Ok(kernel)
+    }
+
+    /// A variable that is declared writable is written by some entry point, and each is used.
+    fn check_declarations(&self) -> Result<()> {
+        for (handle, variable) in self.module.global_variables.iter() {
+            let AddressSpace::Storage { access } = variable.space else { continue };
+            let name = variable.name.as_deref().unwrap_or("?");
+            let uses = (0..self.module.entry_points.len())
+                .fold(GlobalUse::empty(), |uses, entry| uses | self.info.get_entry_point(entry)[handle]);
+            ensure!(!uses.is_empty(), "{name} is declared and no entry point uses it");
+            ensure!(
+                uses.contains(GlobalUse::WRITE) || !access.contains(StorageAccess::STORE),
+                "{name} is declared read_write, but no entry point writes it: expected var<storage, read>"
+            );
+            let binding = variable.binding.as_ref().with_context(|| format!("{name} has no binding"))?;
+            ensure!(binding.group == 0, "{name} is in group {}: expected group 0", binding.group);
+        }
+        Ok(())
+    }
+
+    pub fn entry_names(&self) -> impl Iterator<Item = &str> {
+        self.module.entry_points.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Of the host's constants, those that the shader declares; an error where one that it declares is missing.
+    pub fn overrides(&self, constants: &Constants) -> Result<Constants> {
+        let value = |name: &Option<String>| {
+            let name = name.as_deref().unwrap_or("?");
+            let found = constants.iter().find(|(constant, _)| *constant == name);
+            found.copied().with_context(|| {
+                let names: Vec<_> = constants.iter().map(|(name, _)| *name).collect();
+                format!("{}: no value for override '{name}': there are {}", self.stem, names.join(", "))
+            })
+        };
+        self.module.overrides.iter().map(|(_, declared)| value(&declared.name)).collect()
+    }
+
+    /// The value of an integer constant of the shader.
+    pub fn constant(&self, name: &str) -> Option<u32> {
+        let (_, constant) =
+            self.module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name))?;
+        match self.module.global_expressions[constant.init] {
+            naga::Expression::Literal(naga::Literal::U32(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub fn entry(&self, name: &str, constants: &Constants) -> Result<Entry> {
+        let index = self.module.entry_points.iter().position(|entry| entry.name == name).with_context(|| {
+            format!(
+                "{}: no entry point '{name}': there are {}",
+                self.stem,
+                self.entry_names().collect::<Vec<_>>().join(", ")
+            )
+        })?;
+        let uses = self.info.get_entry_point(index);
+        let mut bindings = Vec::new();
+        for (handle, variable) in self.module.global_variables.iter() {
+            let AddressSpace::Storage { access } = variable.space else { continue };
+            if uses[handle].is_empty() {
+                continue;
+            }
+            let name = variable.name.clone().unwrap_or_default();
+            bindings.push(Binding {
+                index: variable.binding.as_ref().map_or(0, |binding| binding.binding),
+                reads: uses[handle].contains(GlobalUse::READ),
+                writes: uses[handle].contains(GlobalUse::WRITE),
+                writable: access.contains(StorageAccess::STORE),
+                element: self.element(variable.ty).with_context(|| format!("{}: variable {name}", self.stem))?,
+                name,
+            });
+        }
+        Ok(Entry { workgroup: self.workgroup(name, constants)?, bindings })
+    }
+
+    /// The workgroup size with the overrides put in.
+    fn workgroup(&self, entry: &str, constants: &Constants) -> Result<[u32; 3]> {
+        let values =
+            self.overrides(constants)?.into_iter().map(|(name, value)| (name.to_string(), value as f64)).collect();
+        let stage = Some((ShaderStage::Compute, entry));
+        let (module, _) = naga::back::pipeline_constants::process_overrides(&self.module, &self.info, stage, &values)
+            .map_err(|e| anyhow!("{}.{entry}: {e}", self.stem))?;
+        let resolved = module.entry_points.iter().find(|point| point.name == entry);
+        Ok(resolved.with_context(|| format!("{}.{entry} is gone", self.stem))?.workgroup_size)
+    }
+
+    fn element(&self, ty: naga::Handle<naga::Type>) -> Result<Element> {
+        let TypeInner::Array { base, stride, .. } = self.module.types[ty].inner else {
+            bail!("expected an array of f32, u32 or a struct of f32");
+        };
+        let element = &self.module.types[base];
+        match &element.inner {
+            TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Float && scalar.width == 4 => Ok(Element::F32),
+            TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Uint && scalar.width == 4 => Ok(Element::U32),
+            TypeInner::Struct { members, .. } => {
+                let member = |member: &naga::StructMember| {
+                    let name = member.name.clone().unwrap_or_default();
+                    let scalar = self.module.types[member.ty].inner.scalar();
+                    let is_float = scalar.is_some_and(|s| s.kind == ScalarKind::Float && s.width == 4);
+                    ensure!(is_float, "member {name}: expected f32");
+                    Ok(Member { name, offset: member.offset })
+                };
+                let members = members.iter().map(member).collect::<Result<_>>()?;
+                Ok(Element::Record(Record { name: element.name.clone().unwrap_or_default(), stride, members }))
+            }
+            _ => bail!("expected an array of f32, u32 or a struct of f32"),
+        }
+    }
+}

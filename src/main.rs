@@ -1,0 +1,182 @@
+//! The program: parse, run, exit code.
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use grokscope::cli::{Cli, Command, Train};
+use grokscope::plan::{Draft, Plan, one_line};
+use grokscope::progress::{Style, note, say};
+use grokscope::run::{Summary, free_name};
+use grokscope::session::{self, Ended, Options};
+use grokscope::train::Outcome;
+use grokscope::{devices, program};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Usage or input error.
+const FAILED: u8 = 1;
+/// The numbers went bad; trying again gives the same.
+const DIVERGED: u8 = 42;
+/// Stopped, and can be resumed.
+const INTERRUPTED: u8 = 75;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let text = error.to_string();
+            note(&one_line(text.split("\n\n").next().unwrap_or(&text)));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let result = match cli.command {
+        Command::Train(arguments) => train(&arguments),
+        Command::Devices => devices::list().map(|text| {
+            say(text.trim_end());
+            0
+        }),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            note(&format!("error: {}", one_line(format!("{error:#}"))));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+fn listen_for_stop() -> Result<()> {
+    let on_signal = || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(on_signal).context("Ctrl-C cannot be listened for")
+}
+
+fn train(arguments: &Train) -> Result<u8> {
+    let threads = arguments.threads.parse().ok().filter(|&n: &usize| n <= 4096);
+    let options = Options {
+        device: arguments.device.clone(),
+        threads: threads
+            .with_context(|| format!("--threads {}: expected an integer in 0..=4096", arguments.threads))?,
+        style: match (arguments.quiet, arguments.json) {
+            (true, _) => Style::Quiet,
+            (_, true) => Style::Json,
+            _ => Style::Human,
+        },
+        stop: &STOP,
+    };
+    let mut changes = Vec::new();
+    for text in &arguments.set {
+        let (field, value) = text.split_once('=').with_context(|| format!("--set {text}: expected FIELD=VALUE"))?;
+        changes.push((field.trim().to_string(), value.trim().to_string()));
+    }
+    changes.extend(arguments.fields.typed());
+    if let Some(directory) = &arguments.resume {
+        ensure!(
+            arguments.preset.is_none() && arguments.plan.is_none() && !arguments.dry_run,
+            "--resume takes its plan from {}: expected no --preset, --plan or --dry-run beside it",
+            directory.display()
+        );
+        let directory = match &arguments.out {
+            Some(out) => {
+                session::copy_run(directory, out)?;
+                out
+            }
+            None => directory,
+        };
+        listen_for_stop()?;
+        return report(session::resume(directory, &changes, &options)?, options.style);
+    }
+    let plan = plan(arguments, &changes)?;
+    if arguments.dry_run {
+        return dry_run(&plan);
+    }
+    listen_for_stop()?;
+    let directory =
+        arguments.out.clone().unwrap_or_else(|| free_name(arguments.preset.as_deref().unwrap_or("default")));
+    report(session::train(&plan, &directory, &options)?, options.style)
+}
+
+/// Preset, then file, then assignments.
+fn plan(arguments: &Train, changes: &[(String, String)]) -> Result<Plan> {
+    let mut draft = Draft::from_preset(arguments.preset.as_deref().unwrap_or("default"))?;
+    if let Some(path) = &arguments.plan {
+        draft.overlay(&grokscope::run::disk::read_text(path)?, &path.display().to_string())?;
+    }
+    for (field, value) in changes {
+        draft.set(field, value)?;
+    }
+    draft.finish()
+}
+
+fn dry_run(plan: &Plan) -> Result<u8> {
+    let program = program::by_name(&plan.program)?;
+    let rows = (plan.train_fraction * (plan.p * plan.p) as f64) as usize;
+    let (bytes, _) = program::memory(&program, plan.shape(), rows, plan.p * plan.p);
+    say(plan.to_toml().trim_end());
+    say(&format!("# memory: {} MiB for {} model(s)", (bytes * plan.models as u64).div_ceil(1 << 20), plan.models));
+    Ok(0)
+}
+
+fn report(ended: Ended, style: Style) -> Result<u8> {
+    let directory = ended.directory.display();
+    match ended.outcome {
+        Outcome::Done => {
+            for summary in &ended.summaries {
+                match style {
+                    Style::Json => say(&serde_json::to_string(summary)?),
+                    _ => say(&sentence(summary)),
+                }
+            }
+            if style != Style::Json {
+                say(&format!("results are in {directory}"));
+            }
+            Ok(0)
+        }
+        Outcome::Interrupted { step } => {
+            note(&format!("stopped at step {step}: go on with  grokscope train --resume {directory}"));
+            Ok(INTERRUPTED)
+        }
+        Outcome::Diverged { member, step } => {
+            let model = if Path::new(&ended.directory).join("model-0").exists() {
+                format!("model {member}: ")
+            } else {
+                String::new()
+            };
+            note(&format!(
+                "{model}diverged: at step {step} a loss or a weight is not finite: expected a smaller --lr; earlier checkpoints are in {directory}"
+            ));
+            Ok(DIVERGED)
+        }
+    }
+}
+
+/// How a run ended, in a sentence.
+fn sentence(summary: &Summary) -> String {
+    let grokked = match (summary.grokked, summary.grok_step) {
+        (true, Some(step)) => format!("grokked at step {step}"),
+        (false, Some(step)) => format!("grokked at step {step} and lost it again"),
+        (_, None) => "did not grok".into(),
+    };
+    let test = match (summary.test_loss, summary.test_accuracy) {
+        (Some(loss), Some(accuracy)) => format!("test loss {loss:.2e}, test accuracy {:.2} %", 100.0 * accuracy),
+        _ => "nothing left to test on".into(),
+    };
+    let keys: Vec<_> = summary.key_frequencies.iter().map(usize::to_string).collect();
+    let pace = summary.ms_per_step.map_or(String::new(), |ms| format!(", {ms:.1} ms a step on {}", summary.device));
+    format!(
+        "{grokked}; after {} steps train loss {:.2e}, {test}; key frequencies {{{}}}{pace}",
+        summary.steps,
+        summary.train_loss,
+        keys.join(", ")
+    )
+}

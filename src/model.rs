@@ -1,0 +1,300 @@
+//! The table: every tensor of the network, with its name, axes and role.
+//!
+//! The names are the field's (TransformerLens, Nanda et al. 2023) and are the same in the shaders, the twins, the
+//! programs and the files. Every tensor has a leading axis `model` besides the axes listed here. The gradient of `x` is
+//! `d_x`, with the axes of `x`.
+
+use crate::plan::Shape;
+
+/// What an index of a tensor counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Pairs of the batch; an ensemble's models may have different numbers of them.
+    Row,
+    /// Three entries a row, one for each position, grouped by slot.
+    RowPos,
+    /// (token, position) pairs that occur: x at 0, y at 1, "=" at 2.
+    Slot,
+    /// Bounds between slots: one more than there are slots.
+    SlotEdge,
+    /// 0, 1, 2
+    Pos,
+    Head,
+    DModel,
+    DHead,
+    DMlp,
+    DVocab,
+    DVocabOut,
+    /// Updates that the host has prepared at a time.
+    Window,
+}
+
+/// Updates prepared at a time: the longest stretch of steps between two writes of the host.
+pub const WINDOW: usize = 256;
+
+/// The sizes that turn axes into numbers: the network's and the batch's.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub shape: Shape,
+    /// Rows of the batch; the largest number where an ensemble's models differ.
+    pub rows: usize,
+}
+
+impl Axis {
+    pub fn size(self, sizes: &Sizes) -> usize {
+        let shape = &sizes.shape;
+        match self {
+            Self::Row => sizes.rows,
+            Self::RowPos => 3 * sizes.rows,
+            Self::Slot => shape.n_slots(),
+            Self::SlotEdge => shape.n_slots() + 1,
+            Self::Pos => 3,
+            Self::Head => shape.n_heads,
+            Self::DModel => shape.d_model,
+            Self::DHead => shape.d_head(),
+            Self::DMlp => shape.d_mlp,
+            Self::DVocab => shape.d_vocab(),
+            Self::DVocabOut => shape.d_vocab_out,
+            Self::Window => WINDOW,
+        }
+    }
+}
+
+/// Who owns a tensor and what its elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Trained; lives in the arena `params`.
+    Parameter,
+    /// Of a parameter; lives in the arena `grads`.
+    Gradient,
+    /// Float, made anew every step.
+    Activation,
+    /// Unsigned integers that the host writes: the batch.
+    Index,
+    /// Unsigned integer that the device counts.
+    Counter,
+    /// Structs that the host writes.
+    Record,
+    /// Where the engine put things: the model that a block of an arena belongs to.
+    Layout,
+    /// All tensors of a kind end to end: `params`, `grads` and AdamW's moments.
+    Arena,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor {
+    pub name: &'static str,
+    pub axes: &'static [Axis],
+    pub role: Role,
+}
+
+/// A parameter's names and its rank in the arenas.
+pub struct Parameter {
+    pub name: &'static str,
+    pub gradient: &'static str,
+    /// The name in TransformerLens's state dict.
+    pub lens: &'static str,
+}
+
+use Axis::*;
+
+/// The parameters, in the order of the arenas.
+pub const PARAMETERS: [Parameter; 11] = [
+    Parameter { name: "W_E", gradient: "d_W_E", lens: "embed.W_E" },
+    Parameter { name: "W_pos", gradient: "d_W_pos", lens: "pos_embed.W_pos" },
+    Parameter { name: "W_Q", gradient: "d_W_Q", lens: "blocks.0.attn.W_Q" },
+    Parameter { name: "W_K", gradient: "d_W_K", lens: "blocks.0.attn.W_K" },
+    Parameter { name: "W_V", gradient: "d_W_V", lens: "blocks.0.attn.W_V" },
+    Parameter { name: "W_O", gradient: "d_W_O", lens: "blocks.0.attn.W_O" },
+    Parameter { name: "W_in", gradient: "d_W_in", lens: "blocks.0.mlp.W_in" },
+    Parameter { name: "b_in", gradient: "d_b_in", lens: "blocks.0.mlp.b_in" },
+    Parameter { name: "W_out", gradient: "d_W_out", lens: "blocks.0.mlp.W_out" },
+    Parameter { name: "b_out", gradient: "d_b_out", lens: "blocks.0.mlp.b_out" },
+    Parameter { name: "W_U", gradient: "d_W_U", lens: "unembed.W_U" },
+];
+
+/// Biases that TransformerLens has and this model has not; files hold them as zeros.
+pub const ABSENT_BIASES: &[(&str, &[Axis])] = &[
+    ("blocks.0.attn.b_Q", &[Head, DHead]),
+    ("blocks.0.attn.b_K", &[Head, DHead]),
+    ("blocks.0.attn.b_V", &[Head, DHead]),
+    ("blocks.0.attn.b_O", &[DModel]),
+    ("unembed.b_U", &[DVocabOut]),
+];
+
+const fn row(name: &'static str, role: Role, axes: &'static [Axis]) -> Tensor {
+    Tensor { name, axes, role }
+}
+
+/// Every tensor of the layered program.
+pub const TENSORS: &[Tensor] = &[
+    // The batch.
+    row("n_rows", Role::Index, &[]),
+    row("labels", Role::Index, &[Row]),
+    // Slots that a row attends to; slot_rows lists the rows of each slot, slot s between slot_edges[s] and [s + 1].
+    row("slots", Role::Index, &[Row, Pos]),
+    row("slot_edges", Role::Index, &[SlotEdge]),
+    row("slot_rows", Role::Index, &[RowPos]),
+    // Parameters.
+    row("W_E", Role::Parameter, &[DVocab, DModel]),
+    row("W_pos", Role::Parameter, &[Pos, DModel]),
+    row("W_Q", Role::Parameter, &[Head, DModel, DHead]),
+    row("W_K", Role::Parameter, &[Head, DModel, DHead]),
+    row("W_V", Role::Parameter, &[Head, DModel, DHead]),
+    row("W_O", Role::Parameter, &[Head, DHead, DModel]),
+    row("W_in", Role::Parameter, &[DModel, DMlp]),
+    row("b_in", Role::Parameter, &[DMlp]),
+    row("W_out", Role::Parameter, &[DMlp, DModel]),
+    row("b_out", Role::Parameter, &[DModel]),
+    row("W_U", Role::Parameter, &[DModel, DVocabOut]),
+    // Forward. The query is that of "=", at position 2.
+    row("resid_pre", Role::Activation, &[Slot, DModel]),
+    row("q", Role::Activation, &[Head, DHead]),
+    row("k", Role::Activation, &[Slot, Head, DHead]),
+    row("v", Role::Activation, &[Slot, Head, DHead]),
+    row("pattern", Role::Activation, &[Row, Head, Pos]),
+    row("z", Role::Activation, &[Row, Head, DHead]),
+    row("resid_mid", Role::Activation, &[Row, DModel]),
+    row("pre", Role::Activation, &[Row, DMlp]),
+    row("post", Role::Activation, &[Row, DMlp]),
+    row("resid_post", Role::Activation, &[Row, DModel]),
+    row("logits", Role::Activation, &[Row, DVocabOut]),
+    row("row_loss", Role::Activation, &[Row]),
+    row("row_correct", Role::Activation, &[Row]),
+    // Backward.
+    row("d_logits", Role::Activation, &[Row, DVocabOut]),
+    row("d_resid_post", Role::Activation, &[Row, DModel]),
+    row("d_pre", Role::Activation, &[Row, DMlp]),
+    row("d_resid_mid", Role::Activation, &[Row, DModel]),
+    row("d_z", Role::Activation, &[Row, Head, DHead]),
+    row("d_score", Role::Activation, &[Row, Head, Pos]),
+    row("d_slot_score", Role::Activation, &[Slot, Head]),
+    // The gradient of resid_pre at "=" that comes down the residual stream.
+    row("d_resid_equals", Role::Activation, &[DModel]),
+    row("d_k", Role::Activation, &[Slot, Head, DHead]),
+    row("d_v", Role::Activation, &[Slot, Head, DHead]),
+    row("d_q", Role::Activation, &[Head, DHead]),
+    row("d_resid_pre", Role::Activation, &[Slot, DModel]),
+    row("d_W_E", Role::Gradient, &[DVocab, DModel]),
+    row("d_W_pos", Role::Gradient, &[Pos, DModel]),
+    row("d_W_Q", Role::Gradient, &[Head, DModel, DHead]),
+    row("d_W_K", Role::Gradient, &[Head, DModel, DHead]),
+    row("d_W_V", Role::Gradient, &[Head, DModel, DHead]),
+    row("d_W_O", Role::Gradient, &[Head, DHead, DModel]),
+    row("d_W_in", Role::Gradient, &[DModel, DMlp]),
+    row("d_b_in", Role::Gradient, &[DMlp]),
+    row("d_W_out", Role::Gradient, &[DMlp, DModel]),
+    row("d_b_out", Role::Gradient, &[DModel]),
+    row("d_W_U", Role::Gradient, &[DModel, DVocabOut]),
+    // The optimizer.
+    row("params", Role::Arena, &[]),
+    row("grads", Role::Arena, &[]),
+    row("exp_avg", Role::Arena, &[]),
+    row("exp_avg_sq", Role::Arena, &[]),
+    row("block_model", Role::Layout, &[]),
+    row("updates", Role::Record, &[Window]),
+    row("step", Role::Counter, &[]),
+];
+
+impl Tensor {
+    pub fn find(name: &str) -> Option<&'static Tensor> {
+        TENSORS.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// The dimensions of one model's part.
+    pub fn dims(&self, sizes: &Sizes) -> Vec<usize> {
+        self.axes.iter().map(|axis| axis.size(sizes)).collect()
+    }
+
+    /// Elements of one model's part. Arenas and their map have a layout of the engine's own.
+    pub fn len(&self, sizes: &Sizes) -> usize {
+        self.dims(sizes).iter().product()
+    }
+
+    /// Whether the tensor exists once for each batch of rows.
+    pub fn per_batch(&self) -> bool {
+        self.role == Role::Index || self.axes.contains(&Row)
+    }
+}
+
+/// The weights of one network, in the order of [`PARAMETERS`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights<T> {
+    pub tensors: Vec<Vec<T>>,
+}
+
+impl<T> Weights<T> {
+    pub fn get(&self, name: &str) -> &[T] {
+        let rank = PARAMETERS.iter().position(|parameter| parameter.name == name);
+        &self.tensors[rank.unwrap_or_else(|| panic!("{name} is not a parameter"))]
+    }
+
+    pub fn map<U>(&self, f: impl Fn(&T) -> U) -> Weights<U> {
+        Weights { tensors: self.tensors.iter().map(|tensor| tensor.iter().map(&f).collect()).collect() }
+    }
+}
+
+impl Parameter {
+    pub fn dims(&self, shape: &Shape) -> Vec<usize> {
+        let tensor = Tensor::find(self.name).expect("every parameter stands in the table");
+        tensor.dims(&Sizes { shape: *shape, rows: 0 })
+    }
+}
+
+/// Initial weights of a network: standard normal numbers of [`crate::random::Philox`] (stream = rank of the tensor)
+/// times a scale, the MLP's biases zero.
+///
+/// `paper`: 1/sqrt(d_model), and W_U 1/sqrt(d_vocab_out). `transformer-lens`: 0.8/sqrt(d_model) for all.
+pub fn initial_weights(init: &str, seed: u64, shape: &Shape) -> Weights<f32> {
+    let philox = crate::random::Philox::new(seed);
+    let root = |n: usize| 1.0 / (n as f64).sqrt();
+    let tensor = |(rank, parameter): (usize, &Parameter)| {
+        let scale = match (init, parameter.name) {
+            (_, "b_in" | "b_out") => 0.0,
+            ("transformer-lens", _) => 0.8 * root(shape.d_model),
+            (_, "W_U") => root(shape.d_vocab_out),
+            _ => root(shape.d_model),
+        };
+        let len = parameter.dims(shape).iter().product();
+        (0..len).map(|i| (philox.normal(rank as u32, i) * scale) as f32).collect()
+    };
+    Weights { tensors: PARAMETERS.iter().enumerate().map(tensor).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gradients of what no tensor holds.
+    const NOT_STORED: &[&str] = &["score", "slot_score", "resid_equals"];
+
+    #[test]
+    fn gradients_have_the_axes_of_what_they_are_gradients_of() {
+        for tensor in TENSORS {
+            let Some(of) = tensor.name.strip_prefix("d_").filter(|name| !NOT_STORED.contains(name)) else { continue };
+            assert_eq!(tensor.axes, Tensor::find(of).unwrap_or_else(|| panic!("no {of}")).axes, "{}", tensor.name);
+        }
+    }
+
+    #[test]
+    fn the_arenas_hold_every_parameter_once() {
+        let ranked: Vec<_> = PARAMETERS.iter().map(|p| p.name).collect();
+        let listed: Vec<_> = TENSORS.iter().filter(|t| t.role == Role::Parameter).map(|t| t.name).collect();
+        assert_eq!(ranked, listed);
+        assert!(PARAMETERS.iter().all(|p| p.gradient.strip_prefix("d_") == Some(p.name)));
+    }
+
+    #[test]
+    fn initial_scales_are_those_of_the_plan() {
+        let shape = crate::plan::preset("default").unwrap().shape();
+        let weights = initial_weights("paper", 0, &shape);
+        let rms = |name| {
+            let x = weights.get(name);
+            (x.iter().map(|&x| (x as f64).powi(2)).sum::<f64>() / x.len() as f64).sqrt()
+        };
+        assert!((rms("W_in") * 128f64.sqrt() - 1.0).abs() < 0.02);
+        assert!((rms("W_U") * 113f64.sqrt() - 1.0).abs() < 0.03);
+        assert_eq!(rms("b_in"), 0.0);
+        assert_ne!(weights.get("W_Q"), weights.get("W_K"));
+    }
+}

@@ -1,0 +1,441 @@
+//! What a run is: every number that decides its outcome, validated once.
+//!
+//! A [`Plan`] is made from layers of `field = value`: a preset, then a TOML file, then single assignments. This is the
+//! only place where defaults live; a run directory keeps the result as `plan.toml`.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// Version of the fields of `plan.toml`.
+pub const SCHEMA: u32 = 1;
+
+/// The sizes of the network; everything else about its tensors follows from [`crate::model`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Tokens 0..p are the numbers, token p is "=".
+    pub p: usize,
+    pub d_model: usize,
+    pub n_heads: usize,
+    pub d_mlp: usize,
+    /// Output classes: p, or p + 1 where "=" is a class too.
+    pub d_vocab_out: usize,
+}
+
+impl Shape {
+    pub fn d_head(&self) -> usize {
+        self.d_model / self.n_heads
+    }
+    pub fn d_vocab(&self) -> usize {
+        self.p + 1
+    }
+    /// (x at 0), (y at 1) and ("=" at 2): the distinct inputs that a position can see.
+    pub fn n_slots(&self) -> usize {
+        2 * self.p + 1
+    }
+}
+
+/// Everything needed to repeat a run. Fields stand in `plan.toml` under these names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub schema: u32,
+    pub op: String,
+    pub p: usize,
+    pub split: String,
+    pub train_fraction: f64,
+    pub d_model: usize,
+    pub n_heads: usize,
+    pub d_mlp: usize,
+    pub equals_class: bool,
+    pub init: String,
+    pub seed: u64,
+    pub models: usize,
+    pub lr: f64,
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub warmup: u32,
+    pub warmup_from_zero: bool,
+    pub steps: u64,
+    pub stop_at_test_loss: f64,
+    pub stop_after_cleanup: bool,
+    pub eval_every: u64,
+    pub checkpoint_every: u64,
+    pub program: String,
+}
+
+/// What a field takes, checked before serde sees it so that the message can say it.
+enum Kind {
+    Integer { least: i64 },
+    Number,
+    Bool,
+    Text,
+}
+
+/// Every field of a plan: name, kind, meaning. The order is that of the struct.
+const FIELDS: &[(&str, Kind, &str)] = &[
+    ("schema", Kind::Integer { least: 1 }, "version of these fields"),
+    ("op", Kind::Text, "the operation: labels are (x op y) mod p"),
+    ("p", Kind::Integer { least: 3 }, "the modulus"),
+    ("split", Kind::Text, "train pairs: philox:S, torch:S, python:S or a CSV of x,y"),
+    ("train_fraction", Kind::Number, "share of the p*p pairs to train on, in (0, 1]; a CSV replaces it"),
+    ("d_model", Kind::Integer { least: 1 }, "width of the residual stream"),
+    ("n_heads", Kind::Integer { least: 1 }, "attention heads; divides d_model"),
+    ("d_mlp", Kind::Integer { least: 1 }, "neurons"),
+    ("equals_class", Kind::Bool, "whether \"=\" is an output class too (p + 1 classes)"),
+    ("init", Kind::Text, "initial weights: paper, transformer-lens or a .safetensors file"),
+    ("seed", Kind::Integer { least: 0 }, "seed of the initial weights"),
+    ("models", Kind::Integer { least: 1 }, "networks trained side by side"),
+    ("lr", Kind::Number, "learning rate of AdamW"),
+    ("weight_decay", Kind::Number, "decoupled weight decay, on every parameter"),
+    ("beta1", Kind::Number, "decay of the first moment, in [0, 1)"),
+    ("beta2", Kind::Number, "decay of the second moment, in [0, 1)"),
+    ("eps", Kind::Number, "added to the root of the second moment"),
+    ("warmup", Kind::Integer { least: 0 }, "steps over which the learning rate rises"),
+    ("warmup_from_zero", Kind::Bool, "whether the first update has learning rate 0, as the paper's code has it"),
+    ("steps", Kind::Integer { least: 0 }, "updates at most"),
+    ("stop_at_test_loss", Kind::Number, "stop once the test loss is below this; 0 never does"),
+    ("stop_after_cleanup", Kind::Bool, "stop once the network has grokked and its weight norm has levelled off"),
+    ("eval_every", Kind::Integer { least: 1 }, "steps between evaluations"),
+    ("checkpoint_every", Kind::Integer { least: 1 }, "steps between checkpoints"),
+    ("program", Kind::Text, "the list of kernels: auto or layered"),
+];
+
+/// The fields that a resumed run may change without becoming another run.
+pub const CHANGEABLE: &[&str] = &["steps", "stop_at_test_loss", "stop_after_cleanup"];
+
+pub const PRESETS: &[&str] = &["default", "demo", "paper"];
+pub const PROGRAMS: &[&str] = &["auto", "layered"];
+pub const INITS: &[&str] = &["paper", "transformer-lens"];
+
+/// The plan of a preset. Sources: `demo` and `default` are ours; `paper` is Nanda et al. 2023, appendix A, with the
+/// warm-up and the 114 output classes of its released code.
+pub fn preset(name: &str) -> Result<Plan> {
+    let default = Plan {
+        schema: SCHEMA,
+        op: "add".into(),
+        p: 113,
+        split: "philox:0".into(),
+        train_fraction: 0.3,
+        d_model: 128,
+        n_heads: 4,
+        d_mlp: 512,
+        equals_class: false,
+        init: "paper".into(),
+        seed: 0,
+        models: 1,
+        lr: 2e-3,
+        weight_decay: 2.0,
+        beta1: 0.9,
+        beta2: 0.98,
+        eps: 1e-8,
+        warmup: 10,
+        warmup_from_zero: false,
+        steps: 8_000,
+        stop_at_test_loss: 0.0,
+        stop_after_cleanup: true,
+        eval_every: 100,
+        checkpoint_every: 100,
+        program: "layered".into(),
+    };
+    Ok(match name {
+        "default" => default,
+        "demo" => Plan {
+            p: 59,
+            train_fraction: 0.6,
+            d_model: 64,
+            d_mlp: 256,
+            steps: 3_000,
+            stop_at_test_loss: 1e-5,
+            stop_after_cleanup: false,
+            ..default
+        },
+        "paper" => Plan {
+            lr: 1e-3,
+            weight_decay: 1.0,
+            equals_class: true,
+            warmup_from_zero: true,
+            steps: 40_000,
+            stop_after_cleanup: false,
+            checkpoint_every: 400,
+            ..default
+        },
+        other => bail!("unknown preset '{other}': there are {}", PRESETS.join(", ")),
+    })
+}
+
+/// Layers of assignments on top of a preset; the last word counts.
+pub struct Draft {
+    fields: Table,
+}
+
+impl Draft {
+    pub fn from_preset(name: &str) -> Result<Self> {
+        Ok(Self::from_plan(&preset(name)?))
+    }
+
+    pub fn from_plan(plan: &Plan) -> Self {
+        Self { fields: Table::try_from(plan).expect("a plan is a flat table of numbers and strings") }
+    }
+
+    /// Lays the fields of a TOML text over the draft. `origin` names the file in errors.
+    pub fn overlay(&mut self, text: &str, origin: &str) -> Result<()> {
+        let table: Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| anyhow::anyhow!("{origin}: not TOML: {}", one_line(e.to_string())))?;
+        for (name, value) in table {
+            self.assign(&name, value).with_context(|| format!("{origin}: not a plan"))?;
+        }
+        Ok(())
+    }
+
+    /// Sets one field from text as typed on a command line.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<()> {
+        let kind = kind_of(name)?;
+        let value = match kind {
+            Kind::Text => Value::String(text.into()),
+            Kind::Integer { .. } => text.parse().map_or_else(|_| Value::String(text.into()), Value::Integer),
+            Kind::Number => text.parse().map_or_else(|_| Value::String(text.into()), Value::Float),
+            Kind::Bool => text.parse().map_or_else(|_| Value::String(text.into()), Value::Boolean),
+        };
+        self.assign(name, value)
+    }
+
+    fn assign(&mut self, name: &str, value: Value) -> Result<()> {
+        let value = match (kind_of(name)?, value) {
+            (Kind::Integer { least }, Value::Integer(i)) if i >= *least => Value::Integer(i),
+            (Kind::Integer { least }, other) => bail!("{name} = {other}: expected an integer >= {least}"),
+            (Kind::Number, Value::Integer(i)) => Value::Float(i as f64),
+            (Kind::Number, Value::Float(f)) if f.is_finite() => Value::Float(f),
+            (Kind::Number, other) => bail!("{name} = {other}: expected a finite number"),
+            (Kind::Bool, Value::Boolean(b)) => Value::Boolean(b),
+            (Kind::Bool, other) => bail!("{name} = {other}: expected true or false"),
+            (Kind::Text, Value::String(s)) => Value::String(s),
+            (Kind::Text, other) => bail!("{name} = {other}: expected a string"),
+        };
+        self.fields.insert(name.into(), value);
+        Ok(())
+    }
+
+    /// The validated plan.
+    pub fn finish(self) -> Result<Plan> {
+        let plan: Plan = self.fields.try_into().context("incomplete plan")?;
+        plan.validate()?;
+        Ok(plan)
+    }
+}
+
+fn kind_of(name: &str) -> Result<&'static Kind> {
+    match FIELDS.iter().find(|(field, ..)| *field == name) {
+        Some((_, kind, _)) => Ok(kind),
+        None => {
+            let names: Vec<_> = FIELDS.iter().map(|(field, ..)| *field).collect();
+            bail!("unknown field '{name}': there are {}", names.join(", "))
+        }
+    }
+}
+
+/// An error text of a parser, folded into one line.
+pub fn one_line(text: impl AsRef<str>) -> String {
+    let lines = text.as_ref().lines().map(str::trim).filter(|line| !line.is_empty() && *line != "|");
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+impl Plan {
+    /// Reads a `plan.toml` in which every field stands.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
+        let mut draft = Draft { fields: Table::new() };
+        draft.overlay(text, origin)?;
+        draft.finish().with_context(|| origin.to_string())
+    }
+
+    /// The text of `plan.toml`: every field with its meaning.
+    pub fn to_toml(&self) -> String {
+        let table = Draft::from_plan(self).fields;
+        let lines = FIELDS
+            .iter()
+            .map(|(name, _, meaning)| format!("{:<42}# {meaning}\n", format!("{name} = {}", table[*name])));
+        format!(
+            "# Everything needed to repeat this run: grokscope train --plan plan.toml\n{}",
+            lines.collect::<String>()
+        )
+    }
+
+    pub fn shape(&self) -> Shape {
+        Shape {
+            p: self.p,
+            d_model: self.d_model,
+            n_heads: self.n_heads,
+            d_mlp: self.d_mlp,
+            d_vocab_out: self.p + usize::from(self.equals_class),
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        ensure!(self.schema == SCHEMA, "schema = {}: this program reads plans of schema {SCHEMA}", self.schema);
+        self.op.parse::<crate::task::Op>()?;
+        self.split.parse::<crate::task::Split>()?;
+        ensure!(self.p <= 30_000, "p = {}: too large, p*p pairs must be countable in 32 bits (p <= 30000)", self.p);
+        ensure!(
+            self.train_fraction > 0.0 && self.train_fraction <= 1.0,
+            "train_fraction = {}: expected a share in (0, 1]",
+            self.train_fraction
+        );
+        for (name, size) in [("d_model", self.d_model), ("n_heads", self.n_heads), ("d_mlp", self.d_mlp)] {
+            ensure!(size <= 65_536, "{name} = {size}: expected at most 65536");
+        }
+        ensure!(
+            self.d_model.is_multiple_of(self.n_heads),
+            "d_model = {} is not divided by n_heads = {}: expected n_heads * d_head",
+            self.d_model,
+            self.n_heads
+        );
+        ensure!(self.models <= 65_535, "models = {}: expected at most 65535", self.models);
+        for (name, value) in
+            [("lr", self.lr), ("weight_decay", self.weight_decay), ("stop_at_test_loss", self.stop_at_test_loss)]
+        {
+            ensure!(value >= 0.0, "{name} = {value}: expected a number >= 0");
+        }
+        ensure!(self.eps > 0.0, "eps = {}: expected a number > 0", self.eps);
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            ensure!((0.0..1.0).contains(&beta), "{name} = {beta}: expected a number in [0, 1)");
+        }
+        ensure!(
+            PROGRAMS.contains(&self.program.as_str()),
+            "unknown program '{}': there are {}",
+            self.program,
+            PROGRAMS.join(", ")
+        );
+        ensure!(
+            INITS.contains(&self.init.as_str()) || self.init.ends_with(".safetensors"),
+            "unknown init '{}': there are {}, or a file that ends in .safetensors",
+            self.init,
+            INITS.join(", ")
+        );
+        Ok(())
+    }
+
+    /// The scalars of update `step` (0-based), in the form that AdamW uses; bias corrections in float64, because
+    /// 1 - beta^t is off by 7e-6 in float32.
+    pub fn update(&self, step: u64) -> Update {
+        let count = step + 1;
+        let ramp = match (self.warmup, self.warmup_from_zero) {
+            (0, _) => 1.0,
+            (n, true) => (step as f64 / n as f64).min(1.0),
+            (n, false) => (count as f64 / n as f64).min(1.0),
+        };
+        let lr = self.lr * ramp;
+        // Beyond 2^31 steps beta^t is 0 in float64 for every beta that differs from 1.
+        let correction = |beta: f64| 1.0 - beta.powi(count.min(i32::MAX as u64) as i32);
+        Update {
+            decay: 1.0 - lr * self.weight_decay,
+            beta1: self.beta1,
+            rest1: 1.0 - self.beta1,
+            beta2: self.beta2,
+            rest2: 1.0 - self.beta2,
+            step_size: lr / correction(self.beta1),
+            root_correction2: correction(self.beta2).sqrt(),
+            eps: self.eps,
+        }
+    }
+}
+
+/// One AdamW update of one model: `x *= decay; m, v = moments; x -= step_size * m / (sqrt(v) / root_correction2 + eps)`.
+/// `shaders/adamw.wgsl` declares a struct with these names.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Update {
+    /// 1 - lr * weight_decay
+    pub decay: f64,
+    pub beta1: f64,
+    /// 1 - beta1, not to be rounded twice
+    pub rest1: f64,
+    pub beta2: f64,
+    pub rest2: f64,
+    /// lr / (1 - beta1^t)
+    pub step_size: f64,
+    /// sqrt(1 - beta2^t)
+    pub root_correction2: f64,
+    pub eps: f64,
+}
+
+impl Update {
+    /// The value of the member `name` of the shader's struct.
+    pub fn member(&self, name: &str) -> Option<f64> {
+        Some(match name {
+            "decay" => self.decay,
+            "beta1" => self.beta1,
+            "rest1" => self.rest1,
+            "beta2" => self.beta2,
+            "rest2" => self.rest2,
+            "step_size" => self.step_size,
+            "root_correction2" => self.root_correction2,
+            "eps" => self.eps,
+            _ => return None,
+        })
+    }
+
+    /// The same numbers as a float32 device sees them.
+    pub fn rounded(&self) -> Self {
+        let f = |x: f64| x as f32 as f64;
+        Self {
+            decay: f(self.decay),
+            beta1: f(self.beta1),
+            rest1: f(self.rest1),
+            beta2: f(self.beta2),
+            rest2: f(self.rest2),
+            step_size: f(self.step_size),
+            root_correction2: f(self.root_correction2),
+            eps: f(self.eps),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_its_own_text() {
+        for name in PRESETS {
+            let plan = preset(name).unwrap();
+            assert_eq!(Plan::from_toml(&plan.to_toml(), "plan.toml").unwrap(), plan);
+        }
+    }
+
+    #[test]
+    fn every_member_of_the_struct_has_a_field_row() {
+        let table = Draft::from_plan(&preset("default").unwrap()).fields;
+        let rows: Vec<_> = FIELDS.iter().map(|(name, ..)| name.to_string()).collect();
+        assert_eq!(table.keys().len(), rows.len());
+        assert!(rows.iter().all(|row| table.contains_key(row)));
+    }
+
+    #[test]
+    fn warm_up_reaches_one_at_step_ten() {
+        let plan = preset("default").unwrap();
+        let lr = |plan: &Plan, step| (1.0 - plan.update(step).decay) / plan.weight_decay;
+        assert!((lr(&plan, 0) - 2e-4).abs() < 1e-12 && (lr(&plan, 9) - 2e-3).abs() < 1e-12);
+        let paper = preset("paper").unwrap();
+        assert!(lr(&paper, 0) == 0.0 && (lr(&paper, 10) - 1e-3).abs() < 1e-12 && lr(&paper, 9) < 1e-3);
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_field() {
+        let error = |name: &str, text: &str| {
+            let mut draft = Draft::from_preset("default").unwrap();
+            let result = draft.set(name, text).and_then(|()| draft.finish().map(|_| ()));
+            format!("{:#}", result.unwrap_err())
+        };
+        assert!(error("p", "2").contains("p = 2: expected an integer >= 3"));
+        assert!(error("p", "3.5").contains("integer"));
+        assert!(error("n_heads", "3").contains("not divided"));
+        assert!(error("lr", "nan").contains("lr"));
+        assert!(error("lr", "-1").contains("lr = -1"));
+        assert!(error("train_fraction", "0").contains("(0, 1]"));
+        assert!(error("train_fraction", "1.01").contains("(0, 1]"));
+        assert!(error("op", "plus").contains("add"));
+        assert!(error("heads", "4").contains("n_heads"));
+    }
+}

@@ -1,0 +1,116 @@
+//! The rows of one model, in the form that the kernels read.
+
+use crate::model::{Sizes, Tensor};
+use crate::plan::Shape;
+use crate::task::Pairs;
+
+/// Which rows a tensor of rows belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Batch {
+    /// What the model is trained on.
+    Train,
+    /// All p*p pairs.
+    Grid,
+}
+
+/// Rows by their labels and slots, and slots by their rows.
+pub struct Rows {
+    pub labels: Vec<u32>,
+    /// Three a row.
+    pub slots: Vec<u32>,
+    pub slot_edges: Vec<u32>,
+    pub slot_rows: Vec<u32>,
+}
+
+impl Rows {
+    pub fn new(pairs: &Pairs, shape: &Shape) -> Self {
+        let p = shape.p as u32;
+        let slots: Vec<u32> = pairs.pairs.iter().flat_map(|&[x, y]| [x, p + y, 2 * p]).collect();
+        // Counting sort of the entries by slot; rows stay in their order.
+        let mut slot_edges = vec![0; shape.n_slots() + 1];
+        for &slot in &slots {
+            slot_edges[slot as usize + 1] += 1;
+        }
+        for slot in 0..shape.n_slots() {
+            slot_edges[slot + 1] += slot_edges[slot];
+        }
+        let mut next = slot_edges.clone();
+        let mut slot_rows = vec![0; slots.len()];
+        for (entry, &slot) in slots.iter().enumerate() {
+            let place = &mut next[slot as usize];
+            slot_rows[*place as usize] = entry as u32 / 3;
+            *place += 1;
+        }
+        Self { labels: pairs.labels.clone(), slots, slot_edges, slot_rows }
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The index tensors by name.
+    pub fn tensors(&self) -> [(&'static Tensor, Vec<u32>); 5] {
+        let tensor = |name| Tensor::find(name).expect("index tensors stand in the table");
+        [
+            (tensor("n_rows"), vec![self.len() as u32]),
+            (tensor("labels"), self.labels.clone()),
+            (tensor("slots"), self.slots.clone()),
+            (tensor("slot_edges"), self.slot_edges.clone()),
+            (tensor("slot_rows"), self.slot_rows.clone()),
+        ]
+    }
+}
+
+/// What a machine is built for: the network and each model's rows.
+pub struct Layout {
+    pub shape: Shape,
+    /// One for each model.
+    pub train: Vec<Rows>,
+    /// One for each model.
+    pub grid: Vec<Rows>,
+}
+
+impl Layout {
+    pub fn new(shape: Shape, train: &[Pairs], grid: &[Pairs]) -> Self {
+        assert_eq!(train.len(), grid.len(), "every model has train rows and a grid");
+        let rows = |pairs: &[Pairs]| pairs.iter().map(|pairs| Rows::new(pairs, &shape)).collect();
+        Self { shape, train: rows(train), grid: rows(grid) }
+    }
+
+    pub fn models(&self) -> usize {
+        self.train.len()
+    }
+
+    pub fn of(&self, batch: Batch) -> &[Rows] {
+        match batch {
+            Batch::Train => &self.train,
+            Batch::Grid => &self.grid,
+        }
+    }
+
+    /// Sizes with room for the model that has the most rows.
+    pub fn sizes(&self, batch: Batch) -> Sizes {
+        let rows = self.of(batch).iter().map(Rows::len).max().unwrap_or(0);
+        Sizes { shape: self.shape, rows }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Op;
+
+    #[test]
+    fn every_row_is_found_under_its_three_slots() {
+        let shape = Shape { p: 5, d_model: 4, n_heads: 2, d_mlp: 3, d_vocab_out: 5 };
+        let pairs = Pairs::new(vec![[3, 1], [0, 1], [3, 4]], Op::Add, 5);
+        let rows = Rows::new(&pairs, &shape);
+        let of = |slot: usize| &rows.slot_rows[rows.slot_edges[slot] as usize..rows.slot_edges[slot + 1] as usize];
+        assert_eq!((of(3), of(0), of(1)), (&[0, 2][..], &[1][..], &[][..]));
+        assert_eq!((of(5 + 1), of(5 + 4), of(10)), (&[0, 1][..], &[2][..], &[0, 1, 2][..]));
+    }
+}

@@ -1,0 +1,93 @@
+//! The machine that a run was given: the kernels on a device, or their twins on the CPU.
+
+use super::batch::{Batch, Layout};
+use super::on_cpu::OnCpu;
+use super::on_gpu::OnGpu;
+use super::{Program, State};
+use crate::gpu::device::Gpu;
+use crate::model::{WINDOW, Weights};
+use crate::plan::Update;
+use anyhow::Result;
+
+pub enum Engine {
+    Cpu(OnCpu<f32>),
+    Gpu(Box<OnGpu>),
+}
+
+/// Loss and hit (1 or 0) of every row of a model's grid.
+pub struct Scores {
+    pub losses: Vec<f32>,
+    pub correct: Vec<f32>,
+}
+
+impl Engine {
+    pub fn on_cpu(program: &Program, layout: Layout, threads: usize) -> Result<Self> {
+        Ok(Self::Cpu(OnCpu::new(program, layout, threads)?))
+    }
+
+    pub async fn on_gpu(gpu: Gpu, program: &Program, layout: Layout) -> Result<Self> {
+        let kernels = crate::shaders::kernels()?;
+        Ok(Self::Gpu(Box::new(OnGpu::new(gpu, &kernels, program, layout).await?)))
+    }
+
+    /// Steps that one call may do at most.
+    pub fn longest_stretch(&self) -> usize {
+        match self {
+            Self::Cpu(_) => 1,
+            Self::Gpu(_) => WINDOW,
+        }
+    }
+
+    pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
+        match self {
+            Self::Cpu(machine) => {
+                machine.write_state(model, state);
+                Ok(())
+            }
+            Self::Gpu(machine) => machine.write_state(model, state),
+        }
+    }
+
+    /// Weights and moments of every model.
+    pub async fn read_states(&self, models: usize) -> Result<Vec<State<f32>>> {
+        match self {
+            Self::Cpu(machine) => Ok((0..models).map(|model| machine.read_state(model)).collect()),
+            Self::Gpu(machine) => machine.read_states().await,
+        }
+    }
+
+    /// Weights of every model.
+    pub async fn read_weights(&self, models: usize) -> Result<Vec<Weights<f32>>> {
+        match self {
+            Self::Cpu(machine) => Ok((0..models).map(|model| machine.read_weights(model)).collect()),
+            Self::Gpu(machine) => machine.read_weights().await,
+        }
+    }
+
+    /// One update a model for each of its `updates`; all models have the same number of them.
+    pub async fn steps(&mut self, updates: &[Vec<Update>]) -> Result<()> {
+        match self {
+            Self::Cpu(machine) => {
+                machine.steps(updates);
+                Ok(())
+            }
+            Self::Gpu(machine) => machine.steps(updates).await,
+        }
+    }
+
+    /// Runs every model over its grid.
+    pub async fn evaluate(&mut self, models: usize) -> Result<Vec<Scores>> {
+        match self {
+            Self::Cpu(machine) => {
+                machine.evaluate();
+                let rows = |model, name| machine.tensor(model, name, Batch::Grid).to_vec();
+                let scores = |model| Scores { losses: rows(model, "row_loss"), correct: rows(model, "row_correct") };
+                Ok((0..models).map(scores).collect())
+            }
+            Self::Gpu(machine) => {
+                let rows = machine.evaluate().await?;
+                Ok(rows.into_iter().map(|(losses, correct)| Scores { losses, correct }).collect())
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The programs: readable lists of kernel calls, and the two machines that run them.
+//!
+//! A call names a kernel's entry point and the axes it runs over; what it reads and writes follows from the shader (or
+//! from the twin) by name. Nothing here runs anything: [`on_gpu`] and [`on_cpu`] do.
+
+pub mod batch;
+pub mod engine;
+pub mod layered;
+pub mod on_cpu;
+pub mod on_gpu;
+
+use crate::model::{Axis, Role, Sizes, Tensor, Weights};
+use crate::plan::Shape;
+use anyhow::{Context, Result, bail};
+
+/// A line of a program.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub kernel: &'static str,
+    pub entry: &'static str,
+    pub over: Over,
+}
+
+/// What a call's invocations are spread over, besides the models; the last axis lies along x.
+#[derive(Clone, Copy, Debug)]
+pub enum Over {
+    /// One invocation an element of the axes.
+    Elements(&'static [Axis]),
+    /// One invocation a tile of TILE x TILE elements of two axes, TILE being a constant of the shader.
+    Tiles([Axis; 2]),
+    /// One invocation an element of the parameters' arena.
+    Arena,
+    /// One invocation a model.
+    Models,
+}
+
+/// A program: what a training step does, of which the forward part alone evaluates.
+pub struct Program {
+    pub name: &'static str,
+    pub forward: Vec<Call>,
+    /// Losses and hits of the rows, when evaluating.
+    pub score: Vec<Call>,
+    /// From the logits back to the parameters, when training.
+    pub backward: Vec<Call>,
+}
+
+impl Program {
+    /// The calls of a training step.
+    pub fn step(&self) -> impl Iterator<Item = &Call> {
+        self.forward.iter().chain(&self.backward)
+    }
+    /// The calls of an evaluation.
+    pub fn evaluation(&self) -> impl Iterator<Item = &Call> {
+        self.forward.iter().chain(&self.score)
+    }
+}
+
+/// What training carries from step to step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State<T> {
+    pub weights: Weights<T>,
+    /// AdamW's first moment.
+    pub exp_avg: Weights<T>,
+    /// AdamW's second moment.
+    pub exp_avg_sq: Weights<T>,
+}
+
+impl<T> State<T> {
+    /// Weights before the first update.
+    pub fn fresh(weights: Weights<T>) -> Self
+    where
+        T: num_traits::Zero,
+    {
+        let moments = || weights.map(|_| T::zero());
+        Self { exp_avg: moments(), exp_avg_sq: moments(), weights }
+    }
+}
+
+impl State<f32> {
+    pub fn is_finite(&self) -> bool {
+        let tensors = [&self.weights, &self.exp_avg, &self.exp_avg_sq].map(|weights| &weights.tensors);
+        tensors.into_iter().flatten().flatten().all(|x| x.is_finite())
+    }
+}
+
+pub fn run(kernel: &'static str, entry: &'static str, over: Over) -> Call {
+    Call { kernel, entry, over }
+}
+
+/// The program of a name in a plan.
+pub fn by_name(name: &str) -> Result<Program> {
+    match name {
+        "layered" => Ok(layered::program()),
+        other => bail!("unknown program '{other}': there are {}", crate::plan::PROGRAMS.join(", ")),
+    }
+}
+
+/// The names that a call reads and writes.
+pub struct Uses {
+    pub reads: Vec<String>,
+    pub writes: Vec<String>,
+}
+
+/// Walks a program without a device: every name is a tensor, every read was written before, nobody but the optimizer
+/// writes parameters, every gradient is written.
+pub fn check<'a>(
+    calls: impl Iterator<Item = &'a Call>,
+    trains: bool,
+    uses: impl Fn(&Call) -> Result<Uses>,
+) -> Result<()> {
+    let mut written: Vec<String> = Vec::new();
+    for call in calls {
+        let place = || format!("{}.{}", call.kernel, call.entry);
+        let uses = uses(call).with_context(place)?;
+        for name in &uses.reads {
+            let ready = match find(name).with_context(place)?.role {
+                Role::Parameter | Role::Index | Role::Counter | Role::Record | Role::Layout => true,
+                Role::Arena => name == "params" || uses.writes.contains(name) || name == "grads",
+                Role::Activation | Role::Gradient => written.contains(name) || uses.writes.contains(name),
+            };
+            anyhow::ensure!(ready, "{}: reads {name} before anything wrote it", place());
+        }
+        for name in &uses.writes {
+            match find(name).with_context(place)?.role {
+                Role::Activation | Role::Gradient | Role::Counter => {}
+                Role::Arena if call.kernel == "adamw" => {}
+                role => bail!("{}: writes {name}, which is a {role:?}", place()),
+            }
+        }
+        written.extend(uses.writes);
+    }
+    let missing =
+        crate::model::PARAMETERS.iter().find(|parameter| !written.iter().any(|name| name == parameter.gradient));
+    match missing {
+        Some(parameter) if trains => bail!("no call writes {}", parameter.gradient),
+        _ => Ok(()),
+    }
+}
+
+/// The tensor of a name, or an error that says what names there are.
+pub fn find(name: &str) -> Result<&'static Tensor> {
+    Tensor::find(name).with_context(|| {
+        let names: Vec<_> = crate::model::TENSORS.iter().map(|tensor| tensor.name).collect();
+        format!("no tensor is called '{name}': there are {}", names.join(", "))
+    })
+}
+
+/// Bytes that a program's float tensors take in float32, for one model, and the name and bytes of the largest.
+pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usize) -> (u64, (&'static str, u64)) {
+    let mut seen = std::collections::HashMap::new();
+    let step = program.step().map(|call| (call, batch::Batch::Train, train_rows));
+    let evaluation = program.evaluation().map(|call| (call, batch::Batch::Grid, grid_rows));
+    for (call, batch, rows) in step.chain(evaluation) {
+        let Some(twin) = crate::cpu::twin_of::<f32>(call.kernel, call.entry) else { continue };
+        for tensor in twin.reads.iter().chain(twin.writes).filter_map(|name| Tensor::find(name)) {
+            // Parameters have two moments besides.
+            let copies = if tensor.role == Role::Parameter { 3 } else { 1 };
+            let elements: u64 = tensor.dims(&Sizes { shape, rows }).iter().map(|&n| n as u64).product();
+            let batch = if tensor.per_batch() { batch } else { batch::Batch::Train };
+            seen.insert((tensor.name, batch), (4 * elements, copies));
+        }
+    }
+    let total = seen.values().map(|(bytes, copies)| bytes * copies).sum();
+    let largest = seen.iter().max_by_key(|(_, (bytes, _))| *bytes).map(|((name, _), (bytes, _))| (*name, *bytes));
+    (total, largest.unwrap_or(("nothing", 0)))
+}

@@ -1,0 +1,90 @@
+//! What a run shows while it trains: a bar on a terminal, lines elsewhere, JSON on request.
+
+use crate::train::Evaluation;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Style {
+    /// A bar where stderr is a terminal, lines where it is not.
+    Human,
+    Quiet,
+    Json,
+}
+
+pub struct Progress {
+    style: Style,
+    bar: Option<ProgressBar>,
+    several: bool,
+}
+
+/// Writes a line to standard output; a reader that has gone away ends the program, without a message.
+pub fn say(line: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        std::process::exit(if error.kind() == std::io::ErrorKind::BrokenPipe { 0 } else { 1 });
+    }
+}
+
+/// Writes a line to standard error, whatever becomes of it.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+impl Progress {
+    pub fn new(style: Style, step: u64, steps: u64, models: usize) -> Self {
+        let terminal = style == Style::Human && std::io::stderr().is_terminal();
+        let bar = terminal.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
+            let template = "{bar:24} {pos}/{len} steps  {per_sec}  {eta} left at most  {msg}";
+            bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
+            bar.set_position(step);
+            bar.reset_eta();
+            bar
+        });
+        Self { style, bar, several: models > 1 }
+    }
+
+    pub fn stepped(&self, step: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+        }
+    }
+
+    pub fn evaluated(&self, member: usize, row: &Evaluation, ms_per_step: Option<f64>, left: Option<f64>) {
+        let or_dash = |value: Option<f64>, f: &dyn Fn(f64) -> String| value.map_or("-".into(), f);
+        let loss = |x: f64| format!("{x:.2e}");
+        let share = |x: f64| format!("{:.2}%", 100.0 * x);
+        let figures = format!(
+            "loss {} train {} test  accuracy {} train {} test  norm {:.2}",
+            loss(row.train_loss),
+            or_dash(row.test_loss, &loss),
+            share(row.train_accuracy),
+            or_dash(row.test_accuracy, &share),
+            row.weight_norm
+        );
+        match (self.style, &self.bar) {
+            (Style::Quiet, _) => {}
+            (Style::Json, _) => {
+                let mut value = serde_json::json!(row);
+                if self.several {
+                    value["model"] = member.into();
+                }
+                say(&value.to_string());
+            }
+            (Style::Human, Some(bar)) => bar.set_message(figures),
+            (Style::Human, None) => {
+                let model = if self.several { format!("model {member}  ") } else { String::new() };
+                let pace = or_dash(ms_per_step, &|ms| format!("{ms:.1} ms/step"));
+                let left = or_dash(left, &|s| format!("{}:{:02} left at most", s as u64 / 60, s as u64 % 60));
+                note(&format!("{model}step {:>6}  {figures}  {pace}  {left}", row.step));
+            }
+        }
+    }
+
+    /// Takes the bar away, so that what follows stands on lines of its own.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! TransformerLens's names and shapes: state dicts as safetensors, and the config beside them.
+
+use crate::model::{ABSENT_BIASES, PARAMETERS, Sizes, Weights};
+use crate::plan::{Plan, Shape};
+use crate::program::State;
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+type Named<'a> = Vec<(String, Vec<usize>, &'a [f32])>;
+
+fn named<'a>(weights: &'a Weights<f32>, shape: &Shape, name: impl Fn(&crate::model::Parameter) -> String) -> Named<'a> {
+    PARAMETERS.iter().zip(&weights.tensors).map(|(p, tensor)| (name(p), p.dims(shape), &tensor[..])).collect()
+}
+
+fn serialize(tensors: &Named) -> Result<Vec<u8>> {
+    let mut views = Vec::new();
+    for (name, dims, data) in tensors {
+        let view = TensorView::new(Dtype::F32, dims.clone(), bytemuck::cast_slice(data));
+        views.push((name, view.map_err(|e| anyhow::anyhow!("{name}: {e}"))?));
+    }
+    safetensors::serialize(views, None).map_err(|e| anyhow::anyhow!("not to be serialized: {e}"))
+}
+
+/// `model.safetensors`: the weights, and zeros for the biases that the model does not have.
+pub fn model_bytes(weights: &Weights<f32>, shape: &Shape) -> Result<Vec<u8>> {
+    let zeros = vec![0.0; shape.d_model.max(shape.d_vocab_out)];
+    let mut tensors = named(weights, shape, |p| p.lens.into());
+    for (name, axes) in ABSENT_BIASES {
+        let dims: Vec<usize> = axes.iter().map(|axis| axis.size(&Sizes { shape: *shape, rows: 0 })).collect();
+        let len: usize = dims.iter().product();
+        tensors.push((name.to_string(), dims, &zeros[..len]));
+    }
+    serialize(&tensors)
+}
+
+/// `optimizer.safetensors`: AdamW's moments.
+pub fn optimizer_bytes(state: &State<f32>, shape: &Shape) -> Result<Vec<u8>> {
+    let mut tensors = named(&state.exp_avg, shape, |p| format!("exp_avg.{}", p.lens));
+    tensors.extend(named(&state.exp_avg_sq, shape, |p| format!("exp_avg_sq.{}", p.lens)));
+    serialize(&tensors)
+}
+
+/// Reads the tensors `prefix` + name of every parameter. `origin` names the file in errors.
+pub fn read_weights(bytes: &[u8], shape: &Shape, prefix: &str, origin: &str) -> Result<Weights<f32>> {
+    let file =
+        SafeTensors::deserialize(bytes).map_err(|e| anyhow::anyhow!("{origin}: not a whole safetensors file: {e}"))?;
+    let mut tensors = Vec::new();
+    for parameter in &PARAMETERS {
+        let name = format!("{prefix}{}", parameter.lens);
+        let dims = parameter.dims(shape);
+        let optional = matches!(parameter.name, "b_in" | "b_out");
+        tensors.push(match file.tensor(&name) {
+            Ok(view) => read_tensor(&view, &dims, &name, origin)?,
+            Err(_) if optional => vec![0.0; dims.iter().product()],
+            Err(_) => bail!(
+                "{origin}: no tensor '{name}': expected float32 {dims:?}, and there are {}",
+                file.names().join(", ")
+            ),
+        });
+    }
+    Ok(Weights { tensors })
+}
+
+fn read_tensor(view: &TensorView, dims: &[usize], name: &str, origin: &str) -> Result<Vec<f32>> {
+    ensure!(view.dtype() == Dtype::F32, "{origin}: tensor '{name}' is {:?}: expected F32", view.dtype());
+    ensure!(view.shape() == dims, "{origin}: tensor '{name}' is {:?}: expected {dims:?}", view.shape());
+    let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => bail!("{origin}: tensor '{name}' holds {} at element {at}: expected finite numbers", values[at]),
+        None => Ok(values),
+    }
+}
+
+/// Weights made elsewhere. The biases that this model does not have must be absent or zero.
+pub fn read_init(bytes: &[u8], shape: &Shape, origin: &str) -> Result<Weights<f32>> {
+    let weights = read_weights(bytes, shape, "", origin)?;
+    let file =
+        SafeTensors::deserialize(bytes).map_err(|e| anyhow::anyhow!("{origin}: not a whole safetensors file: {e}"))?;
+    for (name, axes) in ABSENT_BIASES {
+        let Ok(view) = file.tensor(name) else { continue };
+        let dims: Vec<usize> = axes.iter().map(|axis| axis.size(&Sizes { shape: *shape, rows: 0 })).collect();
+        let values = read_tensor(&view, &dims, name, origin)?;
+        ensure!(
+            values.iter().all(|&value| value == 0.0),
+            "{origin}: tensor '{name}' is not zero, and the model has no such bias"
+        );
+    }
+    Ok(weights)
+}
+
+/// `config.json`: what TransformerLens needs to build the model, and a block of our own.
+pub fn config(plan: &Plan) -> serde_json::Value {
+    let shape = plan.shape();
+    serde_json::json!({
+        "architecture": "TransformerLensNative",
+        "n_layers": 1,
+        "n_heads": shape.n_heads,
+        "d_model": shape.d_model,
+        "d_head": shape.d_head(),
+        "d_mlp": shape.d_mlp,
+        "act_fn": "relu",
+        "normalization_type": null,
+        "d_vocab": shape.d_vocab(),
+        "d_vocab_out": shape.d_vocab_out,
+        "n_ctx": 3,
+        "grokscope": { "version": env!("CARGO_PKG_VERSION"), "op": plan.op, "p": plan.p, "split": plan.split, "train_fraction": plan.train_fraction, "seed": plan.seed },
+    })
+}
+
+/// The step and the checksums of a checkpoint.
+pub fn state_json(step: u64, files: &[(&str, Vec<u8>)]) -> serde_json::Value {
+    let sums =
+        files.iter().map(|(name, bytes)| (name.to_string(), sha256(bytes).into())).collect::<serde_json::Map<_, _>>();
+    serde_json::json!({ "schema": 1, "step": step, "sha256": sums })
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The state of a checkpoint from its three files, each checked against its sum.
+pub fn read_checkpoint(
+    step: u64,
+    state: &[u8],
+    model: &[u8],
+    optimizer: &[u8],
+    shape: &Shape,
+    origin: &str,
+) -> Result<State<f32>> {
+    let json: serde_json::Value =
+        serde_json::from_slice(state).with_context(|| format!("{origin}/state.json: not JSON"))?;
+    ensure!(json["step"].as_u64() == Some(step), "{origin}/state.json: step is {}: expected {step}", json["step"]);
+    for (name, bytes) in [("model.safetensors", model), ("optimizer.safetensors", optimizer)] {
+        let expected =
+            json["sha256"][name].as_str().with_context(|| format!("{origin}/state.json: no sha256 of {name}"))?;
+        ensure!(sha256(bytes) == expected, "{origin}/{name}: damaged: its sha256 is not the one in state.json");
+    }
+    Ok(State {
+        weights: read_weights(model, shape, "", &format!("{origin}/model.safetensors"))?,
+        exp_avg: read_weights(optimizer, shape, "exp_avg.", &format!("{origin}/optimizer.safetensors"))?,
+        exp_avg_sq: read_weights(optimizer, shape, "exp_avg_sq.", &format!("{origin}/optimizer.safetensors"))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape { p: 5, d_model: 6, n_heads: 2, d_mlp: 7, d_vocab_out: 5 }
+    }
+
+    #[test]
+    fn weights_survive_their_file() {
+        let weights = crate::model::initial_weights("paper", 3, &shape());
+        let bytes = model_bytes(&weights, &shape()).unwrap();
+        assert_eq!(read_init(&bytes, &shape(), "m").unwrap(), weights);
+        assert_eq!(SafeTensors::deserialize(&bytes).unwrap().names().len(), 16);
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_model_is_refused_by_name() {
+        let weights = crate::model::initial_weights("paper", 3, &shape());
+        let bytes = model_bytes(&weights, &shape()).unwrap();
+        let error =
+            |bytes: &[u8], shape: &Shape| format!("{:#}", read_init(bytes, shape, "m.safetensors").unwrap_err());
+        assert!(error(&bytes[..bytes.len() - 1], &shape()).contains("m.safetensors: not a whole safetensors file"));
+        let wider = Shape { d_mlp: 8, ..shape() };
+        assert!(error(&bytes, &wider).contains("'blocks.0.mlp.W_in' is [6, 7]: expected [6, 8]"));
+        let mut nan = weights.clone();
+        nan.tensors[0][4] = f32::NAN;
+        assert!(error(&model_bytes(&nan, &shape()).unwrap(), &shape()).contains("'embed.W_E' holds NaN at element 4"));
+        let without = serialize(&named(&weights, &shape(), |p| p.lens.replace("W_U", "W_X"))).unwrap();
+        assert!(error(&without, &shape()).contains("no tensor 'unembed.W_U'"));
+        let halves = TensorView::new(Dtype::F16, vec![6, 6], &[0; 72]).unwrap();
+        assert!(error(&safetensors::serialize([("embed.W_E", halves)], None).unwrap(), &shape()).contains("F16"));
+        let ones = [1.0; 6];
+        let mut biased = named(&weights, &shape(), |p| p.lens.into());
+        biased.push(("blocks.0.attn.b_O".into(), vec![6], &ones));
+        assert!(error(&serialize(&biased).unwrap(), &shape()).contains("b_O' is not zero"));
+    }
+}

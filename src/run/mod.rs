@@ -1,0 +1,247 @@
+//! The run directory: plan, metrics, checkpoints, the final model and how it ended.
+
+pub mod disk;
+pub mod lens;
+
+use crate::plan::Plan;
+use crate::program::State;
+use crate::task::Pairs;
+use crate::train::Evaluation;
+use anyhow::{Context, Result, bail, ensure};
+use disk::{read, read_text, write_directory, write_whole};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Checkpoints that keep the optimizer's moments: training can go on from these.
+const RESUMABLE: usize = 2;
+
+pub struct RunDir {
+    pub path: PathBuf,
+    pub plan: Plan,
+}
+
+/// A line of `timing.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Timing {
+    pub step: u64,
+    /// Since the program started.
+    pub seconds: f64,
+    /// Median of a training step since the last line, evaluations left out.
+    pub ms_per_step: Option<f64>,
+}
+
+/// `summary.json`: how a run ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    pub schema: u32,
+    pub grokked: bool,
+    pub grok_step: Option<u64>,
+    pub steps: u64,
+    pub train_loss: f64,
+    pub test_loss: Option<f64>,
+    pub train_accuracy: f64,
+    pub test_accuracy: Option<f64>,
+    pub key_frequencies: Vec<usize>,
+    pub ms_per_step: Option<f64>,
+    pub device: String,
+    pub program: String,
+}
+
+impl RunDir {
+    /// Makes the directory of a new run; one that holds anything is refused.
+    pub fn create(path: &Path, plan: &Plan, train: &Pairs) -> Result<Self> {
+        let held = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        ensure!(
+            !held,
+            "{}: holds something already: expected a new or an empty directory, or --resume",
+            path.display()
+        );
+        fs::create_dir_all(path.join("checkpoints"))
+            .with_context(|| format!("{}: could not be made", path.display()))?;
+        let run = Self { path: path.into(), plan: plan.clone() };
+        run.write_plan()?;
+        if plan.split.ends_with(".csv") {
+            write_whole(&path.join("split.csv"), train.to_csv().as_bytes())?;
+        }
+        write_whole(&path.join("metrics.jsonl"), b"")?;
+        write_whole(&path.join("timing.jsonl"), b"")?;
+        Ok(run)
+    }
+
+    /// Opens the directory of a run that was begun before.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = path.join("plan.toml");
+        ensure!(file.is_file(), "{}: not a run: it has no plan.toml", path.display());
+        let plan = Plan::from_toml(&read_text(&file)?, &file.display().to_string())?;
+        Ok(Self { path: path.into(), plan })
+    }
+
+    pub fn write_plan(&self) -> Result<()> {
+        write_whole(&self.path.join("plan.toml"), self.plan.to_toml().as_bytes())
+    }
+
+    /// The text of the split file that the run keeps, where its split is a file.
+    pub fn split_text(&self) -> Result<Option<String>> {
+        let kept = self.path.join("split.csv");
+        if kept.exists() { read_text(&kept).map(Some) } else { Ok(None) }
+    }
+
+    /// Steps of the checkpoints, in rising order.
+    pub fn checkpoints(&self) -> Result<Vec<u64>> {
+        let directory = self.path.join("checkpoints");
+        let entries =
+            fs::read_dir(&directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
+        let mut steps = Vec::new();
+        for entry in entries {
+            let name = entry.with_context(|| format!("{}: could not be listed", directory.display()))?.file_name();
+            if let Some(step) = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse().ok()) {
+                steps.push(step);
+            }
+        }
+        steps.sort();
+        Ok(steps)
+    }
+
+    pub fn checkpoint_path(&self, step: u64) -> PathBuf {
+        self.path.join(format!("checkpoints/step-{step:06}"))
+    }
+
+    /// Writes a checkpoint that is not there yet. One that an interruption left off the plan's schedule goes when
+    /// training has passed it, as do the moments of all but the newest two.
+    pub fn write_checkpoint(&self, step: u64, state: &State<f32>) -> Result<()> {
+        let path = self.checkpoint_path(step);
+        if path.exists() {
+            return Ok(());
+        }
+        let shape = self.plan.shape();
+        let mut files = vec![
+            ("model.safetensors", lens::model_bytes(&state.weights, &shape)?),
+            ("optimizer.safetensors", lens::optimizer_bytes(state, &shape)?),
+        ];
+        files.push(("state.json", pretty(&lens::state_json(step, &files))?));
+        write_directory(&path, &files)?;
+        let earlier: Vec<u64> = self.checkpoints()?.into_iter().filter(|&other| other < step).collect();
+        for &other in earlier.iter().filter(|other| !other.is_multiple_of(self.plan.checkpoint_every)) {
+            remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
+        }
+        let scheduled = earlier.iter().filter(|other| other.is_multiple_of(self.plan.checkpoint_every));
+        for &other in scheduled.rev().skip(RESUMABLE - 1) {
+            remove(&self.checkpoint_path(other).join("optimizer.safetensors"), |path| fs::remove_file(path))?;
+        }
+        Ok(())
+    }
+
+    /// The newest checkpoint that is whole, and what was wrong with the newer ones.
+    pub fn newest_state(&self) -> Result<(u64, State<f32>)> {
+        let mut problems = Vec::new();
+        for step in self.checkpoints()?.into_iter().rev() {
+            match self.read_state(step) {
+                Ok(state) => return Ok((step, state)),
+                Err(problem) => problems.push(format!("{problem:#}")),
+            }
+        }
+        match problems.is_empty() {
+            true => bail!("{}: no checkpoint to go on from: start the run again", self.path.display()),
+            false => bail!("{}: no checkpoint is whole: {}", self.path.display(), problems.join("; ")),
+        }
+    }
+
+    fn read_state(&self, step: u64) -> Result<State<f32>> {
+        let path = self.checkpoint_path(step);
+        let file = |name: &str| read(&path.join(name));
+        let (state, model, optimizer) =
+            (file("state.json")?, file("model.safetensors")?, file("optimizer.safetensors")?);
+        lens::read_checkpoint(step, &state, &model, &optimizer, &self.plan.shape(), &path.display().to_string())
+    }
+
+    /// Rewinds to a checkpoint: rows and checkpoints that came after it go, and rows that stand off the schedule.
+    pub fn rewind(&self, step: u64) -> Result<Vec<Evaluation>> {
+        for other in self.checkpoints()?.into_iter().filter(|&other| other > step) {
+            remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
+        }
+        let on_schedule = |at: u64| at <= step && (at.is_multiple_of(self.plan.eval_every) || at == self.plan.steps);
+        let history: Vec<Evaluation> = self.metrics()?.into_iter().filter(|row| on_schedule(row.step)).collect();
+        write_whole(&self.path.join("metrics.jsonl"), lines(&history)?.as_bytes())?;
+        let timing: Vec<Timing> = self.timing()?.into_iter().filter(|row| on_schedule(row.step)).collect();
+        write_whole(&self.path.join("timing.jsonl"), lines(&timing)?.as_bytes())?;
+        Ok(history)
+    }
+
+    /// The rows of `metrics.jsonl`; a last line that was torn off is left out.
+    pub fn metrics(&self) -> Result<Vec<Evaluation>> {
+        read_lines(&self.path.join("metrics.jsonl"))
+    }
+
+    pub fn timing(&self) -> Result<Vec<Timing>> {
+        read_lines(&self.path.join("timing.jsonl"))
+    }
+
+    pub fn append_metrics(&self, row: &Evaluation) -> Result<()> {
+        append(&self.path.join("metrics.jsonl"), &lines(std::slice::from_ref(row))?)
+    }
+
+    pub fn append_timing(&self, row: &Timing) -> Result<()> {
+        append(&self.path.join("timing.jsonl"), &lines(std::slice::from_ref(row))?)
+    }
+
+    /// The final model and its config.
+    pub fn write_model(&self, state: &State<f32>) -> Result<()> {
+        write_whole(&self.path.join("model.safetensors"), &lens::model_bytes(&state.weights, &self.plan.shape())?)?;
+        write_whole(&self.path.join("config.json"), &pretty(&lens::config(&self.plan))?)
+    }
+
+    pub fn write_summary(&self, summary: &Summary) -> Result<()> {
+        write_whole(&self.path.join("summary.json"), &pretty(summary)?)
+    }
+
+    pub fn summary(&self) -> Result<Option<Summary>> {
+        let path = self.path.join("summary.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let summary =
+            serde_json::from_slice(&read(&path)?).with_context(|| format!("{}: not a summary", path.display()))?;
+        Ok(Some(summary))
+    }
+}
+
+fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn lines(rows: &[impl Serialize]) -> Result<String> {
+    rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n")).collect()
+}
+
+fn append(path: &Path, text: &str) -> Result<()> {
+    let write = || fs::OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes());
+    write().with_context(|| format!("{}: could not be written", path.display()))
+}
+
+fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {
+    match how(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("{}: could not be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_lines<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>> {
+    let text = read_text(path)?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let row = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| format!("{}:{}: not a row of this file", path.display(), number + 1))
+    };
+    whole.lines().enumerate().map(row).collect()
+}
+
+/// The next name under `runs/` that is free: `NAME`, `NAME-2`, `NAME-3` ..
+pub fn free_name(name: &str) -> PathBuf {
+    let candidates = (1u32..).map(|n| Path::new("runs").join(if n == 1 { name.into() } else { format!("{name}-{n}") }));
+    candidates.into_iter().find(|path| !path.exists()).expect("there are more numbers than runs")
+}

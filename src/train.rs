@@ -1,0 +1,266 @@
+//! The loop: step, evaluate, snapshot, stop. Knows no files and no clocks; an [`Observer`] does.
+
+use crate::model::Weights;
+use crate::plan::{Plan, Update};
+use crate::program::State;
+use crate::program::engine::{Engine, Scores};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// Test accuracy from which a network counts as having grokked.
+pub const GROKKED: f64 = 0.999;
+
+/// A line of `metrics.jsonl`. Test fields are null where every pair is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// Updates done.
+    pub step: u64,
+    /// Mean cross-entropy in nats.
+    pub train_loss: f64,
+    pub test_loss: Option<f64>,
+    /// Shares of the pairs.
+    pub train_accuracy: f64,
+    pub test_accuracy: Option<f64>,
+    /// Root of the sum of all squared weights.
+    pub weight_norm: f64,
+}
+
+impl Evaluation {
+    fn new(step: u64, scores: &Scores, trained_on: &[bool], weights: &Weights<f32>) -> Self {
+        let mean = |values: &[f32], part: bool| {
+            let (sum, n) = (values.iter().zip(trained_on))
+                .filter(|(_, trained)| **trained == part)
+                .fold((0.0, 0), |(sum, n), (value, _)| (sum + *value as f64, n + 1));
+            (n > 0).then(|| sum / n as f64)
+        };
+        let squares = weights.tensors.iter().flatten().map(|&w| (w as f64).powi(2)).sum::<f64>();
+        Self {
+            step,
+            train_loss: mean(&scores.losses, true).unwrap_or(f64::NAN),
+            test_loss: mean(&scores.losses, false),
+            train_accuracy: mean(&scores.correct, true).unwrap_or(f64::NAN),
+            test_accuracy: mean(&scores.correct, false),
+            weight_norm: squares.sqrt(),
+        }
+    }
+
+    fn grokked(&self) -> bool {
+        self.test_accuracy.is_some_and(|accuracy| accuracy >= GROKKED)
+    }
+
+    fn finite(&self) -> bool {
+        let numbers = [Some(self.train_loss), self.test_loss, Some(self.weight_norm)];
+        numbers.into_iter().flatten().all(f64::is_finite)
+    }
+}
+
+/// The first evaluation from which the network had grokked once.
+pub fn grok_step(history: &[Evaluation]) -> Option<u64> {
+    history.iter().find(|evaluation| evaluation.grokked()).map(|evaluation| evaluation.step)
+}
+
+/// Whether it still holds at the end.
+pub fn grokked(history: &[Evaluation]) -> bool {
+    history.last().is_some_and(Evaluation::grokked)
+}
+
+/// Steps over which the weight norm is looked at to see whether it has levelled off.
+const LEVEL_SPAN: u64 = 500;
+/// A fall of the weight norm over [`LEVEL_SPAN`] that counts as level.
+const LEVEL_FALL: f64 = 0.01;
+
+/// Whether the cleanup has ended: the network has grokked and its weight norm fell by less than 1 % over 500 steps.
+fn cleaned_up(history: &[Evaluation]) -> bool {
+    let (Some(last), Some(since)) = (history.last(), grok_step(history)) else { return false };
+    let Some(start) = last.step.checked_sub(LEVEL_SPAN).filter(|start| *start >= since) else { return false };
+    let before = history.iter().rev().find(|evaluation| evaluation.step <= start);
+    last.grokked()
+        && before.is_some_and(|before| before.weight_norm - last.weight_norm < LEVEL_FALL * before.weight_norm)
+}
+
+/// One network of the ensemble and what is known of it.
+pub struct Member {
+    pub plan: Plan,
+    /// For each pair of the grid, whether it is trained on.
+    pub trained_on: Vec<bool>,
+    pub history: Vec<Evaluation>,
+    /// Set once the member's own stop rule held; it is not looked at any more.
+    pub stopped: bool,
+}
+
+impl Member {
+    /// Whether the plan's stop rule holds after `step` updates.
+    pub fn wants_to_stop(&self, step: u64) -> bool {
+        let below =
+            |evaluation: &Evaluation| evaluation.test_loss.is_some_and(|loss| loss < self.plan.stop_at_test_loss);
+        step >= self.plan.steps
+            || self.history.last().is_some_and(below)
+            || (self.plan.stop_after_cleanup && cleaned_up(&self.history))
+    }
+}
+
+/// Keeps, shows and times what the loop does.
+pub trait Observer {
+    /// A member was evaluated.
+    fn evaluated(&mut self, member: usize, evaluation: &Evaluation) -> Result<()>;
+    /// The state of a member at a step that the plan wants kept, or at which it was interrupted.
+    fn snapshot(&mut self, member: usize, step: u64, state: &State<f32>) -> Result<()>;
+    /// The member's stop rule holds: this is its last state.
+    fn finished(&mut self, member: &Member, index: usize, state: &State<f32>) -> Result<()>;
+    /// `steps` updates were done since the last call.
+    fn stepped(&mut self, step: u64, steps: usize) -> Result<()>;
+    /// How many steps the next stretch may have, given the engine's most.
+    fn stretch(&mut self, most: usize) -> usize;
+    /// Whether to stop here and go on another time.
+    fn interrupted(&self) -> bool;
+}
+
+/// How the loop ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Done,
+    Interrupted { step: u64 },
+    Diverged { member: usize, step: u64 },
+}
+
+pub struct Trainer {
+    pub engine: Engine,
+    pub members: Vec<Member>,
+    pub step: u64,
+}
+
+impl Trainer {
+    /// Trains until every member has stopped.
+    pub async fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        loop {
+            let known = self.active().all(|member| member.history.last().is_some_and(|row| row.step == self.step));
+            let due = self.is_due(|plan| plan.eval_every) && !known;
+            if due && let Some(outcome) = self.evaluate(observer).await? {
+                return Ok(outcome);
+            }
+            self.stop_members(observer).await?;
+            if self.members.iter().all(|member| member.stopped) {
+                return Ok(Outcome::Done);
+            }
+            let due = self.is_due(|plan| plan.checkpoint_every);
+            let interrupted = observer.interrupted();
+            if (due || interrupted)
+                && let Some(outcome) = self.snapshot(observer).await?
+            {
+                return Ok(outcome);
+            }
+            if interrupted {
+                return Ok(Outcome::Interrupted { step: self.step });
+            }
+            self.advance(observer).await?;
+        }
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.stopped)
+    }
+
+    /// Whether the step is a multiple of a plan's interval, or the last one. Members share these intervals.
+    fn is_due(&self, every: impl Fn(&Plan) -> u64) -> bool {
+        self.active().any(|member| self.step.is_multiple_of(every(&member.plan)) || self.step == member.plan.steps)
+    }
+
+    async fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
+        let scores = self.engine.evaluate(self.members.len()).await?;
+        let weights = self.engine.read_weights(self.members.len()).await?;
+        for (index, member) in self.members.iter_mut().enumerate().filter(|(_, member)| !member.stopped) {
+            let evaluation = Evaluation::new(self.step, &scores[index], &member.trained_on, &weights[index]);
+            if !evaluation.finite() {
+                return Ok(Some(Outcome::Diverged { member: index, step: self.step }));
+            }
+            observer.evaluated(index, &evaluation)?;
+            member.history.push(evaluation);
+        }
+        Ok(None)
+    }
+
+    async fn stop_members(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if !self.active().any(|member| member.wants_to_stop(self.step)) {
+            return Ok(());
+        }
+        let states = self.engine.read_states(self.members.len()).await?;
+        for (index, member) in self.members.iter_mut().enumerate() {
+            if !member.stopped && member.wants_to_stop(self.step) {
+                member.stopped = true;
+                observer.snapshot(index, self.step, &states[index])?;
+                observer.finished(member, index, &states[index])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on the state of every member, unless one is not fit to be kept.
+    async fn snapshot(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
+        let states = self.engine.read_states(self.members.len()).await?;
+        for (index, _) in self.members.iter().enumerate().filter(|(_, member)| !member.stopped) {
+            if !states[index].is_finite() {
+                return Ok(Some(Outcome::Diverged { member: index, step: self.step }));
+            }
+            observer.snapshot(index, self.step, &states[index])?;
+        }
+        Ok(None)
+    }
+
+    /// Does steps up to the next thing that is due.
+    async fn advance(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let to_next = |every: u64| every - self.step % every;
+        let ahead = self.active().flat_map(|member| {
+            let plan = &member.plan;
+            [to_next(plan.eval_every), to_next(plan.checkpoint_every), plan.steps - self.step]
+        });
+        let ahead = ahead.min().unwrap_or(0) as usize;
+        let most = ahead.min(self.engine.longest_stretch());
+        let steps = observer.stretch(most).clamp(1, most);
+        let updates: Vec<Vec<Update>> =
+            self.members.iter().map(|m| (0..steps as u64).map(|i| m.plan.update(self.step + i)).collect()).collect();
+        self.engine.steps(&updates).await?;
+        self.step += steps as u64;
+        observer.stepped(self.step, steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(step: u64, test_accuracy: f64, weight_norm: f64) -> Evaluation {
+        Evaluation {
+            step,
+            train_loss: 0.0,
+            test_loss: Some(1.0),
+            train_accuracy: 1.0,
+            test_accuracy: Some(test_accuracy),
+            weight_norm,
+        }
+    }
+
+    #[test]
+    fn cleanup_ends_when_the_norm_has_been_level_since_grokking() {
+        let falling: Vec<_> = (0..20).map(|i| row(i * 100, if i < 5 { 0.5 } else { 1.0 }, 100.0 - i as f64)).collect();
+        assert!(!cleaned_up(&falling));
+        let mut level = falling.clone();
+        level.extend((20..26).map(|i| row(i * 100, 1.0, 80.9)));
+        assert!(cleaned_up(&level));
+        assert!(!cleaned_up(&level[..level.len() - 4]));
+        let lost: Vec<_> = level.iter().cloned().chain([row(2600, 0.9, 80.9)]).collect();
+        assert!(!cleaned_up(&lost));
+        assert_eq!((grok_step(&lost), grokked(&lost)), (Some(500), false));
+    }
+
+    #[test]
+    fn losses_are_split_by_what_was_trained_on() {
+        let scores = Scores { losses: vec![1.0, 2.0, 4.0], correct: vec![1.0, 0.0, 1.0] };
+        let weights = Weights { tensors: vec![vec![3.0, 4.0]] };
+        let e = Evaluation::new(7, &scores, &[true, false, false], &weights);
+        assert_eq!((e.train_loss, e.test_loss, e.train_accuracy, e.test_accuracy), (1.0, Some(3.0), 1.0, Some(0.5)));
+        assert_eq!(e.weight_norm, 5.0);
+        let all = Evaluation::new(7, &scores, &[true; 3], &weights);
+        assert_eq!((all.test_loss, all.test_accuracy), (None, None));
+    }
+}
