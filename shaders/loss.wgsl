@@ -1,4 +1,4 @@
-// row_loss = log1p(sum over c != y of exp(l_c - l_y)), shifted where y is not the largest logit
+// row_loss = log1p(sum over c != y of exp(l_c - l_y)) where y has the largest logit, else l_max - l_y + log(sum of exp(l_c - l_max))
 //
 // Grokking lives at losses near 1e-7, where a log-softmax in float32 has lost its gradient.
 
@@ -19,18 +19,21 @@ fn log1p(x: f32) -> f32 {
     return 2.0 * t * (1.0 + s * (1.0 / 3.0 + s * (1.0 / 5.0 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
 }
 
-// x: max(0, largest l_c - l_y);  y: sum over c != y of exp(l_c - l_y - x)
-fn others(at: u32, label: u32) -> vec2<f32> {
-    let of_label = logits[at + label];
-    var top = 0.0;
-    for (var c = 0u; c < D_VOCAB_OUT; c++) {
-        top = max(top, logits[at + c] - of_label);
+struct Rest {
+    top: f32,   // the largest logit
+    sum: f32,   // over c != y of exp(l_c - top)
+}
+
+fn rest_of(at: u32, label: u32) -> Rest {
+    var top = logits[at];
+    for (var c = 1u; c < D_VOCAB_OUT; c++) {
+        top = max(top, logits[at + c]);
     }
     var sum = 0.0;
     for (var c = 0u; c < D_VOCAB_OUT; c++) {
-        if (c != label) { sum += exp(logits[at + c] - of_label - top); }
+        if (c != label) { sum += exp(logits[at + c] - top); }
     }
-    return vec2(top, sum);
+    return Rest(top, sum);
 }
 
 // row_correct = 1 where y is the first of the largest logits
@@ -42,9 +45,9 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     let out = part(model, ROWS) + row;
     let at = logits_at(model, row);
     let label = labels[out];
-    let rest = others(at, label);
-    // x + log(exp(-x) + y), which at x = 0 is log1p(y)
-    row_loss[out] = select(rest.x + log(exp(-rest.x) + rest.y), log1p(rest.y), rest.x == 0.0);
+    let rest = rest_of(at, label);
+    let behind = rest.top - logits[at + label];
+    row_loss[out] = select(behind + log(exp(-behind) + rest.sum), log1p(rest.sum), behind == 0.0);
     var correct = 1.0;
     for (var c = 0u; c < D_VOCAB_OUT; c++) {
         let beaten = select(logits[at + c] <= logits[at + label], logits[at + c] < logits[at + label], c < label);
@@ -62,10 +65,10 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
     if (row >= n) { return; }
     let at = logits_at(model, row);
     let label = labels[part(model, ROWS) + row];
-    let rest = others(at, label);
-    let factor = 1.0 / (f32(n) * (exp(-rest.x) + rest.y));
+    let rest = rest_of(at, label);
+    let factor = 1.0 / (f32(n) * (exp(logits[at + label] - rest.top) + rest.sum));
     for (var c = 0u; c < D_VOCAB_OUT; c++) {
-        d_logits[at + c] = exp(logits[at + c] - logits[at + label] - rest.x) * factor;
+        d_logits[at + c] = exp(logits[at + c] - rest.top) * factor;
     }
-    d_logits[at + label] = -rest.y * factor;
+    d_logits[at + label] = -rest.sum * factor;
 }

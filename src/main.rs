@@ -21,6 +21,7 @@ const DIVERGED: u8 = 42;
 const INTERRUPTED: u8 = 75;
 
 fn main() -> ExitCode {
+    quiet_drivers();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
@@ -46,6 +47,15 @@ fn main() -> ExitCode {
             note(&format!("error: {}", one_line(format!("{error:#}"))));
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Mesa's layer that orders devices talks to Wayland, and complains on standard error where no session runs; the order
+/// is of no use here.
+fn quiet_drivers() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the first statement of main; no other thread runs that could read the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
 

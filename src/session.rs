@@ -94,7 +94,6 @@ fn check_size(plan: &Plan, program: &program::Program, chosen: &Chosen) -> Resul
 
 /// Goes on with a run where its newest checkpoint stands. `changes` are assignments to fields of the plan.
 pub fn resume(directory: &Path, changes: &[(String, String)], options: &Options) -> Result<Ended> {
-    let choice = devices::choose(&options.device)?;
     let mut runs = Vec::new();
     let mut ended = Vec::new();
     for path in member_directories(directory)? {
@@ -109,6 +108,7 @@ pub fn resume(directory: &Path, changes: &[(String, String)], options: &Options)
         note(&format!("{}: has ended already: there is nothing left to do", directory.display()));
         return Ok(Ended { outcome: Outcome::Done, directory: directory.into(), summaries: ended });
     }
+    let choice = devices::choose(&options.device)?;
     let mut starts = Vec::new();
     for run in runs {
         let train = train_pairs(&run.plan, run.split_text()?)?;

@@ -152,10 +152,10 @@ fn backward_slots<T: Real>(
         d_v.fill(T::zero());
         d_slot_score.fill(T::zero());
         for &row in of_slot {
-            for head in 0..heads {
+            for (head, score) in d_slot_score.iter_mut().enumerate() {
                 let (block, at) = (head * e..(head + 1) * e, (row as usize * heads + head) * 3 + pos);
                 add_scaled(&mut d_v[block.clone()], pattern[at], &d_z[row as usize * d..][block]);
-                d_slot_score[head] += d_score[at];
+                *score += d_score[at];
             }
         }
     };

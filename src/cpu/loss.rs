@@ -15,23 +15,22 @@ fn weight<T: Real>(x: T) -> T {
     if x < T::NEGLIGIBLE_LOGIT { T::zero() } else { x.exp() }
 }
 
-/// max(0, largest l_c - l_y), and the sum over c != y of exp(l_c - l_y - that maximum)
-fn others<T: Real>(logits: &[T], label: usize) -> (T, T) {
-    let of_label = logits[label];
-    let top = logits.iter().fold(T::zero(), |top, &l| top.max(l - of_label));
-    let others = logits.iter().enumerate().filter(|(class, _)| *class != label);
-    (top, others.map(|(_, &l)| weight(l - of_label - top)).sum())
+/// The largest logit, and the sum over c != y of exp(l_c - that)
+fn rest<T: Real>(logits: &[T], label: usize) -> (T, T) {
+    let top = logits.iter().fold(logits[0], |top, &l| top.max(l));
+    let others = logits.iter().enumerate().filter(|(c, _)| *c != label);
+    (top, others.map(|(_, &l)| weight(l - top)).sum())
 }
 
-/// row_loss = log1p(sum over c != y of exp(l_c - l_y)), shifted where y is not the largest;
-/// row_correct = 1 where y is the first of the largest logits
+/// row_loss = log1p(sum over c != y of exp(l_c - l_y)) where y has the largest logit, else
+/// l_max - l_y + log(sum of exp(l_c - l_max)); row_correct = 1 where y is the first of the largest logits
 fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &mut [T], row_correct: &mut [T]) {
     let classes = cx.shape.d_vocab_out;
     rows2(&mut row_loss[..cx.rows], 1, &mut row_correct[..cx.rows], 1, |row, loss, correct| {
         let (logits, label) = (&logits[row * classes..][..classes], labels[row] as usize);
-        let (top, sum) = others(logits, label);
-        // top + log(exp(-top) + sum), which at top = 0 is log1p(sum)
-        loss[0] = if top > T::zero() { top + ((-top).exp() + sum).ln() } else { sum.ln_1p() };
+        let (top, sum) = rest(logits, label);
+        let behind = top - logits[label];
+        loss[0] = if behind == T::zero() { sum.ln_1p() } else { behind + ((-behind).exp() + sum).ln() };
         let beaten = |(class, &l): (usize, &T)| if class < label { l < logits[label] } else { l <= logits[label] };
         correct[0] = if logits.iter().enumerate().all(beaten) { T::one() } else { T::zero() };
     });
@@ -43,10 +42,10 @@ fn backward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], d_logits: &mut 
     let mean = T::one() / T::of(cx.rows as f64);
     rows(&mut d_logits[..cx.rows * classes], classes, |row, d_logits| {
         let (logits, label) = (&logits[row * classes..][..classes], labels[row] as usize);
-        let (top, sum) = others(logits, label);
-        let factor = mean / ((-top).exp() + sum);
+        let (top, sum) = rest(logits, label);
+        let factor = mean / ((logits[label] - top).exp() + sum);
         for (d, &l) in d_logits.iter_mut().zip(logits) {
-            *d = weight(l - logits[label] - top) * factor;
+            *d = weight(l - top) * factor;
         }
         d_logits[label] = -sum * factor;
     });

@@ -25,7 +25,7 @@ pub trait Real: num_traits::Float + num_traits::NumAssign + std::iter::Sum + Sen
     /// Square root of the smallest normal number: what is smaller has a subnormal square.
     const TINY: Self;
     fn of(x: f64) -> Self;
-    fn to_f64(self) -> f64;
+    fn wide(self) -> f64;
 
     /// x, or 0 where its square would be subnormal.
     fn flushed(self) -> Self {
@@ -39,7 +39,7 @@ impl Real for f32 {
     fn of(x: f64) -> Self {
         x as f32
     }
-    fn to_f64(self) -> f64 {
+    fn wide(self) -> f64 {
         self as f64
     }
 }
@@ -50,7 +50,7 @@ impl Real for f64 {
     fn of(x: f64) -> Self {
         x
     }
-    fn to_f64(self) -> f64 {
+    fn wide(self) -> f64 {
         self
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, AdapterInfo, Backends, Device, DeviceType, Instance, InstanceDescriptor, Queue};
 
 /// An open device. Errors that wgpu reports outside of any call are kept until [`Gpu::check`] asks for them.
+#[derive(Clone)]
 pub struct Gpu {
     pub device: Device,
     pub queue: Queue,

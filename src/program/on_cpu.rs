@@ -102,13 +102,19 @@ impl<T: Real> OnCpu<T> {
         });
     }
 
-    /// Runs one call of the training step.
-    pub fn run_one(&mut self, index: usize, updates: &[Vec<Update>]) {
-        let (call, twin) = &self.step[index];
-        for ((model, rows), updates) in self.models.iter_mut().zip(&self.layout.train).zip(updates) {
+    /// Runs some calls of the training step, or of the evaluation where the batch is the grid.
+    pub fn run_some(&mut self, batch: Batch, indices: &[usize], updates: &[Vec<Update>]) {
+        let calls = match batch {
+            Batch::Train => &self.step,
+            Batch::Grid => &self.evaluation,
+        };
+        for ((model, rows), updates) in self.models.iter_mut().zip(self.layout.of(batch)).zip(updates) {
             model.updates.clone_from(updates);
-            let at = Place { shape: self.layout.shape, rows: rows.len(), batch: Batch::Train };
-            self.pool.install(|| model.run(call, twin, at));
+            model.indices.insert(("step", Batch::Train), vec![0]);
+            for (call, twin) in indices.iter().map(|&index| &calls[index]) {
+                let at = Place { shape: self.layout.shape, rows: rows.len(), batch };
+                self.pool.install(|| model.run(call, twin, at));
+            }
         }
     }
 

@@ -315,10 +315,14 @@ impl OnGpu {
 
     // Single kernels, for tests and benchmarks.
 
-    /// Runs one call of the training step.
-    pub async fn run_one(&self, index: usize, updates: &[Vec<Update>]) -> Result<()> {
+    /// Runs some calls of the training step, or of the evaluation where the batch is the grid.
+    pub async fn run_some(&self, batch: Batch, indices: &[usize], updates: &[Vec<Update>]) -> Result<()> {
         self.write_updates(updates)?;
-        submit(&self.gpu, std::iter::once(&self.step[index]), 1);
+        let dispatches = match batch {
+            Batch::Train => &self.step,
+            Batch::Grid => &self.evaluation,
+        };
+        submit(&self.gpu, indices.iter().map(|&index| &dispatches[index]), 1);
         self.gpu.wait().await
     }
 

@@ -1,0 +1,131 @@
+//! The same bytes: twice, after an interruption, at any number of threads, and for a model alone or among others.
+
+use crate::support::{Outcome, gpu, layout, pairs, require, shape, test};
+use grokscope::model::initial_weights;
+use grokscope::plan::{Plan, Shape, Update, preset};
+use grokscope::program::batch::Layout;
+use grokscope::program::engine::Engine;
+use grokscope::program::{State, layered};
+use grokscope::task::{Op, Pairs};
+use libtest_mimic::{Failed, Trial};
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("threads_change_no_bit_on_the_cpu_engine", threads),
+        test("a_model_alone_and_among_others_is_the_same_on_the_cpu_engine", || ensembles(&|layout| on_cpu(layout, 2))),
+        test("a_resumed_state_goes_on_the_same_on_the_cpu_engine", || resumed(&|layout| on_cpu(layout, 2))),
+    ]
+}
+
+pub fn adapter_tests() -> Vec<Trial> {
+    vec![
+        test("a_model_alone_and_among_others_is_the_same_on_the_adapter", || ensembles(&on_adapter)),
+        test("a_resumed_state_goes_on_the_same_on_the_adapter", || resumed(&on_adapter)),
+        test("stretches_change_no_bit_on_the_adapter", stretches),
+    ]
+}
+
+const SHAPE: Shape = Shape { p: 11, d_model: 12, n_heads: 3, d_mlp: 20, d_vocab_out: 11 };
+
+fn on_cpu(layout: Layout, threads: usize) -> Result<Engine, Failed> {
+    Ok(Engine::on_cpu(&layered::program(), layout, threads)?)
+}
+
+fn on_adapter(layout: Layout) -> Result<Engine, Failed> {
+    Ok(pollster::block_on(Engine::on_gpu(gpu()?, &layered::program(), layout))?)
+}
+
+/// Model k differs in its seed, its rows, their number, and its learning rate.
+fn rows(k: usize) -> Pairs {
+    pairs(SHAPE.p, 40 + 13 * k, k as u64)
+}
+
+fn plan(k: usize) -> Plan {
+    Plan { lr: 1e-3 * (k + 1) as f64, ..preset("demo").unwrap() }
+}
+
+fn engine(make: &dyn Fn(Layout) -> Result<Engine, Failed>, models: &[usize]) -> Result<Engine, Failed> {
+    let trains: Vec<Pairs> = models.iter().map(|&k| rows(k)).collect();
+    let mut engine = make(Layout::new(SHAPE, &trains, &vec![Pairs::grid(Op::Add, SHAPE.p); models.len()]))?;
+    for (place, &k) in models.iter().enumerate() {
+        engine.write_state(place, &State::fresh(initial_weights("paper", k as u64, &SHAPE)))?;
+    }
+    Ok(engine)
+}
+
+fn train(engine: &mut Engine, models: &[usize], steps: std::ops::Range<u64>, stretch: u64) -> Outcome {
+    let mut step = steps.start;
+    while step < steps.end {
+        let next = (step + stretch).min(steps.end);
+        let updates: Vec<Vec<Update>> =
+            models.iter().map(|&k| (step..next).map(|s| plan(k).update(s)).collect()).collect();
+        pollster::block_on(engine.steps(&updates))?;
+        step = next;
+    }
+    Ok(())
+}
+
+/// The state and the scores of every model.
+type Result1 = (State<f32>, Vec<u32>);
+
+fn results(engine: &mut Engine, models: usize) -> Result<Vec<Result1>, Failed> {
+    let states = pollster::block_on(engine.read_states(models))?;
+    let scores = pollster::block_on(engine.evaluate(models))?;
+    let bits = |losses: &[f32]| losses.iter().map(|loss| loss.to_bits()).collect();
+    Ok(states.into_iter().zip(scores).map(|(state, scores)| (state, bits(&scores.losses))).collect())
+}
+
+fn ensembles(make: &dyn Fn(Layout) -> Result<Engine, Failed>) -> Outcome {
+    let run = |models: &[usize]| -> Result<Vec<Result1>, Failed> {
+        let mut engine = engine(make, models)?;
+        train(&mut engine, models, 0..15, 5)?;
+        results(&mut engine, models.len())
+    };
+    let (three, five) = (run(&[0, 1, 2])?, run(&[4, 2, 0, 3, 1])?);
+    for (k, place) in [(0, 2), (1, 4), (2, 1)] {
+        let alone = run(&[k])?.remove(0);
+        require!(alone.0.weights != initial_weights("paper", k as u64, &SHAPE), "model {k} did not learn");
+        require!(alone == three[k], "model {k} alone differs from itself among three");
+        require!(alone == five[place], "model {k} alone differs from itself among five");
+    }
+    Ok(())
+}
+
+fn resumed(make: &dyn Fn(Layout) -> Result<Engine, Failed>) -> Outcome {
+    let mut whole = engine(make, &[0])?;
+    train(&mut whole, &[0], 0..15, 4)?;
+    let mut first = engine(make, &[0])?;
+    train(&mut first, &[0], 0..7, 4)?;
+    let state = pollster::block_on(first.read_states(1))?.remove(0);
+    let mut second = engine(make, &[0])?;
+    second.write_state(0, &state)?;
+    train(&mut second, &[0], 7..15, 4)?;
+    require!(results(&mut whole, 1)? == results(&mut second, 1)?, "the resumed run differs");
+    Ok(())
+}
+
+fn stretches() -> Outcome {
+    let run = |stretch| -> Result<Vec<Result1>, Failed> {
+        let mut engine = engine(&on_adapter, &[0])?;
+        train(&mut engine, &[0], 0..12, stretch)?;
+        results(&mut engine, 1)
+    };
+    require!(run(1)? == run(12)?, "steps one by one differ from twelve in a submission");
+    Ok(())
+}
+
+fn threads() -> Outcome {
+    // Wide enough that every product and every loop is cut into several chunks.
+    let shape = shape(13, 64, 4, 200);
+    let run = |threads| -> Result<Vec<Result1>, Failed> {
+        let mut engine = on_cpu(layout(shape, &[169]), threads)?;
+        engine.write_state(0, &State::fresh(initial_weights("paper", 0, &shape)))?;
+        train(&mut engine, &[0], 0..5, 1)?;
+        results(&mut engine, 1)
+    };
+    let one = run(1)?;
+    for threads in [2, 3, 8] {
+        require!(run(threads)? == one, "{threads} threads differ from one");
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Bad input: one clear line, exit code 1, and nothing touched.
+
+use crate::support::{Outcome, grokscope_in, require, test};
+use grokscope::model::initial_weights;
+use grokscope::plan::Shape;
+use grokscope::run::lens::model_bytes;
+use libtest_mimic::{Failed, Trial};
+use safetensors::tensor::{SafeTensors, TensorView};
+use std::path::Path;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("bad_flags_end_in_one_line", bad_flags),
+        test("bad_init_files_end_in_one_line", bad_inits),
+        test("bad_split_files_end_in_one_line", bad_splits),
+        test("bad_plan_files_end_in_one_line", bad_plans),
+        test("a_directory_that_holds_another_run_stays_as_it_is", held_directory),
+        test("bad_resumes_end_in_one_line", bad_resumes),
+    ]
+}
+
+/// Runs in a directory and expects exit code 1, one line on stderr that has all of `parts`, and no new file.
+fn refused(directory: &Path, arguments: &[&str], parts: &[&str]) -> Outcome {
+    let listing = || -> Result<Vec<_>, Failed> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            names.push(entry?.file_name());
+        }
+        names.sort();
+        Ok(names)
+    };
+    let before = listing()?;
+    let output = grokscope_in(directory, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    require!(output.status.code() == Some(1), "{arguments:?} ended with {:?}: {stderr}", output.status);
+    require!(stderr.trim_end().lines().count() == 1, "{arguments:?} says more than a line: {stderr}");
+    for part in parts {
+        require!(stderr.contains(part), "{arguments:?}: expected '{part}' in: {stderr}");
+    }
+    require!(listing()? == before, "{arguments:?} left something: {:?}", listing()?);
+    Ok(())
+}
+
+fn bad_flags() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--p", "2"], &["p = 2", "integer >= 3"]),
+        (&["--p", "eleven"], &["p", "eleven", "integer >= 3"]),
+        (&["--p", "7.5"], &["7.5", "integer >= 3"]),
+        (&["--p", "-7"], &["p = -7", "integer >= 3"]),
+        (&["--p", "29989"], &["p = 29989: too large", "MiB"]),
+        (&["--p", "4000000000"], &["p = 4000000000: too large"]),
+        (&["--d-model", "130"], &["d_model = 130", "n_heads = 4"]),
+        (&["--n-heads", "0"], &["n_heads = 0", "integer >= 1"]),
+        (&["--train-fraction", "0"], &["train_fraction = 0", "(0, 1]"]),
+        (&["--train-fraction", "1.5"], &["train_fraction = 1.5", "(0, 1]"]),
+        (&["--train-fraction", "-0.3"], &["train_fraction", "(0, 1]"]),
+        (&["--train-fraction", "0.00001"], &["nothing to train on"]),
+        (&["--lr", "-0.1"], &["lr = -0.1", ">= 0"]),
+        (&["--lr", "NaN"], &["lr", "finite number"]),
+        (&["--lr", "inf"], &["lr", "finite number"]),
+        (&["--beta2", "1"], &["beta2 = 1", "[0, 1)"]),
+        (&["--preset", "defualt"], &["'defualt'", "default, demo, paper"]),
+        (&["--op", "minus"], &["'minus'", "add"]),
+        (&["--device", "no-such-gpu"], &["'no-such-gpu'", "auto, cpu"]),
+        (&["--split", "numpy:3"], &["numpy:3", "philox:SEED", "torch:SEED", "python:SEED", ".csv"]),
+        (&["--split", "philox:-1"], &["philox:-1"]),
+        (&["--init", "zeros"], &["'zeros'", "paper", "transformer-lens", ".safetensors"]),
+        (&["--program", "fast"], &["'fast'", "auto, layered"]),
+        (&["--threads", "many"], &["--threads many", "integer"]),
+        (&["--set", "heads=4"], &["'heads'", "n_heads"]),
+        (&["--set", "d_mlp"], &["--set d_mlp", "FIELD=VALUE"]),
+        (&["--no-such-flag"], &["--no-such-flag"]),
+        (&["--split", "absent.csv"], &["absent.csv", "could not be read"]),
+        (&["--init", "absent.safetensors"], &["absent.safetensors", "could not be read"]),
+        (&["--plan", "absent.toml"], &["absent.toml", "could not be read"]),
+    ];
+    for (arguments, parts) in cases {
+        refused(directory.path(), &[&["train", "--out", "run"], *arguments].concat(), parts)?;
+    }
+    refused(directory.path(), &["trian"], &["trian"])
+}
+
+/// The flags of the small network of the files below.
+const SMALL: &[&str] = &[
+    "train",
+    "--out",
+    "run",
+    "--device",
+    "cpu",
+    "--p",
+    "5",
+    "--d-model",
+    "4",
+    "--n-heads",
+    "2",
+    "--d-mlp",
+    "6",
+    "--steps",
+    "1",
+];
+
+fn bad_inits() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let shape = Shape { p: 5, d_model: 4, n_heads: 2, d_mlp: 6, d_vocab_out: 5 };
+    let good = model_bytes(&initial_weights("paper", 0, &shape), &shape)?;
+    let file = directory.path().join("init.safetensors");
+    let run = [SMALL, &["--init", "init.safetensors"]].concat();
+    let refuse = |bytes: &[u8], parts: &[&str]| -> Outcome {
+        std::fs::write(&file, bytes)?;
+        refused(directory.path(), &run, parts)
+    };
+    let tensors = SafeTensors::deserialize(&good)?;
+    let missing =
+        safetensors::serialize(tensors.tensors().into_iter().filter(|(name, _)| name != "unembed.W_U"), None)?;
+    refuse(&missing, &["init.safetensors", "no tensor 'unembed.W_U'", "[4, 5]"])?;
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let replace = |of: &str, dtype, dims: &[usize], bytes: usize| -> Result<Vec<u8>, Failed> {
+        let others = tensors.tensors().into_iter().filter(|(name, _)| name != of);
+        let instead = (of.to_string(), TensorView::new(dtype, dims.to_vec(), &ZEROS[..bytes])?);
+        Ok(safetensors::serialize(others.chain([instead]), None)?)
+    };
+    refuse(&replace("embed.W_E", safetensors::Dtype::F32, &[5, 4], 80)?, &["'embed.W_E' is [5, 4]", "[6, 4]"])?;
+    refuse(&replace("embed.W_E", safetensors::Dtype::F64, &[6, 4], 192)?, &["'embed.W_E' is F64", "expected F32"])?;
+    refuse(&good[..good.len() / 2], &["init.safetensors", "not a whole safetensors file"])?;
+    refuse(b"", &["init.safetensors", "not a whole safetensors file"])
+}
+
+fn bad_splits() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let cases = [
+        ("1,2\n3,5\n", &["split.csv:2", "'5' is outside the grid", "0..5"][..]),
+        ("x,y\n1,2\n0,0\n1,2\n", &["split.csv:4", "1,2 stands on line 2 already"]),
+        ("1,2,3\n", &["split.csv:1", "two numbers"]),
+        ("one,two\n", &["split.csv:1", "'one'"]),
+        ("", &["split.csv", "holds no pair"]),
+    ];
+    for (text, parts) in cases {
+        std::fs::write(directory.path().join("split.csv"), text)?;
+        refused(directory.path(), &[SMALL, &["--split", "split.csv"]].concat(), parts)?;
+    }
+    Ok(())
+}
+
+fn bad_plans() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let cases = [
+        ("d_mpl = 256\n", &["plan.toml", "'d_mpl'", "d_mlp"][..]),
+        ("p = \n", &["plan.toml", "not TOML"]),
+        ("p = \"seven\"\n", &["plan.toml", "p = \"seven\"", "integer >= 3"]),
+        ("schema = 99\n", &["schema = 99"]),
+        ("[shape]\np = 7\n", &["plan.toml", "'shape'"]),
+    ];
+    for (text, parts) in cases {
+        std::fs::write(directory.path().join("plan.toml"), text)?;
+        refused(directory.path(), &["train", "--out", "run", "--plan", "plan.toml"], parts)?;
+    }
+    Ok(())
+}
+
+fn held_directory() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let output = grokscope_in(directory.path(), &[SMALL, &["--quiet"]].concat());
+    require!(output.status.success(), "{output:?}");
+    let plan = std::fs::read(directory.path().join("run/plan.toml"))?;
+    refused(directory.path(), &[SMALL, &["--seed", "9"]].concat(), &["run: holds something already", "--resume"])?;
+    require!(std::fs::read(directory.path().join("run/plan.toml"))? == plan, "plan.toml was touched");
+    Ok(())
+}
+
+fn bad_resumes() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    refused(directory.path(), &["train", "--resume", "nowhere"], &["nowhere: not a run"])?;
+    let output = grokscope_in(directory.path(), &[SMALL, &["--quiet"]].concat());
+    require!(output.status.success(), "{output:?}");
+    refused(directory.path(), &["train", "--resume", "run", "--lr", "1"], &["lr cannot be changed", "steps"])?;
+    refused(directory.path(), &["train", "--resume", "run", "--preset", "demo"], &["--resume", "--preset"])?;
+    refused(directory.path(), &["train", "--resume", "run", "--out", "run"], &["run: exists already"])?;
+    std::fs::write(directory.path().join("run/metrics.jsonl"), "{\"step\": }\n")?;
+    refused(directory.path(), &["train", "--resume", "run", "--steps", "3"], &["metrics.jsonl:1", "not a row"])
+}

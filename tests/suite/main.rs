@@ -1,0 +1,31 @@
+//! All integration tests in one binary, with a harness that can report a test as ignored at run time.
+//!
+//! Tests of kernels run on the adapter that GROKSCOPE_TEST_ADAPTER names (llvmpipe by default) and fail where it is
+//! missing. With GROKSCOPE_NO_ADAPTER=1 they are ignored, and say so.
+
+mod determinism;
+mod golden;
+mod gradients;
+mod house;
+mod input;
+mod kernels;
+mod loss;
+mod mutants;
+mod reflection;
+mod runs;
+mod support;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let without_adapter = std::env::var("GROKSCOPE_NO_ADAPTER").is_ok_and(|value| value == "1");
+    let plain = [house::tests(), reflection::tests(), loss::tests(), gradients::tests(), golden::tests()];
+    let more = [determinism::tests(), runs::tests(), input::tests()];
+    let on_adapter = [kernels::tests(), mutants::tests(), golden::adapter_tests(), loss::adapter_tests()];
+    let more_on_adapter = [determinism::adapter_tests(), runs::adapter_tests(), support::adapter_tests()];
+    let ignore = |trial: Trial| trial.with_kind("adapter").with_ignored_flag(without_adapter);
+    let mut trials: Vec<Trial> = plain.into_iter().chain(more).flatten().collect();
+    trials.extend(on_adapter.into_iter().chain(more_on_adapter).flatten().map(ignore));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,95 @@
+//! Teeth: shaders with one mistake each, every one of which the kernel tests must reject.
+
+use crate::kernels::{adamw, compare};
+use crate::support::{Outcome, require};
+use grokscope::gpu::kernel::Kernel;
+use grokscope::plan::Shape;
+use grokscope::program::layered;
+use grokscope::shaders::{HELPERS, OPERATIONS};
+use libtest_mimic::Trial;
+
+/// Sizes that no tile divides, and three models with rows of their own.
+const ODD: Shape = Shape { p: 7, d_model: 10, n_heads: 2, d_mlp: 19, d_vocab_out: 7 };
+const ROWS: &[usize] = &[30, 1, 49];
+
+/// Shader (or "shared" for a helper), what stands there, what the mutant has. The first place is changed.
+const MUTANTS: &[(&str, &str, &str)] = &[
+    ("embed", "embedded + placed", "embedded - placed"),
+    ("embed", "slot_pos(slot) * D_MODEL + i];", "slot_pos(slot) * D_MODEL];"),
+    ("embed", "(P + token) * D_MODEL", "token * D_MODEL"),
+    ("embed", "sum += d_resid_pre", "sum = d_resid_pre"),
+    ("embed", "if (i >= D_MODEL) { return; }", ""),
+    ("attention", "query += resid_pre", "query = resid_pre"),
+    ("attention", "D_MODEL + i) * D_HEAD", "D_HEAD + i) * D_HEAD"),
+    ("attention", "score / sqrt(f32(D_HEAD))", "score / f32(D_HEAD)"),
+    ("attention", "exp(score - top)", "exp(score)"),
+    ("attention", "row >= n_rows[model]", "row >= ROWS"),
+    ("attention", "let slot = slots[slots_at(model) + row * 3u + pos]", "let slot = slots[row * 3u + pos]"),
+    ("attention", "resid_pre[equals + j] + sum", "sum"),
+    ("attention", "shared_sum += d_out", "shared_sum = d_out"),
+    ("attention", "d_pattern - dot(weight, d_pattern)", "d_pattern + dot(weight, d_pattern)"),
+    ("attention", "+ slot_pos(slot);", ";"),
+    ("attention", "i < slot_edges[edges + 1u]", "i + 1u < slot_edges[edges + 1u]"),
+    ("attention", "* scale * q[", "* q["),
+    ("attention", "d_W_V[w] = value", "d_W_V[w] = key"),
+    ("attention", "{ sum += d_resid_equals[query_at(model) + i]; }", "{ }"),
+    ("attention", "d_v[at + column] * W_V[w]", "d_v[at + column] * W_K[w]"),
+    ("mlp", "sum += outer(x, vec4(W_in", "sum = outer(x, vec4(W_in"),
+    ("mlp", "+ b_in[part(model, D_MLP) + j]", "+ b_in[j]"),
+    ("mlp", "max(out, 0.0)", "out"),
+    ("mlp", "i * D_MLP + j;", "i * D_MODEL + j;"),
+    ("mlp", "resid_mid[at] + sum", "sum"),
+    ("mlp", "pre[at] > 0.0", "pre[at] < 0.0"),
+    ("mlp", "bias += d_out", "bias = d_out"),
+    ("mlp", "row < n_rows[model]", "row < ROWS"),
+    ("mlp", "d_resid_post[at] + sum", "d_resid_post[at] - sum"),
+    ("mlp", "i < min(row + TILE, n)", "i < row + TILE"),
+    ("mlp", "j < min(column + TILE, D_MLP)", "j < column + TILE"),
+    ("unembed", "part(model, D_MODEL * D_VOCAB_OUT)", "part(model, D_MODEL)"),
+    ("unembed", "W_U[w.w + i]", "W_U[w.z + i]"),
+    ("unembed", "row < n_rows[model]", "row + 1u < n_rows[model]"),
+    ("loss", "if (c != label)", "if (c != label + 1u)"),
+    ("loss", "1.0 / 3.0", "1.0 / 2.0"),
+    ("loss", "c < label)", "c > label)"),
+    ("loss", "-rest.sum * factor", "rest.sum * factor"),
+    ("loss", "f32(n)", "f32(ROWS)"),
+    ("adamw", "* u.rest1", "* u.rest2"),
+    ("adamw", "u.rest2 * g * g", "u.rest2 * g"),
+    ("adamw", "params[i] * u.decay - ", "params[i] - "),
+    ("adamw", "sqrt(v) / u.root_correction2", "sqrt(v)"),
+    ("adamw", "step[model] - 1u", "step[0] - 1u + model"),
+    ("adamw", "let model = block_model[block]", "let model = block_model[0]"),
+    ("shared", "(elements + BLOCK - 1u) / BLOCK * BLOCK", "elements"),
+    ("shared", "slot % P, P,", "slot % P, 0u,"),
+    ("shared", "vec4(0u, 1u, 2u, 3u)", "vec4(0u, 1u, 2u, 2u)"),
+    ("shared", "a * b.z, a * b.w", "a * b.w, a * b.z"),
+];
+
+pub fn tests() -> Vec<Trial> {
+    let name = |i: usize| format!("mutant_{i:02}_of_{}_is_rejected", MUTANTS[i].0);
+    (0..MUTANTS.len()).map(|i| Trial::test(name(i), move || rejects(MUTANTS[i]))).collect()
+}
+
+fn rejects((stem, there, instead): (&str, &str, &str)) -> Outcome {
+    let mut found = false;
+    let mut change = |text: &str| {
+        found |= text.contains(there);
+        text.replacen(there, instead, 1)
+    };
+    let helpers = if stem == "shared" { change(HELPERS) } else { HELPERS.into() };
+    let mut sources = Vec::new();
+    for (of, source) in OPERATIONS {
+        sources.push((*of, if *of == stem { change(source) } else { source.to_string() }));
+    }
+    require!(found, "'{there}' does not stand in {stem}: the mutant is out of date");
+    let kernels: Result<Vec<Kernel>, _> =
+        sources.iter().map(|(stem, source)| Kernel::new(stem, source, &helpers)).collect();
+    // A mutant must be a program that runs: one that does not parse would prove nothing.
+    let kernels = kernels?;
+    let program = layered::program();
+    let touched = |kernel: &str| stem == "shared" || stem == kernel;
+    let small = compare(&kernels, &program, ODD, ROWS, |call| touched(call.kernel));
+    let rejected = small.is_err() || (touched("adamw") && adamw(&kernels, ODD, ROWS).is_err());
+    require!(rejected, "'{instead}' for '{there}' passes every test");
+    Ok(())
+}

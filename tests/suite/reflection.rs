@@ -1,0 +1,148 @@
+//! What shaders say of themselves, without a GPU: names, access, types, and the walk over the program.
+
+use crate::support::{Outcome, require, test};
+use grokscope::gpu::kernel::Kernel;
+use grokscope::program::on_gpu::uses;
+use grokscope::program::{Call, Program, Uses, check, layered};
+use grokscope::shaders::{HELPERS, OPERATIONS, kernels};
+use libtest_mimic::{Failed, Trial};
+use std::collections::BTreeSet;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("every_program_walks_on_shaders_and_on_twins", programs_walk),
+        test("shaders_and_twins_use_the_same_tensors", same_tensors),
+        test("every_entry_point_is_called_by_a_program", no_idle_entry),
+        test("kernels_stay_within_eight_bindings", eight_bindings),
+        test("a_wrong_declaration_is_a_clear_error", wrong_declarations),
+        test("a_program_out_of_order_is_a_clear_error", out_of_order),
+    ]
+}
+
+fn of_twin(call: &Call) -> anyhow::Result<Uses> {
+    let twin = grokscope::cpu::twin_of::<f32>(call.kernel, call.entry).ok_or(anyhow::anyhow!("no twin"))?;
+    let names = |list: &[&str]| list.iter().map(|name| name.to_string()).collect();
+    Ok(Uses { reads: names(twin.reads), writes: names(twin.writes) })
+}
+
+fn calls(program: &Program) -> impl Iterator<Item = &Call> {
+    program.step().chain(&program.score)
+}
+
+fn programs_walk() -> Outcome {
+    let (kernels, program) = (kernels()?, layered::program());
+    check(program.step(), true, |call| uses(&kernels, call))?;
+    check(program.evaluation(), false, |call| uses(&kernels, call))?;
+    check(program.step(), true, of_twin)?;
+    check(program.evaluation(), false, of_twin)?;
+    Ok(())
+}
+
+/// The twins have the rows in their context and no layout of arenas.
+const SHADER_ONLY: &[&str] = &["n_rows", "block_model"];
+
+fn same_tensors() -> Outcome {
+    let (kernels, program) = (kernels()?, layered::program());
+    for call in calls(&program) {
+        let (shader, twin) = (uses(&kernels, call)?, of_twin(call)?);
+        let set = |names: Vec<String>| {
+            names.into_iter().filter(|n| !SHADER_ONLY.contains(&n.as_str())).collect::<BTreeSet<_>>()
+        };
+        let (writes, twin_writes) = (set(shader.writes), set(twin.writes));
+        require!(writes == twin_writes, "{}.{} writes {writes:?}, its twin {twin_writes:?}", call.kernel, call.entry);
+        let reads: BTreeSet<_> = set(shader.reads).difference(&writes).cloned().collect();
+        let twin_reads: BTreeSet<_> = set(twin.reads).difference(&writes).cloned().collect();
+        require!(reads == twin_reads, "{}.{} reads {reads:?}, its twin {twin_reads:?}", call.kernel, call.entry);
+    }
+    Ok(())
+}
+
+fn no_idle_entry() -> Outcome {
+    let program = layered::program();
+    for kernel in kernels()? {
+        for entry in kernel.entry_names() {
+            let called = calls(&program).any(|call| call.kernel == kernel.stem && call.entry == entry);
+            require!(called, "{}.{entry} is in no program", kernel.stem);
+        }
+    }
+    Ok(())
+}
+
+/// WebGPU promises no more storage buffers to a stage.
+fn eight_bindings() -> Outcome {
+    let (kernels, program) = (kernels()?, layered::program());
+    for call in calls(&program) {
+        let uses = uses(&kernels, call)?;
+        let names: BTreeSet<_> = uses.reads.iter().chain(&uses.writes).collect();
+        require!(names.len() <= 8, "{}.{} binds {}: {names:?}", call.kernel, call.entry, names.len());
+    }
+    Ok(())
+}
+
+/// The error of a program with one shader changed, from parsing to the walk.
+fn error_with(stem: &str, there: &str, instead: &str) -> Result<String, Failed> {
+    let build = || -> anyhow::Result<()> {
+        let mut kernels = Vec::new();
+        for (of, source) in OPERATIONS {
+            let text = if *of == stem { source.replace(there, instead) } else { source.to_string() };
+            anyhow::ensure!(*of != stem || text != *source, "'{there}' does not stand in {stem}");
+            kernels.push(Kernel::new(of, &text, HELPERS)?);
+        }
+        check(layered::program().step(), true, |call| uses(&kernels, call))
+    };
+    match build() {
+        Ok(()) => Err(format!("'{instead}' for '{there}' in {stem} was accepted").into()),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+fn wrong_declarations() -> Outcome {
+    let cases = [
+        // A name that no tensor has.
+        ("mlp", "W_in", "W_inn", &["mlp.forward_in", "no tensor is called 'W_inn'", "W_in"][..]),
+        // Declared for writing, and never written.
+        ("embed", "read> W_E:", "read_write> W_E:", &["shaders/embed.wgsl", "W_E is declared read_write"]),
+        // Written, and declared for reading.
+        ("embed", "read_write> d_W_E:", "read> d_W_E:", &["shaders/embed.wgsl", "not valid"]),
+        // Integers where the table has floats.
+        ("loss", "labels: array<u32>", "labels: array<f32>", &["loss"]),
+        ("attention", "slots: array<u32>", "slots: array<i32>", &["attention"]),
+        // A member of the struct that the host does not know.
+        ("adamw", "rest1", "one_minus_beta1", &["adamw.update", "struct Update", "'one_minus_beta1'"]),
+        // A member of another type.
+        ("adamw", "eps: f32", "eps: vec2<f32>", &["adamw"]),
+        // A parameter written by an operation.
+        ("adamw", "grads[i];", "0.0;", &["grads is declared and no entry point uses it"]),
+        // An override that the host has no value for.
+        ("mlp", "fn narrow_at", "override D_MLPS: u32; fn narrow_at", &["no value for override 'D_MLPS'", "D_MLP"]),
+        (
+            "unembed",
+            "fn backward_weights",
+            "fn backward_weight",
+            &["no entry point 'backward_weights'", "backward_weight"],
+        ),
+        ("embed", "@group(0) @binding(0)", "@group(1) @binding(0)", &["W_E is in group 1"]),
+    ];
+    for (stem, there, instead, expected) in cases {
+        let error = error_with(stem, there, instead)?;
+        for part in expected {
+            require!(error.contains(part), "'{instead}' for '{there}': expected '{part}' in: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn out_of_order() -> Outcome {
+    let kernels = kernels()?;
+    let error = |change: &dyn Fn(&mut Vec<Call>)| {
+        let mut calls: Vec<Call> = layered::program().step().cloned().collect();
+        change(&mut calls);
+        check(calls.iter(), true, |call| uses(&kernels, call)).map_err(|e| format!("{e:#}")).err().unwrap_or_default()
+    };
+    let swapped = error(&|calls| calls.swap(5, 6));
+    require!(swapped.contains("mlp.forward_out: reads post before"), "{swapped:?}");
+    let short = error(&|calls| calls.retain(|call| call.entry != "backward_in_weights"));
+    require!(short.contains("no call writes d_W_in"), "{short:?}");
+    require!(error(&|_| ()).is_empty(), "the program itself is refused");
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Whole runs of the program: they grok, they repeat, they resume.
+
+use crate::support::{Outcome, grokscope, require, succeed, test, wanted_adapter};
+use grokscope::run::RunDir;
+use grokscope::train::Evaluation;
+use libtest_mimic::{Failed, Trial};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("demo_groks_on_the_cpu_engine", demo_groks),
+        test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_cpu_engine", || resumes("cpu")),
+        test("an_ensemble_holds_the_runs_of_its_models", ensemble),
+        test("ctrl_c_leaves_a_checkpoint_and_code_75", interrupted),
+        test("numbers_gone_bad_end_with_code_42", diverged),
+        test("a_split_of_all_pairs_leaves_the_test_fields_null", all_pairs),
+        test("a_dry_run_prints_the_plan_and_writes_nothing", dry_run),
+        test("json_is_lines_of_metrics_and_the_summary", json),
+    ]
+}
+
+pub fn adapter_tests() -> Vec<Trial> {
+    vec![
+        test("fifty_losses_agree_with_the_cpu_engine", fifty_losses),
+        test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_adapter", || resumes(&wanted_adapter())),
+        test("devices_lists_the_adapter_and_what_auto_takes", devices),
+    ]
+}
+
+/// p = 13, a network of a second, with a checkpoint now and then.
+const SMALL: &[&str] = &[
+    "train",
+    "--preset",
+    "demo",
+    "--p",
+    "13",
+    "--d-model",
+    "16",
+    "--d-mlp",
+    "24",
+    "--eval-every",
+    "10",
+    "--checkpoint-every",
+    "20",
+];
+
+fn train(device: &str, directory: &Path, more: &[&str]) -> Outcome {
+    let out = directory.display().to_string();
+    succeed(&[SMALL, &["--quiet", "--device", device, "--out", &out], more].concat())
+}
+
+/// Every file of a run but those that hold clock values.
+fn files(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
+    let mut files = BTreeMap::new();
+    let mut pending = vec![directory.to_path_buf()];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+            continue;
+        }
+        let name = path.strip_prefix(directory)?.display().to_string();
+        let mut bytes = std::fs::read(&path)?;
+        if name.ends_with("timing.jsonl") {
+            continue;
+        }
+        if name.ends_with("summary.json") {
+            let mut summary: serde_json::Value = serde_json::from_slice(&bytes)?;
+            summary.as_object_mut().ok_or("summary.json is no object")?.remove("ms_per_step");
+            bytes = serde_json::to_vec(&summary)?;
+        }
+        files.insert(name, bytes);
+    }
+    Ok(files)
+}
+
+fn same(a: &Path, b: &Path) -> Outcome {
+    let (a, b) = (files(a)?, files(b)?);
+    require!(a.keys().eq(b.keys()), "the files differ: {:?} and {:?}", a.keys(), b.keys());
+    for (name, bytes) in &a {
+        require!(b[name] == *bytes, "{name} differs");
+    }
+    Ok(())
+}
+
+fn resumes(device: &str) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    train(device, &path("a"), &["--steps", "70"])?;
+    train(device, &path("b"), &["--steps", "70"])?;
+    same(&path("a"), &path("b"))?;
+    // Ended early, off the schedules of evaluations and of checkpoints, and prolonged.
+    train(device, &path("c"), &["--steps", "33"])?;
+    let c = path("c").display().to_string();
+    succeed(&["train", "--quiet", "--device", device, "--resume", &c, "--steps", "70"])?;
+    same(&path("a"), &path("c"))?;
+    // A newest checkpoint that is damaged, or has lost a file, is left for the one before.
+    for damage in ["model.safetensors", "state.json"] {
+        let d = path(damage);
+        train(device, &d, &["--steps", "65"])?;
+        std::fs::write(d.join("checkpoints/step-000065").join(damage), b"damaged")?;
+        succeed(&["train", "--quiet", "--device", device, "--resume", &d.display().to_string(), "--steps", "70"])?;
+        same(&path("a"), &d)?;
+    }
+    // A finished run has nothing left to do, and stays as it is.
+    succeed(&["train", "--quiet", "--resume", &path("a").display().to_string()])?;
+    same(&path("a"), &path("b"))
+}
+
+fn ensemble() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    train("cpu", &path("all"), &["--steps", "40", "--models", "3", "--seed", "5"])?;
+    for k in 0..3 {
+        let (alone, seed) = (path(&format!("alone-{k}")), (5 + k).to_string());
+        train("cpu", &alone, &["--steps", "40", "--seed", &seed])?;
+        same(&path("all").join(format!("model-{k}")), &alone)?;
+    }
+    Ok(())
+}
+
+fn demo_groks() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("run");
+    succeed(&["train", "--preset", "demo", "--device", "cpu", "--quiet", "--out", &out.display().to_string()])?;
+    let run = RunDir::open(&out)?;
+    let summary = run.summary()?.ok_or("no summary.json")?;
+    require!(summary.grokked && summary.grok_step.is_some_and(|step| step <= 1000), "{summary:?}");
+    require!(summary.test_loss.is_some_and(|loss| loss < 1e-5), "{summary:?}");
+    require!(!summary.key_frequencies.is_empty() && summary.key_frequencies.len() <= 8, "{summary:?}");
+    for name in ["plan.toml", "config.json", "model.safetensors", "metrics.jsonl", "timing.jsonl"] {
+        require!(out.join(name).is_file(), "no {name}");
+    }
+    let moments =
+        run.checkpoints()?.into_iter().filter(|&step| run.checkpoint_path(step).join("optimizer.safetensors").exists());
+    require!(moments.count() == 2, "moments are kept for the newest two checkpoints");
+    Ok(())
+}
+
+fn metrics(directory: &Path) -> Result<Vec<Evaluation>, Failed> {
+    Ok(RunDir::open(directory)?.metrics()?)
+}
+
+fn fifty_losses() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    for (name, device) in [("cpu", "cpu"), ("adapter", &wanted_adapter()[..])] {
+        let out = path(name).display().to_string();
+        succeed(&[
+            "train",
+            "--preset",
+            "demo",
+            "--device",
+            device,
+            "--quiet",
+            "--steps",
+            "50",
+            "--eval-every",
+            "1",
+            "--out",
+            &out,
+        ])?;
+    }
+    let (cpu, adapter) = (metrics(&path("cpu"))?, metrics(&path("adapter"))?);
+    require!(cpu.len() == 51 && adapter.len() == 51, "{} and {} rows", cpu.len(), adapter.len());
+    for (a, b) in cpu.iter().zip(&adapter) {
+        let error = (a.train_loss - b.train_loss).abs() / a.train_loss;
+        let tolerance = if a.step < 10 { 1e-5 } else { 2e-3 };
+        require!(
+            error <= tolerance,
+            "step {}: {:e} on the CPU, {:e} on the adapter: off by {error:e}",
+            a.step,
+            a.train_loss,
+            b.train_loss
+        );
+    }
+    Ok(())
+}
+
+fn interrupted() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let (whole, out) = (directory.path().join("whole"), directory.path().join("run"));
+    let arguments = |out: &Path| {
+        let out = out.display().to_string();
+        [SMALL, &["--quiet", "--device", "cpu", "--steps", "2000", "--stop-at-test-loss", "0", "--out", &out]]
+            .concat()
+            .iter()
+            .map(|s| s.to_string())
+            .collect::<Vec<_>>()
+    };
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_grokscope"))
+        .args(arguments(&out))
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    // Once the first rows are there, the run is under way.
+    let rows = || std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+    while rows() < 3 {
+        require!(child.try_wait()?.is_none(), "the run ended before it could be interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
+    require!(killed.success(), "kill failed");
+    let output = child.wait_with_output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    require!(output.status.code() == Some(75), "ended with {:?}: {stderr}", output.status);
+    require!(stderr.contains("grokscope train --resume"), "{stderr}");
+    succeed(&["train", "--quiet", "--device", "cpu", "--resume", &out.display().to_string()])?;
+    succeed(&arguments(&whole).iter().map(String::as_str).collect::<Vec<_>>())?;
+    same(&whole, &out)
+}
+
+fn diverged() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("run").display().to_string();
+    let output = grokscope(
+        &[SMALL, &["--quiet", "--device", "cpu", "--lr", "1e30", "--weight-decay", "0", "--out", &out]].concat(),
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    require!(output.status.code() == Some(42), "ended with {:?}: {stderr}", output.status);
+    require!(stderr.contains("not finite") && stderr.contains("--lr"), "{stderr}");
+    Ok(())
+}
+
+fn all_pairs() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    train("cpu", &directory.path().join("run"), &["--steps", "10", "--train-fraction", "1"])?;
+    let rows = metrics(&directory.path().join("run"))?;
+    require!(rows.iter().all(|row| row.test_loss.is_none() && row.test_accuracy.is_none()), "{rows:?}");
+    Ok(())
+}
+
+fn dry_run() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let output = crate::support::grokscope_in(
+        directory.path(),
+        &["train", "--preset", "paper", "--dry-run", "--set", "d_mlp=256"],
+    );
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    require!(output.status.success(), "{:?}", output.status);
+    require!(
+        stdout.contains("d_mlp = 256") && stdout.contains("equals_class = true") && stdout.contains("# memory:"),
+        "{stdout}"
+    );
+    require!(std::fs::read_dir(directory.path())?.next().is_none(), "a dry run wrote something");
+    // What it prints is a plan.
+    std::fs::write(directory.path().join("plan.toml"), &output.stdout)?;
+    let again = crate::support::grokscope_in(directory.path(), &["train", "--plan", "plan.toml", "--dry-run"]);
+    require!(again.stdout == output.stdout, "the printed plan is not the plan");
+    Ok(())
+}
+
+fn json() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("run").display().to_string();
+    let output = grokscope(&[SMALL, &["--json", "--device", "cpu", "--steps", "20", "--out", &out]].concat());
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(output.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    require!(lines.len() == 4, "{} lines for three evaluations and a summary", lines.len());
+    require!(lines[2]["step"] == 20 && lines[3]["steps"] == 20 && lines[3]["grokked"].is_boolean(), "{lines:?}");
+    Ok(())
+}
+
+fn devices() -> Outcome {
+    let output = grokscope(&["devices"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    for part in [&wanted_adapter()[..], "driver", "subgroups", "cpu", "auto takes"] {
+        require!(stdout.contains(part), "no '{part}' in {stdout}");
+    }
+    Ok(())
+}

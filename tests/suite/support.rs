@@ -1,0 +1,99 @@
+//! What the tests share: shapes, batches, the adapter, the program.
+
+use grokscope::gpu::device::{Gpu, adapters, matches, title};
+use grokscope::plan::Shape;
+use grokscope::program::batch::Layout;
+use grokscope::random::Philox;
+use grokscope::task::{Op, Pairs, philox_permutation};
+use libtest_mimic::{Failed, Trial};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+pub type Outcome = Result<(), Failed>;
+
+/// A test from its name and function.
+pub fn test(name: &str, run: fn() -> Outcome) -> Trial {
+    Trial::test(name, run)
+}
+
+/// Fails with a message unless the condition holds; NaN comparisons do not hold.
+macro_rules! require {
+    ($condition:expr, $($message:tt)+) => {
+        let holds: bool = $condition;
+        if !holds {
+            return Err(format!($($message)+).into());
+        }
+    };
+}
+pub(crate) use require;
+
+pub fn wanted_adapter() -> String {
+    std::env::var("GROKSCOPE_TEST_ADAPTER").unwrap_or("llvmpipe".into())
+}
+
+/// The adapter's device, opened once.
+pub fn gpu() -> Result<Gpu, Failed> {
+    static GPU: OnceLock<Result<Gpu, String>> = OnceLock::new();
+    let open = || {
+        let adapters = pollster::block_on(adapters());
+        let wanted = wanted_adapter();
+        let found = adapters.iter().find(|adapter| matches(&adapter.get_info(), &wanted));
+        let names: Vec<_> = adapters.iter().map(|adapter| title(&adapter.get_info())).collect();
+        let adapter = found.ok_or(format!(
+            "no adapter is called '{wanted}', there are {names:?}: install mesa-vulkan-drivers, or set GROKSCOPE_NO_ADAPTER=1"
+        ))?;
+        pollster::block_on(Gpu::open(adapter)).map_err(|e| format!("{e:#}"))
+    };
+    GPU.get_or_init(open).clone().map_err(Failed::from)
+}
+
+pub fn adapter_tests() -> Vec<Trial> {
+    vec![test("the_adapter_is_the_one_asked_for", || {
+        let gpu = gpu()?;
+        println!("adapter: {} {}", title(&gpu.info), gpu.info.driver_info);
+        require!(matches(&gpu.info, &wanted_adapter()), "ran on {}", title(&gpu.info));
+        Ok(())
+    })]
+}
+
+pub fn shape(p: usize, d_model: usize, n_heads: usize, d_mlp: usize) -> Shape {
+    Shape { p, d_model, n_heads, d_mlp, d_vocab_out: p }
+}
+
+/// The first `rows` pairs of a shuffled grid.
+pub fn pairs(p: usize, rows: usize, seed: u64) -> Pairs {
+    let order = philox_permutation(seed, p * p);
+    Pairs::new(order[..rows].iter().map(|&i| [i / p as u32, i % p as u32]).collect(), Op::Add, p)
+}
+
+/// A layout whose model k has `rows[k]` rows of its own.
+pub fn layout(shape: Shape, rows: &[usize]) -> Layout {
+    let train: Vec<Pairs> = rows.iter().zip(0..).map(|(&rows, seed)| pairs(shape.p, rows, seed)).collect();
+    Layout::new(shape, &train, &vec![Pairs::grid(Op::Add, shape.p); rows.len()])
+}
+
+/// Standard normal numbers as float32 sees them.
+pub fn normals(seed: u64, stream: u32, n: usize) -> Vec<f32> {
+    let philox = Philox::new(seed);
+    (0..n).map(|i| philox.normal(stream, i) as f32).collect()
+}
+
+/// Runs the program.
+pub fn grokscope(arguments: &[&str]) -> Output {
+    grokscope_in(Path::new("."), arguments)
+}
+
+pub fn grokscope_in(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    command.args(arguments).current_dir(directory).env("NO_COLOR", "1");
+    command.output().expect("the program can be started")
+}
+
+/// Runs the program and expects success.
+pub fn succeed(arguments: &[&str]) -> Outcome {
+    let output = grokscope(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    require!(output.status.success(), "grokscope {arguments:?} ended with {}: {stderr}", output.status);
+    Ok(())
+}
