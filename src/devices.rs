@@ -59,8 +59,8 @@ fn available_memory() -> Option<u64> {
     Some(system.available_memory()).filter(|&bytes| bytes > 0)
 }
 
-/// Refuses a plan that cannot fit, before anything is made.
-pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usize, chosen: &Chosen) -> Result<()> {
+/// Refuses a plan that cannot fit, before anything is made; the bytes that it takes otherwise.
+pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usize, chosen: &Chosen) -> Result<u64> {
     let (total, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
     let (total, largest) = (total * models as u64, largest * models as u64);
     match chosen {
@@ -87,7 +87,7 @@ pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usi
             );
         }
     }
-    Ok(())
+    Ok(total)
 }
 
 /// The table of `grokscope devices`.

@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use grokscope::cli::{Cli, Command, Train};
+use grokscope::devices;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
 use grokscope::run::{Summary, free_name};
 use grokscope::session::{self, Ended, Options};
 use grokscope::train::Outcome;
-use grokscope::{devices, program};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,7 +108,7 @@ fn train(arguments: &Train) -> Result<u8> {
     }
     let plan = plan(arguments, &changes)?;
     if arguments.dry_run {
-        return dry_run(&plan);
+        return dry_run(&plan, &options);
     }
     listen_for_stop()?;
     let directory =
@@ -128,12 +128,15 @@ fn plan(arguments: &Train, changes: &[(String, String)]) -> Result<Plan> {
     draft.finish()
 }
 
-fn dry_run(plan: &Plan) -> Result<u8> {
-    let program = program::by_name(&plan.program)?;
-    let rows = (plan.train_fraction * (plan.p * plan.p) as f64) as usize;
-    let (bytes, _) = program::memory(&program, plan.shape(), rows, plan.p * plan.p);
+fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
+    let (device, bytes, ms) = session::estimate(plan, options)?;
     say(plan.to_toml().trim_end());
-    say(&format!("# memory: {} MiB for {} model(s)", (bytes * plan.models as u64).div_ceil(1 << 20), plan.models));
+    let minutes = ms * plan.steps as f64 / 60e3;
+    say(&format!(
+        "# on {device}: {} MiB; {ms:.1} ms a step, {minutes:.1} minutes for {} steps",
+        bytes.div_ceil(1 << 20),
+        plan.steps
+    ));
     Ok(0)
 }
 

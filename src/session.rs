@@ -8,9 +8,9 @@ use crate::plan::{CHANGEABLE, Draft, INITS, Plan};
 use crate::program::batch::{Batch, Layout};
 use crate::program::engine::Engine;
 use crate::program::on_cpu::OnCpu;
-use crate::program::{self, State};
+use crate::program::{self, Program, State};
 use crate::progress::{Progress, Style, note};
-use crate::run::{RunDir, Summary, Timing, disk, lens};
+use crate::run::{self, RunDir, Summary, Timing, disk, lens};
 use crate::task::{Op, Pairs, Split};
 use crate::train::{self, Evaluation, Member, Observer, Outcome, Trainer};
 use anyhow::{Context, Result, ensure};
@@ -71,8 +71,10 @@ fn member_plan(plan: &Plan, k: usize) -> Plan {
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
-    check_size(plan, &program, &choice.chosen)?;
+    let rows = (plan.train_fraction * (plan.p * plan.p) as f64) as usize;
+    devices::check_fits(&program, plan, rows, plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
+    run::refuse_held(directory)?;
     let mut members = Vec::new();
     for k in 0..plan.models {
         let own = member_plan(plan, k);
@@ -85,11 +87,6 @@ pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> 
         starts.push(Start { run, train: train.clone(), state: State::fresh(weights), step: 0, history: Vec::new() });
     }
     go(starts, directory, choice, options)
-}
-
-fn check_size(plan: &Plan, program: &program::Program, chosen: &Chosen) -> Result<()> {
-    let rows = (plan.train_fraction * (plan.p * plan.p) as f64) as usize;
-    devices::check_fits(program, plan, rows, plan.models, chosen)
 }
 
 /// Goes on with a run where its newest checkpoint stands. `changes` are assignments to fields of the plan.
@@ -185,18 +182,7 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
     let layout = Layout::new(shape, &trains, &vec![grid.clone(); starts.len()]);
-    let (mut engine, device) = match choice.chosen {
-        Chosen::Cpu => {
-            let engine = Engine::on_cpu(&program, layout, options.threads)?;
-            let threads = if let Engine::Cpu(machine) = &engine { machine.threads() } else { 0 };
-            (engine, format!("cpu ({threads} threads)"))
-        }
-        Chosen::Gpu(adapter) => {
-            let gpu = pollster::block_on(Gpu::open(&adapter))?;
-            let device = title(&gpu.info);
-            (pollster::block_on(Engine::on_gpu(gpu, &program, layout))?, device)
-        }
-    };
+    let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;
     if options.style == Style::Human {
         let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
         note(&format!(
@@ -225,6 +211,7 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
         began: now,
         mark: now,
         recent: Vec::new(),
+        evaluated: false,
         all: Vec::new(),
         summaries: Vec::new(),
         steps: plan.steps,
@@ -236,6 +223,44 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
     let outcome = pollster::block_on(trainer.run(&mut keeper));
     keeper.progress.finish();
     Ok(Ended { outcome: outcome?, directory: directory.into(), summaries: keeper.summaries })
+}
+
+/// The engine of a machine, and the machine's name.
+fn open_engine(chosen: Chosen, program: &Program, layout: Layout, threads: usize) -> Result<(Engine, String)> {
+    Ok(match chosen {
+        Chosen::Cpu => {
+            let machine = OnCpu::new(program, layout, threads)?;
+            let name = format!("cpu ({} threads)", machine.threads());
+            (Engine::Cpu(machine), name)
+        }
+        Chosen::Gpu(adapter) => {
+            let gpu = pollster::block_on(Gpu::open(&adapter))?;
+            let name = title(&gpu.info);
+            (pollster::block_on(Engine::on_gpu(gpu, program, layout))?, name)
+        }
+    })
+}
+
+/// What a plan would take: the device's name, bytes, and milliseconds of a step, measured on a few.
+pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
+    const TRIED: u64 = 5;
+    let choice = devices::choose(&options.device)?;
+    let program = program::by_name(&plan.program)?;
+    let train = train_pairs(plan, None)?;
+    let bytes = devices::check_fits(&program, plan, train.len(), plan.models, &choice.chosen)?;
+    let grid = Pairs::grid(plan.op.parse()?, plan.p);
+    let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
+    let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;
+    for k in 0..plan.models {
+        engine.write_state(k, &State::fresh(first_weights(&member_plan(plan, k))?))?;
+    }
+    let mut times = Vec::new();
+    for step in 0..TRIED {
+        let began = Instant::now();
+        pollster::block_on(engine.steps(&vec![vec![plan.update(step)]; plan.models]))?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok((device, bytes, median(&times).unwrap_or(0.0)))
 }
 
 /// Seconds that a stretch of steps should take: short enough for a display driver's watchdog and for Ctrl-C.
@@ -251,6 +276,8 @@ struct Keeper {
     mark: Instant,
     /// Milliseconds a step of the stretches since the last evaluation, and of all.
     recent: Vec<f64>,
+    /// Whether `recent` has been told.
+    evaluated: bool,
     all: Vec<f64>,
     summaries: Vec<Summary>,
     steps: u64,
@@ -270,9 +297,7 @@ impl Observer for Keeper {
         let ms_per_step = median(&self.recent);
         let seconds = self.began.elapsed().as_secs_f64();
         self.runs[member].append_timing(&Timing { step: row.step, seconds, ms_per_step })?;
-        if member + 1 == self.runs.len() {
-            self.recent.clear();
-        }
+        self.evaluated = true;
         let left = ms_per_step.map(|ms| ms / 1e3 * self.steps.saturating_sub(row.step) as f64);
         self.progress.evaluated(member, row, ms_per_step, left);
         Ok(())
@@ -307,6 +332,9 @@ impl Observer for Keeper {
     }
 
     fn stepped(&mut self, step: u64, steps: usize) -> Result<()> {
+        if std::mem::take(&mut self.evaluated) {
+            self.recent.clear();
+        }
         let ms = self.mark.elapsed().as_secs_f64() * 1e3 / steps as f64;
         self.recent.push(ms);
         self.all.push(ms);

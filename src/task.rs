@@ -222,6 +222,12 @@ mod tests {
         assert_eq!(torch_permutation(598, 10), [9, 5, 1, 0, 8, 4, 6, 7, 2, 3]);
         assert_eq!(torch_permutation(0, 10), [4, 1, 7, 5, 3, 9, 0, 8, 6, 2]);
         assert_eq!(python_permutation(0, 10), [7, 8, 1, 5, 3, 4, 2, 0, 9, 6]);
+        // All 113 * 113 pairs: the ends, and the sum of place times element.
+        let print = |order: &[u32]| order.iter().enumerate().map(|(i, &x)| i as u64 * x as u64).sum::<u64>();
+        let (torch, python) = (torch_permutation(598, 12_769), python_permutation(0, 12_769));
+        let ends = |order: &[u32]| [order[0], order[1], order[2], order[12_766], order[12_767], order[12_768]];
+        assert_eq!((ends(&torch), print(&torch)), ([2404, 3488, 5321, 4665, 6145, 3091], 519_723_676_120));
+        assert_eq!((ends(&python), print(&python)), ([2068, 1213, 6243, 6890, 12418, 6311], 517_863_871_983));
         assert_eq!(python_permutation(1 << 40, 10), [7, 8, 2, 4, 6, 0, 3, 9, 5, 1]);
     }
 

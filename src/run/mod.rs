@@ -50,14 +50,9 @@ pub struct Summary {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run; one that holds anything is refused.
+    /// Makes the directory of a new run.
     pub fn create(path: &Path, plan: &Plan, train: &Pairs) -> Result<Self> {
-        let held = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-        ensure!(
-            !held,
-            "{}: holds something already: expected a new or an empty directory, or --resume",
-            path.display()
-        );
+        refuse_held(path)?;
         fs::create_dir_all(path.join("checkpoints"))
             .with_context(|| format!("{}: could not be made", path.display()))?;
         let run = Self { path: path.into(), plan: plan.clone() };
@@ -156,10 +151,14 @@ impl RunDir {
         lens::read_checkpoint(step, &state, &model, &optimizer, &self.plan.shape(), &path.display().to_string())
     }
 
-    /// Rewinds to a checkpoint: rows and checkpoints that came after it go, and rows that stand off the schedule.
+    /// Rewinds to a checkpoint: rows and checkpoints that came after it go, rows that stand off the schedule, and what
+    /// was written at an earlier end.
     pub fn rewind(&self, step: u64) -> Result<Vec<Evaluation>> {
         for other in self.checkpoints()?.into_iter().filter(|&other| other > step) {
             remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
+        }
+        for name in ["summary.json", "model.safetensors", "config.json"] {
+            remove(&self.path.join(name), |path| fs::remove_file(path))?;
         }
         let on_schedule = |at: u64| at <= step && (at.is_multiple_of(self.plan.eval_every) || at == self.plan.steps);
         let history: Vec<Evaluation> = self.metrics()?.into_iter().filter(|row| on_schedule(row.step)).collect();
@@ -205,6 +204,14 @@ impl RunDir {
             serde_json::from_slice(&read(&path)?).with_context(|| format!("{}: not a summary", path.display()))?;
         Ok(Some(summary))
     }
+}
+
+/// Refuses a directory that holds anything.
+pub fn refuse_held(path: &Path) -> Result<()> {
+    let held = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    ensure!(!held, "{}: holds something already: expected a new or an empty directory, or --resume", path.display());
+    ensure!(!path.is_file(), "{}: is a file: expected a directory", path.display());
+    Ok(())
 }
 
 fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! Bad input: one clear line, exit code 1, and nothing touched.
 
-use crate::support::{Outcome, grokscope_in, require, test};
+use crate::support::{Outcome, grokscope_in, require, test, wanted_adapter};
 use grokscope::model::initial_weights;
 use grokscope::plan::Shape;
 use grokscope::run::lens::model_bytes;
@@ -17,6 +17,14 @@ pub fn tests() -> Vec<Trial> {
         test("a_directory_that_holds_another_run_stays_as_it_is", held_directory),
         test("bad_resumes_end_in_one_line", bad_resumes),
     ]
+}
+
+pub fn adapter_tests() -> Vec<Trial> {
+    vec![test("a_plan_too_large_for_the_adapter_ends_in_one_line", || {
+        let directory = tempfile::tempdir()?;
+        let arguments = ["train", "--out", "run", "--device", &wanted_adapter(), "--p", "10007"];
+        refused(directory.path(), &arguments, &["p = 10007: too large for", "MiB in one buffer"])
+    })]
 }
 
 /// Runs in a directory and expects exit code 1, one line on stderr that has all of `parts`, and no new file.

@@ -40,10 +40,33 @@ pub fn tests() -> Vec<Trial> {
             compare(&kernels, &layered::program(), shape, rows, |_| true)
         }));
     }
+    for seed in 0..4 {
+        let (shape, rows) = random_case(seed);
+        let name = format!(
+            "kernels_agree_with_their_twins_at_random_p{}_d{}_h{}_m{}_c{}_rows{rows:?}",
+            shape.p, shape.d_model, shape.n_heads, shape.d_mlp, shape.d_vocab_out
+        );
+        trials.push(Trial::test(name, move || {
+            compare(&grokscope::shaders::kernels()?, &layered::program(), shape, &rows, |_| true)
+        }));
+    }
     trials.push(test("adamw_agrees_with_its_twin_over_steps", || {
         adamw(&grokscope::shaders::kernels()?, shape(7, 12, 3, 20), &[30, 1, 49])
     }));
     trials
+}
+
+/// A shape drawn from a seed, the same on every machine.
+fn random_case(seed: u64) -> (Shape, Vec<usize>) {
+    let draws = grokscope::random::Philox::new(seed);
+    let draw = |i: u32, range: std::ops::RangeInclusive<usize>| {
+        range.start() + draws.block([i, 0, 0, 9])[0] as usize % (range.end() - range.start() + 1)
+    };
+    let (p, n_heads) = (draw(0, 3..=23), draw(1, 1..=5));
+    let shape = shape(p, n_heads * draw(2, 1..=17), n_heads, draw(3, 1..=90));
+    let models = if seed.is_multiple_of(2) { 1 } else { 3 };
+    let rows = (0..models).map(|k| draw(10 + k, 1..=p * p)).collect();
+    (Shape { d_vocab_out: p + draw(4, 0..=1), ..shape }, rows)
 }
 
 type Tensors = BTreeMap<&'static str, Vec<Vec<f32>>>;

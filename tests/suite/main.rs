@@ -23,7 +23,8 @@ fn main() -> std::process::ExitCode {
     let plain = [house::tests(), reflection::tests(), loss::tests(), gradients::tests(), golden::tests()];
     let more = [determinism::tests(), runs::tests(), input::tests()];
     let on_adapter = [kernels::tests(), mutants::tests(), golden::adapter_tests(), loss::adapter_tests()];
-    let more_on_adapter = [determinism::adapter_tests(), runs::adapter_tests(), support::adapter_tests()];
+    let more_on_adapter =
+        [determinism::adapter_tests(), runs::adapter_tests(), input::adapter_tests(), support::adapter_tests()];
     let ignore = |trial: Trial| trial.with_kind("adapter").with_ignored_flag(without_adapter);
     let mut trials: Vec<Trial> = plain.into_iter().chain(more).flatten().collect();
     trials.extend(on_adapter.into_iter().chain(more_on_adapter).flatten().map(ignore));
