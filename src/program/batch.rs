@@ -13,6 +13,13 @@ pub enum Batch {
     Grid,
 }
 
+/// A tensor of a batch; those that have no rows exist once, and go with the train batch.
+pub type Key = (&'static str, Batch);
+
+pub fn key(tensor: &'static Tensor, batch: Batch) -> Key {
+    (tensor.name, if tensor.per_batch() { batch } else { Batch::Train })
+}
+
 /// Rows by their labels and slots, and slots by their rows.
 pub struct Rows {
     pub labels: Vec<u32>,

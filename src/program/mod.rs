@@ -156,8 +156,7 @@ pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usi
             // Parameters have two moments besides.
             let copies = if tensor.role == Role::Parameter { 3 } else { 1 };
             let elements: u64 = tensor.dims(&Sizes { shape, rows }).iter().map(|&n| n as u64).product();
-            let batch = if tensor.per_batch() { batch } else { batch::Batch::Train };
-            seen.insert((tensor.name, batch), (4 * elements, copies));
+            seen.insert(batch::key(tensor, batch), (4 * elements, copies));
         }
     }
     let total = seen.values().map(|(bytes, copies)| bytes * copies).sum();

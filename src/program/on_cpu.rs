@@ -1,6 +1,6 @@
 //! The machine of plain Rust: runs a program's twins, model by model.
 
-use super::batch::{Batch, Layout};
+use super::batch::{Batch, Key, Layout, key};
 use super::{Call, Over, Program, State};
 use crate::cpu::{Arguments, Context, Real, Twin, twin_of};
 use crate::model::{PARAMETERS, Role, Sizes, TENSORS, Tensor, Weights};
@@ -14,12 +14,6 @@ pub struct OnCpu<T> {
     evaluation: Vec<(Call, Twin<T>)>,
     models: Vec<Model<T>>,
     pool: rayon::ThreadPool,
-}
-
-type Key = (&'static str, Batch);
-
-fn key(tensor: &'static Tensor, batch: Batch) -> Key {
-    (tensor.name, if tensor.per_batch() { batch } else { Batch::Train })
 }
 
 /// All tensors of one model.

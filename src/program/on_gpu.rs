@@ -1,12 +1,12 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
-use super::batch::{Batch, Layout};
+use super::batch::{Batch, Layout, key};
 use super::{Call, Over, Program, State, Uses, find};
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Binding, Constants, Element, Entry, Kernel, Record};
 use crate::gpu::pass::{Compiled, Dispatch, cover, submit};
 use crate::gpu::tensors::{self, BLOCK, Window, padded};
-use crate::model::{PARAMETERS, Role, TENSORS, Tensor, WINDOW, Weights};
+use crate::model::{PARAMETERS, Role, Tensor, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
@@ -15,7 +15,8 @@ pub struct OnGpu {
     pub gpu: Gpu,
     layout: Layout,
     windows: HashMap<(&'static str, Batch), Window>,
-    moments: [Vec<Window>; 2],
+    /// A window a parameter of each arena.
+    arenas: HashMap<&'static str, Vec<Window>>,
     update: Record,
     step: Vec<Dispatch>,
     evaluation: Vec<Dispatch>,
@@ -80,33 +81,20 @@ impl OnGpu {
     pub async fn new(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
         super::check(program.step(), true, |call| uses(kernels, call))?;
         super::check(program.evaluation(), false, |call| uses(kernels, call))?;
-        let models = layout.models();
-        let arena = |label| {
-            let lens: Vec<_> = PARAMETERS.iter().map(|p| p.dims(&layout.shape).iter().product()).collect();
-            tensors::allocate(&gpu, label, &lens, models)
-        };
-        let arenas = [("params", arena("params")?), ("grads", arena("grads")?)];
-        let moments = [arena("exp_avg")?, arena("exp_avg_sq")?];
-        let mut machine = Self {
-            windows: HashMap::new(),
-            update: record(kernels)?,
-            step: Vec::new(),
-            evaluation: Vec::new(),
-            moments,
-            layout,
-            gpu,
-        };
+        let lens: Vec<_> = PARAMETERS.iter().map(|p| p.dims(&layout.shape).iter().product()).collect();
+        let mut arenas = HashMap::new();
+        let mut windows = HashMap::new();
+        for name in ["params", "grads", "exp_avg", "exp_avg_sq"] {
+            let parts = tensors::allocate(&gpu, name, &lens, layout.models())?;
+            windows.insert((name, Batch::Train), whole(&parts));
+            arenas.insert(name, parts);
+        }
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
-            machine.windows.insert((parameter.name, Batch::Train), arenas[0].1[rank].clone());
-            machine.windows.insert((parameter.gradient, Batch::Train), arenas[1].1[rank].clone());
+            windows.insert((parameter.name, Batch::Train), arenas["params"][rank].clone());
+            windows.insert((parameter.gradient, Batch::Train), arenas["grads"][rank].clone());
         }
-        for (name, windows) in arenas
-            .iter()
-            .map(|(name, windows)| (*name, windows))
-            .chain([("exp_avg", &machine.moments[0]), ("exp_avg_sq", &machine.moments[1])])
-        {
-            machine.windows.insert((name, Batch::Train), whole(windows));
-        }
+        let (step, evaluation) = (Vec::new(), Vec::new());
+        let mut machine = Self { windows, arenas, update: record(kernels)?, step, evaluation, layout, gpu };
         machine.allocate_layout()?;
         let mut compiled = Vec::new();
         for kernel in kernels {
@@ -135,7 +123,7 @@ impl OnGpu {
 
     /// The window of a tensor, made when it is first asked for.
     fn window(&mut self, tensor: &'static Tensor, batch: Batch) -> Result<Window> {
-        let key = (tensor.name, if tensor.per_batch() { batch } else { Batch::Train });
+        let key = key(tensor, batch);
         if let Some(window) = self.windows.get(&key) {
             return Ok(window.clone());
         }
@@ -176,7 +164,7 @@ impl OnGpu {
             let workgroups = self.workgroups(call, module.kernel, &entry, batch)?;
             let tensor = |binding: &Binding| {
                 let tensor = find(&binding.name)?;
-                let key = (tensor.name, if tensor.per_batch() { batch } else { Batch::Train });
+                let key = key(tensor, batch);
                 self.windows.get(&key).cloned().with_context(|| format!("no memory for {}", tensor.name))
             };
             dispatches.push(module.dispatch(&self.gpu, call.entry, &entry, &constants, workgroups, tensor).await?);
@@ -229,12 +217,10 @@ impl OnGpu {
     }
 
     pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
-        for (rank, parameter) in PARAMETERS.iter().enumerate() {
-            let weights = &self.windows[&(parameter.name, Batch::Train)];
-            let moments = [&self.moments[0][rank], &self.moments[1][rank]];
-            let tensors = [&state.weights, &state.exp_avg, &state.exp_avg_sq];
-            for (window, weights) in [weights, moments[0], moments[1]].into_iter().zip(tensors) {
-                window.write(&self.gpu, model, bytemuck::cast_slice(&weights.tensors[rank]));
+        let parts = [("params", &state.weights), ("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)];
+        for (arena, weights) in parts {
+            for (window, tensor) in self.arenas[arena].iter().zip(&weights.tensors) {
+                window.write(&self.gpu, model, bytemuck::cast_slice(tensor));
             }
         }
         self.gpu.check()
@@ -242,23 +228,20 @@ impl OnGpu {
 
     /// Weights and moments of every model.
     pub async fn read_states(&self) -> Result<Vec<State<f32>>> {
-        let params = self.read_arena(&self.parameter_windows()).await?;
-        let exp_avg = self.read_arena(&self.moments[0]).await?;
-        let exp_avg_sq = self.read_arena(&self.moments[1]).await?;
+        let params = self.read_arena("params").await?;
+        let exp_avg = self.read_arena("exp_avg").await?;
+        let exp_avg_sq = self.read_arena("exp_avg_sq").await?;
         let models = params.into_iter().zip(exp_avg).zip(exp_avg_sq);
         Ok(models.map(|((weights, exp_avg), exp_avg_sq)| State { weights, exp_avg, exp_avg_sq }).collect())
     }
 
     /// Weights of every model.
     pub async fn read_weights(&self) -> Result<Vec<Weights<f32>>> {
-        self.read_arena(&self.parameter_windows()).await
+        self.read_arena("params").await
     }
 
-    fn parameter_windows(&self) -> Vec<Window> {
-        PARAMETERS.iter().map(|parameter| self.windows[&(parameter.name, Batch::Train)].clone()).collect()
-    }
-
-    async fn read_arena(&self, windows: &[Window]) -> Result<Vec<Weights<f32>>> {
+    async fn read_arena(&self, name: &str) -> Result<Vec<Weights<f32>>> {
+        let windows = &self.arenas[name];
         let arena = tensors::read(&self.gpu, &[&whole(windows)]).await?.remove(0);
         let of_model = |model: usize| {
             let tensor = |window: &Window| {
@@ -301,16 +284,6 @@ impl OnGpu {
         };
         let of_model = |model| (rows(windows[0], &read[0], model), rows(windows[1], &read[1], model));
         Ok((0..self.layout.models()).map(of_model).collect())
-    }
-
-    /// Bytes of all buffers.
-    pub fn bytes(&self) -> u64 {
-        TENSORS
-            .iter()
-            .flat_map(|t| [(t.name, Batch::Train), (t.name, Batch::Grid)])
-            .filter_map(|key| self.windows.get(&key))
-            .map(|w| w.bytes)
-            .sum()
     }
 
     // Single kernels, for tests and benchmarks.
