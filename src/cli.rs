@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 /// Trains a small transformer on modular arithmetic until it groks.
 #[derive(Debug, Parser)]
-#[command(name = "grokscope", version, about)]
+#[command(name = "grokscope", version, about, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 usage or input error, 42 diverged, 75 stopped and can be resumed.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -30,14 +31,14 @@ pub struct Train {
     /// Any field of the plan, e.g. --set d_mlp=256; may be repeated
     #[arg(long, value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
-    /// Print the plan with an estimate of its memory and work, and stop
+    /// Print the plan with its memory and the time of a step, measured on a few, and stop
     #[arg(long)]
     pub dry_run: bool,
     /// auto, cpu, or part of an adapter's name
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub device: String,
     /// Threads of the CPU engine; 0 takes one for each core
-    #[arg(long, default_value = "0", value_name = "N")]
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub threads: String,
     /// Directory of the run; by default the next free name under runs/
     #[arg(long, value_name = "DIR")]
@@ -45,7 +46,7 @@ pub struct Train {
     /// Go on with the run in DIR; only steps, stop rules, device and --out may change
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
-    /// Show nothing while training
+    /// Show nothing while training; the result is told at the end
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
     /// Print a JSON line for each evaluation, and the summary as the last
@@ -77,10 +78,13 @@ pub struct Fields {
     /// Initial weights: paper, transformer-lens, or a safetensors file with TransformerLens names
     #[arg(long, value_name = "RULE")]
     pub init: Option<String>,
+    /// Width of the residual stream
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub d_model: Option<String>,
+    /// Attention heads
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub n_heads: Option<String>,
+    /// Neurons
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub d_mlp: Option<String>,
     /// Seed of the initial weights
@@ -89,10 +93,13 @@ pub struct Fields {
     /// Learning rate
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub lr: Option<String>,
+    /// Decoupled weight decay, on every parameter
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub weight_decay: Option<String>,
+    /// Decay of AdamW's first moment
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub beta1: Option<String>,
+    /// Decay of AdamW's second moment
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub beta2: Option<String>,
     /// Steps over which the learning rate rises

@@ -20,7 +20,7 @@ pub struct Choice {
 /// `cpu`; `auto`: the adapter that WGPU_ADAPTER_NAME names, else a real GPU, else the CPU engine; or part of an
 /// adapter's name.
 pub fn choose(wanted: &str) -> Result<Choice> {
-    if wanted == "cpu" {
+    if wanted.eq_ignore_ascii_case("cpu") {
         return Ok(Choice { chosen: Chosen::Cpu, why: "asked for".into() });
     }
     choose_among(wanted, pollster::block_on(adapters()))
@@ -38,7 +38,8 @@ fn choose_among(wanted: &str, adapters: Vec<Adapter>) -> Result<Choice> {
         }
         None => bail!("{origin}: no device is called '{name}': there are auto, cpu, {}", names.join(", ")),
     };
-    if wanted != "auto" {
+    ensure!(!wanted.trim().is_empty(), "--device is empty: there are auto, cpu, {}", names.join(", "));
+    if !wanted.eq_ignore_ascii_case("auto") {
         return of_name(wanted, "--device", adapters);
     }
     if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
@@ -63,13 +64,13 @@ fn available_memory() -> Option<u64> {
 pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usize, chosen: &Chosen) -> Result<u64> {
     let (total, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
     let (total, largest) = (total * models as u64, largest * models as u64);
+    let what = if models == 1 { format!("p = {}", plan.p) } else { format!("p = {} with {models} models", plan.p) };
     match chosen {
         Chosen::Cpu => {
             let available = available_memory();
             ensure!(
                 available.is_none_or(|available| total <= available),
-                "p = {}: too large for this machine: {models} model(s) need {} MiB and {} MiB are free: expected a smaller p or d_mlp",
-                plan.p,
+                "{what}: too large for this machine: {} MiB are needed and {} MiB are free: expected a smaller p or d_mlp, or fewer models",
                 total >> 20,
                 available.unwrap_or(0) >> 20
             );
@@ -79,8 +80,7 @@ pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usi
             let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
             ensure!(
                 largest <= limit,
-                "p = {}: too large for {}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected a smaller p or d_mlp",
-                plan.p,
+                "{what}: too large for {}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected a smaller p or d_mlp, or fewer models",
                 title(&adapter.get_info()),
                 largest >> 20,
                 limit >> 20

@@ -9,7 +9,6 @@ use grokscope::progress::{Style, note, say};
 use grokscope::run::{Summary, free_name};
 use grokscope::session::{self, Ended, Options};
 use grokscope::train::Outcome;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,8 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            let text = error.to_string();
-            note(&one_line(text.split("\n\n").next().unwrap_or(&text)));
+            note(&usage_error(&error));
             return ExitCode::from(FAILED);
         }
     };
@@ -48,6 +46,17 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// What clap says, on one line; all of its help where nothing was typed.
+fn usage_error(error: &clap::Error) -> String {
+    let text = error.to_string();
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return text;
+    }
+    let said: Vec<_> =
+        text.split("\n\n").filter(|part| !part.contains("Usage:") && !part.contains("try '--help'")).collect();
+    format!("{} (see --help)", one_line(said.join("\n")))
 }
 
 /// Mesa's layer that orders devices talks to Wayland, and complains on standard error where no session runs; the order
@@ -96,15 +105,8 @@ fn train(arguments: &Train) -> Result<u8> {
             "--resume takes its plan from {}: expected no --preset, --plan or --dry-run beside it",
             directory.display()
         );
-        let directory = match &arguments.out {
-            Some(out) => {
-                session::copy_run(directory, out)?;
-                out
-            }
-            None => directory,
-        };
         listen_for_stop()?;
-        return report(session::resume(directory, &changes, &options)?, options.style);
+        return report(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &options);
     }
     let plan = plan(arguments, &changes)?;
     if arguments.dry_run {
@@ -113,7 +115,7 @@ fn train(arguments: &Train) -> Result<u8> {
     listen_for_stop()?;
     let directory =
         arguments.out.clone().unwrap_or_else(|| free_name(arguments.preset.as_deref().unwrap_or("default")));
-    report(session::train(&plan, &directory, &options)?, options.style)
+    report(session::train(&plan, &directory, &options)?, &options)
 }
 
 /// Preset, then file, then assignments.
@@ -125,7 +127,7 @@ fn plan(arguments: &Train, changes: &[(String, String)]) -> Result<Plan> {
     for (field, value) in changes {
         draft.set(field, value)?;
     }
-    draft.finish()
+    draft.finish().with_context(|| arguments.plan.as_ref().map_or("the plan".into(), |path| path.display().to_string()))
 }
 
 fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
@@ -140,41 +142,41 @@ fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
     Ok(0)
 }
 
-fn report(ended: Ended, style: Style) -> Result<u8> {
+fn report(ended: Ended, options: &Options) -> Result<u8> {
     let directory = ended.directory.display();
+    let several = ended.directory.join("model-0").exists();
     match ended.outcome {
         Outcome::Done => {
-            for summary in &ended.summaries {
-                match style {
+            for (k, summary) in ended.summaries.iter().enumerate() {
+                match options.style {
                     Style::Json => say(&serde_json::to_string(summary)?),
-                    _ => say(&sentence(summary)),
-                }
+                    _ if several => say(&format!("{} of {}: {}", k + 1, ended.summaries.len(), ending(summary))),
+                    _ => say(&ending(summary)),
+                };
             }
-            if style != Style::Json {
+            if options.style != Style::Json {
                 say(&format!("results are in {directory}"));
             }
             Ok(0)
         }
         Outcome::Interrupted { step } => {
-            note(&format!("stopped at step {step}: go on with  grokscope train --resume {directory}"));
+            let device =
+                if options.device == "auto" { String::new() } else { format!(" --device '{}'", options.device) };
+            note(&format!("stopped at step {step}: go on with  grokscope train --resume '{directory}'{device}"));
             Ok(INTERRUPTED)
         }
         Outcome::Diverged { member, step } => {
-            let model = if Path::new(&ended.directory).join("model-0").exists() {
-                format!("model {member}: ")
-            } else {
-                String::new()
-            };
+            let model = if several { format!("model {member}: ") } else { String::new() };
             note(&format!(
-                "{model}diverged: at step {step} a loss or a weight is not finite: expected a smaller --lr; earlier checkpoints are in {directory}"
+                "{model}diverged: at the evaluation of step {step} a loss or a weight is not finite: expected a new run with a smaller --lr; earlier checkpoints are in {directory}"
             ));
             Ok(DIVERGED)
         }
     }
 }
 
-/// How a run ended, in a sentence.
-fn sentence(summary: &Summary) -> String {
+/// How a run ended, for people.
+fn ending(summary: &Summary) -> String {
     let grokked = match (summary.grokked, summary.grok_step) {
         (true, Some(step)) => format!("grokked at step {step}"),
         (false, Some(step)) => format!("grokked at step {step} and lost it again"),
@@ -182,14 +184,15 @@ fn sentence(summary: &Summary) -> String {
     };
     let test = match (summary.test_loss, summary.test_accuracy) {
         (Some(loss), Some(accuracy)) => format!("test loss {loss:.2e}, test accuracy {:.2} %", 100.0 * accuracy),
-        _ => "nothing left to test on".into(),
+        _ => "no pair left to test on".into(),
     };
     let keys: Vec<_> = summary.key_frequencies.iter().map(usize::to_string).collect();
-    let pace = summary.ms_per_step.map_or(String::new(), |ms| format!(", {ms:.1} ms a step on {}", summary.device));
+    let pace = summary.ms_per_step.map_or("-".into(), |ms| format!("{ms:.1} ms"));
     format!(
-        "{grokked}; after {} steps train loss {:.2e}, {test}; key frequencies {{{}}}{pace}",
+        "{grokked}\n  after {} steps    train loss {:.2e}, {test}\n  key frequencies   {{{}}}\n  a step took       {pace} on {}",
         summary.steps,
         summary.train_loss,
-        keys.join(", ")
+        keys.join(", "),
+        summary.device
     )
 }

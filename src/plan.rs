@@ -175,19 +175,27 @@ pub struct Draft {
 
 impl Draft {
     pub fn from_preset(name: &str) -> Result<Self> {
-        Ok(Self::from_plan(&preset(name)?))
+        Self::from_plan(&preset(name)?)
     }
 
-    pub fn from_plan(plan: &Plan) -> Self {
-        Self { fields: Table::try_from(plan).expect("a plan is a flat table of numbers and strings") }
+    pub fn from_plan(plan: &Plan) -> Result<Self> {
+        Ok(Self { fields: Table::try_from(plan).context("a number of the plan is too large for TOML")? })
     }
 
-    /// Lays the fields of a TOML text over the draft. `origin` names the file in errors.
+    /// Lays the fields of a TOML file's text over the draft. Paths in it are relative to `origin`, the file's own path.
     pub fn overlay(&mut self, text: &str, origin: &str) -> Result<()> {
-        let table: Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| anyhow::anyhow!("{origin}: not TOML: {}", one_line(e.to_string())))?;
-        for (name, value) in table {
+        let table: Table = text.parse().map_err(|e: toml::de::Error| {
+            let line = text[..e.span().map_or(0, |span| span.start).min(text.len())].lines().count().max(1);
+            anyhow::anyhow!("{origin}:{line}: not TOML: {}", one_line(e.message()))
+        })?;
+        for (name, mut value) in table {
+            // Files beside the plan go with it.
+            if let (Value::String(path), "split" | "init") = (&mut value, name.as_str())
+                && (path.ends_with(".csv") || path.ends_with(".safetensors"))
+                && let Some(directory) = std::path::Path::new(origin).parent()
+            {
+                *path = directory.join(&*path).display().to_string();
+            }
             self.assign(&name, value).with_context(|| format!("{origin}: not a plan"))?;
         }
         Ok(())
@@ -195,6 +203,7 @@ impl Draft {
 
     /// Sets one field from text as typed on a command line.
     pub fn set(&mut self, name: &str, text: &str) -> Result<()> {
+        let name = &name.replace('-', "_");
         let kind = kind_of(name)?;
         let value = match kind {
             Kind::Text => Value::String(text.into()),
@@ -208,7 +217,7 @@ impl Draft {
     fn assign(&mut self, name: &str, value: Value) -> Result<()> {
         let value = match (kind_of(name)?, value) {
             (Kind::Integer { least }, Value::Integer(i)) if i >= *least => Value::Integer(i),
-            (Kind::Integer { least }, other) => bail!("{name} = {other}: expected an integer >= {least}"),
+            (Kind::Integer { least }, other) => bail!("{name} = {other}: expected an integer >= {least} and < 2^63"),
             (Kind::Number, Value::Integer(i)) => Value::Float(i as f64),
             (Kind::Number, Value::Float(f)) if f.is_finite() => Value::Float(f),
             (Kind::Number, other) => bail!("{name} = {other}: expected a finite number"),
@@ -255,7 +264,7 @@ impl Plan {
 
     /// The text of `plan.toml`: every field with its meaning.
     pub fn to_toml(&self) -> String {
-        let table = Draft::from_plan(self).fields;
+        let table = Table::try_from(self).expect("a validated plan is a flat table of numbers and strings");
         let lines = FIELDS
             .iter()
             .map(|(name, _, meaning)| format!("{:<42}# {meaning}\n", format!("{name} = {}", table[*name])));
@@ -295,6 +304,18 @@ impl Plan {
             self.n_heads
         );
         ensure!(self.models <= 65_535, "models = {}: expected at most 65535", self.models);
+        ensure!(
+            self.seed <= i64::MAX as u64 - self.models as u64,
+            "seed = {}: expected at most 2^63 - 1 for the last of {} model(s)",
+            self.seed,
+            self.models
+        );
+        ensure!(
+            self.models == 1 || !self.init.ends_with(".safetensors"),
+            "models = {} with init = {}: all of them would be the same network: expected models = 1",
+            self.models,
+            self.init
+        );
         for (name, value) in
             [("lr", self.lr), ("weight_decay", self.weight_decay), ("stop_at_test_loss", self.stop_at_test_loss)]
         {
@@ -408,7 +429,7 @@ mod tests {
 
     #[test]
     fn every_member_of_the_struct_has_a_field_row() {
-        let table = Draft::from_plan(&preset("default").unwrap()).fields;
+        let table = Draft::from_plan(&preset("default").unwrap()).unwrap().fields;
         let rows: Vec<_> = FIELDS.iter().map(|(name, ..)| name.to_string()).collect();
         assert_eq!(table.keys().len(), rows.len());
         assert!(rows.iter().all(|row| table.contains_key(row)));

@@ -3,6 +3,7 @@
 use crate::train::Evaluation;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Style {
@@ -16,13 +17,12 @@ pub struct Progress {
     style: Style,
     bar: Option<ProgressBar>,
     several: bool,
+    stop: &'static AtomicBool,
 }
 
-/// Writes a line to standard output; a reader that has gone away ends the program, without a message.
-pub fn say(line: &str) {
-    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        std::process::exit(if error.kind() == std::io::ErrorKind::BrokenPipe { 0 } else { 1 });
-    }
+/// Writes a line to standard output; whether somebody reads it.
+pub fn say(line: &str) -> bool {
+    writeln!(std::io::stdout(), "{line}").is_ok()
 }
 
 /// Writes a line to standard error, whatever becomes of it.
@@ -31,17 +31,17 @@ pub fn note(line: &str) {
 }
 
 impl Progress {
-    pub fn new(style: Style, step: u64, steps: u64, models: usize) -> Self {
+    pub fn new(style: Style, step: u64, steps: u64, models: usize, stop: &'static AtomicBool) -> Self {
         let terminal = style == Style::Human && std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
-            let template = "{bar:24} {pos}/{len} steps  {per_sec}  {eta} left at most  {msg}";
+            let template = "{bar:20} {pos}/{len}  {per_sec:.0}  {eta} left at most  {wide_msg}";
             bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
             bar.set_position(step);
             bar.reset_eta();
             bar
         });
-        Self { style, bar, several: models > 1 }
+        Self { style, bar, several: models > 1, stop }
     }
 
     pub fn stepped(&self, step: u64) {
@@ -55,13 +55,14 @@ impl Progress {
         let loss = |x: f64| format!("{x:.2e}");
         let share = |x: f64| format!("{:.2}%", 100.0 * x);
         let figures = format!(
-            "loss {} train {} test  accuracy {} train {} test  norm {:.2}",
+            "train loss {}  test loss {}  train acc {}  test acc {}  norm {:.2}",
             loss(row.train_loss),
             or_dash(row.test_loss, &loss),
             share(row.train_accuracy),
             or_dash(row.test_accuracy, &share),
             row.weight_norm
         );
+        let model = if self.several { format!("model {member}  ") } else { String::new() };
         match (self.style, &self.bar) {
             (Style::Quiet, _) => {}
             (Style::Json, _) => {
@@ -69,11 +70,13 @@ impl Progress {
                 if self.several {
                     value["model"] = member.into();
                 }
-                say(&value.to_string());
+                // A reader that has gone away (`| head`) wants no more: as with Ctrl-C, a checkpoint is left.
+                if !say(&value.to_string()) {
+                    self.stop.store(true, Ordering::SeqCst);
+                }
             }
-            (Style::Human, Some(bar)) => bar.set_message(figures),
+            (Style::Human, Some(bar)) => bar.set_message(format!("{model}{figures}")),
             (Style::Human, None) => {
-                let model = if self.several { format!("model {member}  ") } else { String::new() };
                 let pace = or_dash(ms_per_step, &|ms| format!("{ms:.1} ms/step"));
                 let left = or_dash(left, &|s| format!("{}:{:02} left at most", s as u64 / 60, s as u64 % 60));
                 note(&format!("{model}step {:>6}  {figures}  {pace}  {left}", row.step));

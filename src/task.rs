@@ -192,15 +192,22 @@ fn parse_csv(text: &str, path: &str, p: usize) -> Result<Vec<[u32; 2]>> {
     for record in reader.records() {
         let record = record.map_err(|e| anyhow::anyhow!("{path}: not CSV: {e}"))?;
         let line = record.position().map_or(0, |position| position.line());
-        if pairs.is_empty() && line == 1 && record.iter().eq(["x", "y"]) {
+        if line == 1 && record.iter().map(str::to_lowercase).eq(["x", "y"]) {
             continue;
         }
-        ensure!(record.len() == 2, "{path}:{line}: expected two numbers x,y, found {} fields", record.len());
+        ensure!(
+            record.len() == 2,
+            "{path}:{line}: expected two numbers x,y with a comma between them, found {} fields",
+            record.len()
+        );
         let mut pair = [0; 2];
         for (number, field) in pair.iter_mut().zip(&record) {
             *number = match field.parse() {
                 Ok(n) if (n as usize) < p => n,
-                _ => bail!("{path}:{line}: '{field}' is outside the grid: expected an integer in 0..{p}"),
+                Ok(_) => bail!("{path}:{line}: '{field}' is outside the grid: expected an integer in 0..{p}"),
+                Err(_) => {
+                    bail!("{path}:{line}: '{field}' is no number in 0..{p}: expected x,y, or the header x,y on line 1")
+                }
             };
         }
         if let Some(earlier) = first_line.insert(pair, line) {
@@ -247,6 +254,6 @@ mod tests {
         assert_eq!(error("1,2\n0,0\n1,2"), "f.csv:3: the pair 1,2 stands on line 1 already");
         assert!(error("1\n").contains("two numbers"));
         assert!(error("").contains("holds no pair"));
-        assert!(error("1,-2").contains("outside"));
+        assert!(error("1,-2").contains("'-2' is no number in 0..5"));
     }
 }

@@ -1,9 +1,9 @@
 //! Writing so that a file is there whole or not at all.
 
-use anyhow::{Context, Result};
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 /// Writes a file under a temporary name, syncs it and renames it into place.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -54,4 +54,36 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("{}: could not be read as text", path.display()))
+}
+
+/// Keeps a second process from training in the same directory, until it is dropped.
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    pub fn take(directory: &Path) -> Result<Self> {
+        let path = directory.join(".lock");
+        let file = File::create(&path).with_context(|| format!("{}: could not be made", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("{}: another grokscope is training here: expected it to have ended", directory.display())
+            }
+            // A file system without locks.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("{}: could not be locked", path.display()));
+            }
+        }
+        Ok(Self { path, _file: file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A lock that stays behind belongs to nobody, and keeps nobody out.
+        let _ = fs::remove_file(&self.path);
+    }
 }

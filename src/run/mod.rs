@@ -55,11 +55,16 @@ impl RunDir {
         refuse_held(path)?;
         fs::create_dir_all(path.join("checkpoints"))
             .with_context(|| format!("{}: could not be made", path.display()))?;
-        let run = Self { path: path.into(), plan: plan.clone() };
-        run.write_plan()?;
+        let mut run = Self { path: path.into(), plan: plan.clone() };
+        // What came from files the run keeps itself, and its plan names its own copies.
         if plan.split.ends_with(".csv") {
             write_whole(&path.join("split.csv"), train.to_csv().as_bytes())?;
+            run.plan.split = "split.csv".into();
         }
+        if plan.init.ends_with(".safetensors") {
+            run.plan.init = "checkpoints/step-000000/model.safetensors".into();
+        }
+        run.write_plan()?;
         write_whole(&path.join("metrics.jsonl"), b"")?;
         write_whole(&path.join("timing.jsonl"), b"")?;
         Ok(run)
@@ -151,21 +156,28 @@ impl RunDir {
         lens::read_checkpoint(step, &state, &model, &optimizer, &self.plan.shape(), &path.display().to_string())
     }
 
-    /// Rewinds to a checkpoint: rows and checkpoints that came after it go, rows that stand off the schedule, and what
-    /// was written at an earlier end.
-    pub fn rewind(&self, step: u64) -> Result<Vec<Evaluation>> {
-        for other in self.checkpoints()?.into_iter().filter(|&other| other > step) {
-            remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
-        }
+    /// The rows up to a step that an uninterrupted run would have too.
+    pub fn history(&self, step: u64) -> Result<Vec<Evaluation>> {
+        Ok(self.metrics()?.into_iter().filter(|row| self.on_schedule(row.step, step)).collect())
+    }
+
+    fn on_schedule(&self, at: u64, until: u64) -> bool {
+        at <= until && (at.is_multiple_of(self.plan.eval_every) || at == self.plan.steps)
+    }
+
+    /// Rewinds the directory to a step: its plan and rows are as given, and what came later goes, with the files of an
+    /// earlier end.
+    pub fn rewind(&self, step: u64, history: &[Evaluation]) -> Result<()> {
         for name in ["summary.json", "model.safetensors", "config.json"] {
             remove(&self.path.join(name), |path| fs::remove_file(path))?;
         }
-        let on_schedule = |at: u64| at <= step && (at.is_multiple_of(self.plan.eval_every) || at == self.plan.steps);
-        let history: Vec<Evaluation> = self.metrics()?.into_iter().filter(|row| on_schedule(row.step)).collect();
-        write_whole(&self.path.join("metrics.jsonl"), lines(&history)?.as_bytes())?;
-        let timing: Vec<Timing> = self.timing()?.into_iter().filter(|row| on_schedule(row.step)).collect();
-        write_whole(&self.path.join("timing.jsonl"), lines(&timing)?.as_bytes())?;
-        Ok(history)
+        for other in self.checkpoints()?.into_iter().filter(|&other| other > step) {
+            remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
+        }
+        let timing = self.timing()?.into_iter().filter(|row| self.on_schedule(row.step, step));
+        write_whole(&self.path.join("timing.jsonl"), lines(&timing.collect::<Vec<_>>())?.as_bytes())?;
+        write_whole(&self.path.join("metrics.jsonl"), lines(history)?.as_bytes())?;
+        self.write_plan()
     }
 
     /// The rows of `metrics.jsonl`; a last line that was torn off is left out.

@@ -1,0 +1,144 @@
+//! The observer that writes run directories, shows progress and keeps the time.
+
+use crate::analysis::keys;
+use crate::model::Weights;
+use crate::plan::Plan;
+use crate::program::batch::{Batch, Layout};
+use crate::program::on_cpu::OnCpu;
+use crate::program::{self, State};
+use crate::progress::Progress;
+use crate::run::{RunDir, Summary, Timing};
+use crate::task::Pairs;
+use crate::train::{self, Evaluation, Member, Observer};
+use anyhow::{Context, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Seconds that a stretch of steps should take: short enough for a display driver's watchdog and for Ctrl-C.
+const STRETCH_SECONDS: f64 = 0.25;
+
+pub struct Keeper {
+    pub runs: Vec<RunDir>,
+    pub progress: Progress,
+    pub stop: &'static AtomicBool,
+    began: Instant,
+    /// When the stretch in progress began.
+    mark: Instant,
+    /// Milliseconds a step of the stretches since the last evaluation, and of all.
+    recent: Vec<f64>,
+    /// Whether `recent` has been told.
+    evaluated: bool,
+    all: Vec<f64>,
+    pub summaries: Vec<Summary>,
+    pub steps: u64,
+    pub grid: Pairs,
+    pub device: String,
+}
+
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+impl Keeper {
+    pub fn new(
+        runs: Vec<RunDir>,
+        progress: Progress,
+        stop: &'static AtomicBool,
+        steps: u64,
+        grid: Pairs,
+        device: String,
+    ) -> Self {
+        let now = Instant::now();
+        let (recent, all, summaries) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            runs,
+            progress,
+            stop,
+            began: now,
+            mark: now,
+            recent,
+            evaluated: false,
+            all,
+            summaries,
+            steps,
+            grid,
+            device,
+        }
+    }
+}
+
+impl Observer for Keeper {
+    fn evaluated(&mut self, member: usize, row: &Evaluation) -> Result<()> {
+        self.runs[member].append_metrics(row)?;
+        let ms_per_step = median(&self.recent);
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.runs[member].append_timing(&Timing { step: row.step, seconds, ms_per_step })?;
+        self.evaluated = true;
+        let left = ms_per_step.map(|ms| ms / 1e3 * self.steps.saturating_sub(row.step) as f64);
+        self.progress.evaluated(member, row, ms_per_step, left);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, member: usize, step: u64, state: &State<f32>) -> Result<()> {
+        self.runs[member].write_checkpoint(step, state)
+    }
+
+    fn finished(&mut self, member: &Member, index: usize, state: &State<f32>) -> Result<()> {
+        let run = &self.runs[index];
+        run.write_model(state)?;
+        let last = member.history.last().context("a run ends with an evaluation")?;
+        let grokked = train::grokked(&member.history);
+        let summary = Summary {
+            schema: 1,
+            grokked,
+            grok_step: train::grok_step(&member.history),
+            steps: last.step,
+            train_loss: last.train_loss,
+            test_loss: last.test_loss,
+            train_accuracy: last.train_accuracy,
+            test_accuracy: last.test_accuracy,
+            key_frequencies: key_frequencies(&run.plan, &state.weights, &self.grid)?,
+            ms_per_step: median(&self.all),
+            device: self.device.clone(),
+            program: run.plan.program.clone(),
+        };
+        run.write_summary(&summary)?;
+        self.summaries.push(summary);
+        Ok(())
+    }
+
+    fn stepped(&mut self, step: u64, steps: usize) -> Result<()> {
+        if std::mem::take(&mut self.evaluated) {
+            self.recent.clear();
+        }
+        let ms = self.mark.elapsed().as_secs_f64() * 1e3 / steps as f64;
+        self.recent.push(ms);
+        self.all.push(ms);
+        self.progress.stepped(step);
+        Ok(())
+    }
+
+    fn stretch(&mut self, most: usize) -> usize {
+        self.mark = Instant::now();
+        let paced = self.all.last().map_or(1.0, |ms| STRETCH_SECONDS * 1e3 / ms);
+        (paced as usize).clamp(1, most)
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+/// The headline key frequencies of a network, by a forward pass in float64 over the grid.
+fn key_frequencies(plan: &Plan, weights: &Weights<f32>, grid: &Pairs) -> Result<Vec<usize>> {
+    let shape = plan.shape();
+    let weights = weights.map(|&w| w as f64);
+    let program = program::by_name(&plan.program)?;
+    let layout = Layout::new(shape, &[Pairs::new(vec![[0, 0]], plan.op.parse()?, plan.p)], std::slice::from_ref(grid));
+    let mut machine = OnCpu::<f64>::new(&program, layout, 0)?;
+    machine.write_state(0, &State::fresh(weights.clone()));
+    machine.evaluate();
+    Ok(keys::headline(&weights, machine.tensor(0, "post", Batch::Grid), &shape))
+}

@@ -1,0 +1,175 @@
+//! A training run from a plan to its files: builds the engine, runs the loop, keeps what comes.
+
+mod keeper;
+mod resume;
+
+pub use resume::resume;
+
+use crate::devices::{self, Chosen};
+use crate::gpu::device::{Gpu, title};
+use crate::model::{Weights, initial_weights};
+use crate::plan::{INITS, Plan};
+use crate::program::batch::Layout;
+use crate::program::engine::Engine;
+use crate::program::on_cpu::OnCpu;
+use crate::program::{self, Program, State};
+use crate::progress::{Progress, Style, note};
+use crate::run::{self, RunDir, Summary, disk, lens};
+use crate::task::{Op, Pairs, Split};
+use crate::train::{Evaluation, Member, Outcome, Trainer};
+use anyhow::Result;
+use keeper::{Keeper, median};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// How to run a plan: nothing here changes its numbers on a given device.
+pub struct Options {
+    pub device: String,
+    /// 0: one for each core.
+    pub threads: usize,
+    pub style: Style,
+    /// Set when the user asks to stop.
+    pub stop: &'static AtomicBool,
+}
+
+/// How a session ended.
+pub struct Ended {
+    pub outcome: Outcome,
+    pub directory: PathBuf,
+    pub summaries: Vec<Summary>,
+}
+
+/// One member's beginnings.
+struct Start {
+    run: RunDir,
+    train: Pairs,
+    state: State<f32>,
+    step: u64,
+    history: Vec<Evaluation>,
+}
+
+/// The train pairs of a plan; `kept` is the split file's text where the run has it already.
+fn train_pairs(plan: &Plan, kept: Option<String>) -> Result<Pairs> {
+    let (split, op): (Split, Op) = (plan.split.parse()?, plan.op.parse()?);
+    let text = match (&split, kept) {
+        (_, Some(text)) => Some(text),
+        (Split::File(path), None) => Some(disk::read_text(Path::new(path))?),
+        _ => None,
+    };
+    Pairs::train(&split, plan.train_fraction, op, plan.p, text.as_deref())
+}
+
+fn first_weights(plan: &Plan) -> Result<Weights<f32>> {
+    match INITS.contains(&plan.init.as_str()) {
+        true => Ok(initial_weights(&plan.init, plan.seed, &plan.shape())),
+        false => lens::read_init(&disk::read(Path::new(&plan.init))?, &plan.shape(), &plan.init),
+    }
+}
+
+/// The plan of model k of an ensemble: a run of its own with the next seed.
+fn member_plan(plan: &Plan, k: usize) -> Plan {
+    Plan { models: 1, seed: plan.seed + k as u64, ..plan.clone() }
+}
+
+/// Trains a new run in `directory`.
+pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
+    let choice = devices::choose(&options.device)?;
+    let program = program::by_name(&plan.program)?;
+    let rows = (plan.train_fraction * (plan.p * plan.p) as f64) as usize;
+    devices::check_fits(&program, plan, rows, plan.models, &choice.chosen)?;
+    let train = train_pairs(plan, None)?;
+    run::refuse_held(directory)?;
+    let mut members = Vec::new();
+    for k in 0..plan.models {
+        let own = member_plan(plan, k);
+        members.push((first_weights(&own)?, own));
+    }
+    let mut starts = Vec::new();
+    for (k, (weights, own)) in members.into_iter().enumerate() {
+        let path = if plan.models == 1 { directory.into() } else { directory.join(format!("model-{k}")) };
+        let run = RunDir::create(&path, &own, &train)?;
+        starts.push(Start { run, train: train.clone(), state: State::fresh(weights), step: 0, history: Vec::new() });
+    }
+    go(starts, directory, choice, options)
+}
+
+/// Trains members that all stand at the same step. Nothing is written before the engine is there.
+fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &Options) -> Result<Ended> {
+    let first = &starts[0].run.plan;
+    let (plan, step, shape) = (first.clone(), starts[0].step, first.shape());
+    let program = program::by_name(&plan.program)?;
+    devices::check_fits(&program, &plan, starts[0].train.len(), starts.len(), &choice.chosen)?;
+    let grid = Pairs::grid(plan.op.parse()?, plan.p);
+    let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
+    let layout = Layout::new(shape, &trains, &vec![grid.clone(); starts.len()]);
+    let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;
+    if options.style == Style::Human {
+        let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
+        note(&format!(
+            "{models}{} mod {}, {} of {} pairs, program {} on {device} ({}) -> {}",
+            plan.op,
+            plan.p,
+            starts[0].train.len(),
+            plan.p * plan.p,
+            plan.program,
+            choice.why,
+            directory.display()
+        ));
+    }
+    let mut members = Vec::new();
+    let mut runs = Vec::new();
+    let mut locks = Vec::new();
+    for (k, start) in starts.into_iter().enumerate() {
+        locks.push(disk::Lock::take(&start.run.path)?);
+        start.run.rewind(step, &start.history)?;
+        engine.write_state(k, &start.state)?;
+        let trained_on = start.train.membership(plan.p);
+        members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
+        runs.push(start.run);
+    }
+    let progress = Progress::new(options.style, step, plan.steps, runs.len(), options.stop);
+    let mut keeper = Keeper::new(runs, progress, options.stop, plan.steps, grid, device);
+    let mut trainer = Trainer { engine, members, step };
+    let outcome = pollster::block_on(trainer.run(&mut keeper));
+    keeper.progress.finish();
+    Ok(Ended { outcome: outcome?, directory: directory.into(), summaries: keeper.summaries })
+}
+
+/// The engine of a machine, and the machine's name.
+fn open_engine(chosen: Chosen, program: &Program, layout: Layout, threads: usize) -> Result<(Engine, String)> {
+    Ok(match chosen {
+        Chosen::Cpu => {
+            let machine = OnCpu::new(program, layout, threads)?;
+            let name = format!("cpu ({} threads)", machine.threads());
+            (Engine::Cpu(machine), name)
+        }
+        Chosen::Gpu(adapter) => {
+            let gpu = pollster::block_on(Gpu::open(&adapter))?;
+            let name = title(&gpu.info);
+            (pollster::block_on(Engine::on_gpu(gpu, program, layout))?, name)
+        }
+    })
+}
+
+/// What a plan would take: the device's name, bytes, and milliseconds of a step, measured on a few.
+pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
+    const TRIED: u64 = 5;
+    let choice = devices::choose(&options.device)?;
+    let program = program::by_name(&plan.program)?;
+    let train = train_pairs(plan, None)?;
+    let bytes = devices::check_fits(&program, plan, train.len(), plan.models, &choice.chosen)?;
+    let grid = Pairs::grid(plan.op.parse()?, plan.p);
+    let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
+    let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;
+    for k in 0..plan.models {
+        engine.write_state(k, &State::fresh(first_weights(&member_plan(plan, k))?))?;
+    }
+    let mut times = Vec::new();
+    for step in 0..TRIED {
+        let began = Instant::now();
+        pollster::block_on(engine.steps(&vec![vec![plan.update(step)]; plan.models]))?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok((device, bytes, median(&times).unwrap_or(0.0)))
+}
