@@ -21,19 +21,25 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
     for path in member_directories(directory)? {
         let mut run = RunDir::open(&path)?;
         run.plan = changed(&run.plan, changes)?;
-        let summary = run.summary()?;
-        if let Some(summary) = summary.filter(|summary| has_ended(&run, summary).unwrap_or(false)) {
-            ended.push(summary);
-            continue;
+        let reaches = |step: u64| {
+            ensure!(
+                run.plan.steps >= step,
+                "steps = {}: {} stands at step {step} already: expected at least that many",
+                run.plan.steps,
+                path.display()
+            );
+            Ok(())
+        };
+        if let Some(summary) = run.summary()? {
+            reaches(summary.steps)?;
+            if has_ended(&run, &summary)? {
+                ended.push(summary);
+                continue;
+            }
         }
         let train = train_pairs(&run.plan, run.split_text()?)?;
         let (step, state) = run.newest_state()?;
-        ensure!(
-            run.plan.steps >= step,
-            "steps = {}: {} stands at step {step} already: expected at least that many",
-            run.plan.steps,
-            path.display()
-        );
+        reaches(step)?;
         let history = run.history(step)?;
         groups.entry(step).or_default().push(Start { run, train, state, step, history });
     }

@@ -70,6 +70,12 @@ fn bad_flags() -> Outcome {
         (&["--beta2", "1"], &["beta2 = 1", "[0, 1)"]),
         (&["--preset", "defualt"], &["'defualt'", "default, demo, paper"]),
         (&["--op", "minus"], &["'minus'", "add"]),
+        (&["--device", ""], &["--device is empty", "auto, cpu"]),
+        (&["--seed", "9223372036854775807", "--models", "2"], &["seed = 9223372036854775807", "2^63"]),
+        (&["--seed", "18446744073709551615"], &["seed", "2^63"]),
+        (&["--models", "60000"], &["with 60000 models: too large", "MiB"]),
+        (&["--threads", "-1"], &["--threads -1", "integer"]),
+        (&["--stpes", "9"], &["--stpes", "--steps", "--help"]),
         (&["--device", "no-such-gpu"], &["'no-such-gpu'", "auto, cpu"]),
         (&["--split", "numpy:3"], &["numpy:3", "philox:SEED", "torch:SEED", "python:SEED", ".csv"]),
         (&["--split", "philox:-1"], &["philox:-1"]),
@@ -140,7 +146,8 @@ fn bad_splits() -> Outcome {
         ("1,2\n3,5\n", &["split.csv:2", "'5' is outside the grid", "0..5"][..]),
         ("x,y\n1,2\n0,0\n1,2\n", &["split.csv:4", "1,2 stands on line 2 already"]),
         ("1,2,3\n", &["split.csv:1", "two numbers"]),
-        ("one,two\n", &["split.csv:1", "'one'"]),
+        ("one,two\n", &["split.csv:1", "'one' is no number", "x,y"]),
+        ("1;2\n", &["split.csv:1", "comma"]),
         ("", &["split.csv", "holds no pair"]),
     ];
     for (text, parts) in cases {
@@ -154,7 +161,8 @@ fn bad_plans() -> Outcome {
     let directory = tempfile::tempdir()?;
     let cases = [
         ("d_mpl = 256\n", &["plan.toml", "'d_mpl'", "d_mlp"][..]),
-        ("p = \n", &["plan.toml", "not TOML"]),
+        ("d_mlp = 4\np = \n", &["plan.toml:2", "not TOML"]),
+        ("train_fraction = 5\n", &["plan.toml", "train_fraction = 5", "(0, 1]"]),
         ("p = \"seven\"\n", &["plan.toml", "p = \"seven\"", "integer >= 3"]),
         ("schema = 99\n", &["schema = 99"]),
         ("[shape]\np = 7\n", &["plan.toml", "'shape'"]),
@@ -183,7 +191,26 @@ fn bad_resumes() -> Outcome {
     require!(output.status.success(), "{output:?}");
     refused(directory.path(), &["train", "--resume", "run", "--lr", "1"], &["lr cannot be changed", "steps"])?;
     refused(directory.path(), &["train", "--resume", "run", "--preset", "demo"], &["--resume", "--preset"])?;
-    refused(directory.path(), &["train", "--resume", "run", "--out", "run"], &["run: exists already"])?;
+    refused(directory.path(), &["train", "--resume", "run", "--steps", "2", "--out", "run"], &["run: exists already"])?;
+    refused(
+        directory.path(),
+        &["train", "--resume", "run", "--steps", "2", "--out", "run/sub"],
+        &["run/sub: lies inside run"],
+    )?;
+    refused(directory.path(), &["train", "--resume", "run", "--out", "copy", "--lr", "1"], &["lr cannot be changed"])?;
+    refused(
+        directory.path(),
+        &["train", "--resume", "run", "--steps", "0"],
+        &["steps = 0", "stands at step 1 already"],
+    )?;
+    let lock = std::fs::File::create(directory.path().join("run/.lock"))?;
+    lock.lock()?;
+    refused(
+        directory.path(),
+        &["train", "--resume", "run", "--steps", "2", "--device", "cpu"],
+        &["another grokscope is training"],
+    )?;
+    drop(lock);
     std::fs::write(directory.path().join("run/metrics.jsonl"), "{\"step\": }\n")?;
     refused(directory.path(), &["train", "--resume", "run", "--steps", "3"], &["metrics.jsonl:1", "not a row"])
 }

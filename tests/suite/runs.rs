@@ -11,6 +11,10 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("demo_groks_on_the_cpu_engine", demo_groks),
         test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_cpu_engine", || resumes("cpu")),
+        test("an_ensemble_whose_models_ended_apart_goes_on", ended_apart),
+        test("a_resumed_copy_leaves_the_first_run_alone", copies),
+        test("the_plan_of_a_run_repeats_it_from_its_own_files", own_files),
+        test("a_reader_that_goes_away_is_an_interruption", reader_gone),
         test("an_ensemble_holds_the_runs_of_its_models", ensemble),
         test("ctrl_c_leaves_a_checkpoint_and_code_75", interrupted),
         test("numbers_gone_bad_end_with_code_42", diverged),
@@ -118,6 +122,79 @@ fn ensemble() -> Outcome {
         train("cpu", &alone, &["--steps", "40", "--seed", &seed])?;
         same(&path("all").join(format!("model-{k}")), &alone)?;
     }
+    Ok(())
+}
+
+fn ended_apart() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    // The loss at which the first of two seeds stops, and the other goes on.
+    train("cpu", &path("probe"), &["--steps", "60", "--models", "2"])?;
+    let losses = |k: usize| -> Result<Vec<(u64, f64)>, Failed> {
+        let rows = metrics(&path("probe").join(format!("model-{k}")))?;
+        Ok(rows.iter().map(|row| (row.step, row.test_loss.unwrap_or(f64::INFINITY))).collect())
+    };
+    let pairs = losses(0)?.into_iter().zip(losses(1)?).skip(1);
+    let (_, between) =
+        pairs.map(|(a, b)| (a.0, (a.1 + b.1) / 2.0)).min_by(|a, b| a.1.total_cmp(&b.1)).ok_or("no rows")?;
+    let stop = between.to_string();
+    train("cpu", &path("apart"), &["--steps", "60", "--models", "2", "--stop-at-test-loss", &stop])?;
+    let steps = |name: &str, k: usize| -> Result<u64, Failed> {
+        let summary = RunDir::open(&path(name).join(format!("model-{k}")))?.summary()?;
+        Ok(summary.ok_or("no summary")?.steps)
+    };
+    require!(steps("apart", 0)? != steps("apart", 1)?, "both models ended at step {}", steps("apart", 0)?);
+    let apart = path("apart").display().to_string();
+    succeed(&["train", "--quiet", "--device", "cpu", "--resume", &apart, "--stop-at-test-loss", "0", "--steps", "70"])?;
+    train("cpu", &path("whole"), &["--steps", "70", "--models", "2", "--stop-at-test-loss", "0"])?;
+    same(&path("apart"), &path("whole"))
+}
+
+fn copies() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    train("cpu", &path("a"), &["--steps", "33"])?;
+    train("cpu", &path("untouched"), &["--steps", "33"])?;
+    train("cpu", &path("whole"), &["--steps", "70"])?;
+    succeed(&["train", "--quiet", "--device", "cpu", "--resume", &text("a"), "--out", &text("b"), "--steps", "70"])?;
+    same(&path("a"), &path("untouched"))?;
+    same(&path("b"), &path("whole"))
+}
+
+fn own_files() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    train("cpu", &path("first"), &["--steps", "20", "--seed", "3"])?;
+    std::fs::write(path("split.csv"), crate::support::pairs(13, 60, 1).to_csv())?;
+    let (init, split) = (text("first/model.safetensors"), text("split.csv"));
+    train("cpu", &path("second"), &["--steps", "20", "--init", &init, "--split", &split])?;
+    std::fs::remove_file(path("split.csv"))?;
+    std::fs::remove_dir_all(path("first"))?;
+    let plan = text("second/plan.toml");
+    succeed(&["train", "--quiet", "--device", "cpu", "--plan", &plan, "--out", &text("third")])?;
+    same(&path("second"), &path("third"))
+}
+
+fn reader_gone() -> Outcome {
+    use std::io::BufRead;
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("run").display().to_string();
+    let arguments =
+        [SMALL, &["--json", "--device", "cpu", "--steps", "100000", "--stop-at-test-loss", "0", "--out", &out]]
+            .concat();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_grokscope"))
+        .args(arguments)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+    let output = child.wait_with_output()?;
+    require!(line.contains("\"step\":0"), "{line}");
+    require!(output.status.code() == Some(75), "ended with {:?}", output.status);
+    require!(!RunDir::open(Path::new(&out))?.checkpoints()?.is_empty(), "no checkpoint was left");
     Ok(())
 }
 
