@@ -104,19 +104,7 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
     let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
     let layout = Layout::new(shape, &trains, &vec![grid.clone(); starts.len()]);
     let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;
-    if options.style == Style::Human {
-        let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
-        note(&format!(
-            "{models}{} mod {}, {} of {} pairs, program {} on {device} ({}) -> {}",
-            plan.op,
-            plan.p,
-            starts[0].train.len(),
-            plan.p * plan.p,
-            plan.program,
-            choice.why,
-            directory.display()
-        ));
-    }
+    let rows = starts[0].train.len();
     let mut members = Vec::new();
     let mut runs = Vec::new();
     let mut locks = Vec::new();
@@ -127,6 +115,19 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
         let trained_on = start.train.membership(plan.p);
         members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
         runs.push(start.run);
+    }
+    if options.style == Style::Human {
+        let models = if runs.len() > 1 { format!("{} models, ", runs.len()) } else { String::new() };
+        note(&format!(
+            "{models}{} mod {}, {} of {} pairs, program {} on {device} ({}) -> {}",
+            plan.op,
+            plan.p,
+            rows,
+            plan.p * plan.p,
+            plan.program,
+            choice.why,
+            directory.display()
+        ));
     }
     let progress = Progress::new(options.style, step, plan.steps, runs.len(), options.stop);
     let mut keeper = Keeper::new(runs, progress, options.stop, plan.steps, grid, device);
