@@ -50,24 +50,23 @@ pub struct Summary {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run.
-    pub fn create(path: &Path, plan: &Plan, train: &Pairs) -> Result<Self> {
+    /// Makes the directory of a new run, with its plan. What came from files the run keeps itself, and its plan names its
+    /// own copies.
+    pub fn create(&mut self, train: &Pairs) -> Result<()> {
+        let path = &self.path;
         refuse_held(path)?;
         fs::create_dir_all(path.join("checkpoints"))
             .with_context(|| format!("{}: could not be made", path.display()))?;
-        let mut run = Self { path: path.into(), plan: plan.clone() };
-        // What came from files the run keeps itself, and its plan names its own copies.
-        if plan.split.ends_with(".csv") {
+        if self.plan.split.ends_with(".csv") {
             write_whole(&path.join("split.csv"), train.to_csv().as_bytes())?;
-            run.plan.split = "split.csv".into();
+            self.plan.split = "split.csv".into();
         }
-        if plan.init.ends_with(".safetensors") {
-            run.plan.init = "checkpoints/step-000000/model.safetensors".into();
+        if self.plan.init.ends_with(".safetensors") {
+            self.plan.init = "checkpoints/step-000000/model.safetensors".into();
         }
-        run.write_plan()?;
         write_whole(&path.join("metrics.jsonl"), b"")?;
         write_whole(&path.join("timing.jsonl"), b"")?;
-        Ok(run)
+        self.write_plan()
     }
 
     /// Opens the directory of a run that was begun before.

@@ -43,6 +43,8 @@ pub struct Ended {
 /// One member's beginnings.
 struct Start {
     run: RunDir,
+    /// Whether its directory is still to be made.
+    new: bool,
     train: Pairs,
     state: State<f32>,
     step: u64,
@@ -88,8 +90,8 @@ pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> 
     let mut starts = Vec::new();
     for (k, (weights, own)) in members.into_iter().enumerate() {
         let path = if plan.models == 1 { directory.into() } else { directory.join(format!("model-{k}")) };
-        let run = RunDir::create(&path, &own, &train)?;
-        starts.push(Start { run, train: train.clone(), state: State::fresh(weights), step: 0, history: Vec::new() });
+        let (run, state) = (RunDir { path, plan: own }, State::fresh(weights));
+        starts.push(Start { run, new: true, train: train.clone(), state, step: 0, history: Vec::new() });
     }
     go(starts, directory, choice, options)
 }
@@ -108,7 +110,10 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
     let mut members = Vec::new();
     let mut runs = Vec::new();
     let mut locks = Vec::new();
-    for (k, start) in starts.into_iter().enumerate() {
+    for (k, mut start) in starts.into_iter().enumerate() {
+        if start.new {
+            start.run.create(&start.train)?;
+        }
         locks.push(disk::Lock::take(&start.run.path)?);
         start.run.rewind(step, &start.history)?;
         engine.write_state(k, &start.state)?;

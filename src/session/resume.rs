@@ -41,7 +41,7 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
         let (step, state) = run.newest_state()?;
         reaches(step)?;
         let history = run.history(step)?;
-        groups.entry(step).or_default().push(Start { run, train, state, step, history });
+        groups.entry(step).or_default().push(Start { run, new: false, train, state, step, history });
     }
     let directory = match out {
         Some(out) => {
