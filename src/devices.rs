@@ -63,7 +63,7 @@ fn available_memory() -> Option<u64> {
 /// Refuses a plan that cannot fit, before anything is made; the bytes that it takes otherwise.
 pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usize, chosen: &Chosen) -> Result<u64> {
     let (total, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
-    let (total, largest) = (total * models as u64, largest * models as u64);
+    let (total, largest) = (total.saturating_mul(models as u64), largest.saturating_mul(models as u64));
     let what = if models == 1 { format!("p = {}", plan.p) } else { format!("p = {} with {models} models", plan.p) };
     match chosen {
         Chosen::Cpu => {

@@ -122,7 +122,7 @@ fn train(arguments: &Train) -> Result<u8> {
 fn plan(arguments: &Train, changes: &[(String, String)]) -> Result<Plan> {
     let mut draft = Draft::from_preset(arguments.preset.as_deref().unwrap_or("default"))?;
     if let Some(path) = &arguments.plan {
-        draft.overlay(&grokscope::run::disk::read_text(path)?, &path.display().to_string())?;
+        draft.overlay_with_files(&grokscope::run::disk::read_text(path)?, &path.display().to_string())?;
     }
     for (field, value) in changes {
         draft.set(field, value)?;

@@ -239,6 +239,16 @@ mod tests {
     }
 
     #[test]
+    fn a_split_is_the_floor_of_its_fraction_from_the_rule_it_names() {
+        let train =
+            |split: &str, fraction, p| Pairs::train(&split.parse().unwrap(), fraction, Op::Add, p, None).unwrap();
+        assert_eq!((train("philox:0", 0.3, 113).len(), train("philox:0", 0.6, 59).len()), (3_830, 2_088));
+        // Pair i of a permutation is (i / p, i % p).
+        assert_eq!(train("torch:598", 0.3, 113).pairs[..2], [[2404 / 113, 2404 % 113], [3488 / 113, 3488 % 113]]);
+        assert_eq!(train("python:0", 0.3, 113).pairs[..2], [[2068 / 113, 2068 % 113], [1213 / 113, 1213 % 113]]);
+    }
+
+    #[test]
     fn philox_orders_every_pair_once() {
         let mut order = philox_permutation(3, 1000);
         assert_ne!(order, philox_permutation(4, 1000));

@@ -94,9 +94,11 @@ impl Member {
     pub fn wants_to_stop(&self, step: u64) -> bool {
         let below =
             |evaluation: &Evaluation| evaluation.test_loss.is_some_and(|loss| loss < self.plan.stop_at_test_loss);
+        // A row of an earlier step says nothing of the weights as they are now.
+        let now = self.history.last().filter(|row| row.step == step);
         step >= self.plan.steps
-            || self.history.last().is_some_and(below)
-            || (self.plan.stop_after_cleanup && cleaned_up(&self.history))
+            || now.is_some_and(below)
+            || (now.is_some() && self.plan.stop_after_cleanup && cleaned_up(&self.history))
     }
 }
 
@@ -139,7 +141,9 @@ impl Trainer {
             if due && let Some(outcome) = self.evaluate(observer).await? {
                 return Ok(outcome);
             }
-            self.stop_members(observer).await?;
+            if let Some(outcome) = self.stop_members(observer).await? {
+                return Ok(outcome);
+            }
             if self.members.iter().all(|member| member.stopped) {
                 return Ok(Outcome::Done);
             }
@@ -180,19 +184,22 @@ impl Trainer {
         Ok(None)
     }
 
-    async fn stop_members(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    async fn stop_members(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
         if !self.active().any(|member| member.wants_to_stop(self.step)) {
-            return Ok(());
+            return Ok(None);
         }
         let states = self.engine.read_states(self.members.len()).await?;
         for (index, member) in self.members.iter_mut().enumerate() {
             if !member.stopped && member.wants_to_stop(self.step) {
+                if !states[index].is_finite() {
+                    return Ok(Some(Outcome::Diverged { member: index, step: self.step }));
+                }
                 member.stopped = true;
                 observer.snapshot(index, self.step, &states[index])?;
                 observer.finished(member, index, &states[index])?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Hands on the state of every member, unless one is not fit to be kept.
@@ -248,6 +255,12 @@ mod tests {
         level.extend((20..26).map(|i| row(i * 100, 1.0, 80.9)));
         assert!(cleaned_up(&level));
         assert!(!cleaned_up(&level[..level.len() - 4]));
+        // Level for long before it grokked, and falling since.
+        let late: Vec<_> = (0..20)
+            .map(|i| row(i * 100, if i < 17 { 0.998 } else { 0.999 }, if i < 17 { 100.0 } else { 100.0 - i as f64 }))
+            .collect();
+        assert_eq!(grok_step(&late), Some(1700));
+        assert!(!cleaned_up(&late) && !cleaned_up(&level[..9]));
         let lost: Vec<_> = level.iter().cloned().chain([row(2600, 0.9, 80.9)]).collect();
         assert!(!cleaned_up(&lost));
         assert_eq!((grok_step(&lost), grokked(&lost)), (Some(500), false));

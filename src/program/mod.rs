@@ -114,8 +114,12 @@ pub fn check<'a>(
         let uses = uses(call).with_context(place)?;
         for name in &uses.reads {
             let ready = match find(name).with_context(place)?.role {
-                Role::Parameter | Role::Index | Role::Counter | Role::Record | Role::Layout => true,
-                Role::Arena => name == "params" || uses.writes.contains(name) || name == "grads",
+                Role::Parameter | Role::Index | Role::Record | Role::Layout => true,
+                Role::Counter => written.contains(name),
+                // All gradients at once, or what the optimizer carries on.
+                Role::Arena if name == "grads" => gradients().all(|name| written.iter().any(|other| other == name)),
+                Role::Arena => uses.writes.contains(name),
+
                 Role::Activation | Role::Gradient => written.contains(name) || uses.writes.contains(name),
             };
             anyhow::ensure!(ready, "{}: reads {name} before anything wrote it", place());
@@ -129,12 +133,14 @@ pub fn check<'a>(
         }
         written.extend(uses.writes);
     }
-    let missing =
-        crate::model::PARAMETERS.iter().find(|parameter| !written.iter().any(|name| name == parameter.gradient));
-    match missing {
-        Some(parameter) if trains => bail!("no call writes {}", parameter.gradient),
+    match gradients().find(|gradient| !written.iter().any(|name| name == gradient)) {
+        Some(gradient) if trains => bail!("no call writes {gradient}"),
         _ => Ok(()),
     }
+}
+
+fn gradients() -> impl Iterator<Item = &'static str> {
+    crate::model::PARAMETERS.iter().map(|parameter| parameter.gradient)
 }
 
 /// The tensor of a name, or an error that says what names there are.

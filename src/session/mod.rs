@@ -69,6 +69,11 @@ fn first_weights(plan: &Plan) -> Result<Weights<f32>> {
     }
 }
 
+/// The train rows that a plan speaks of; a split file may have others.
+fn planned_rows(plan: &Plan) -> usize {
+    (plan.train_fraction * (plan.p * plan.p) as f64) as usize
+}
+
 /// The plan of model k of an ensemble: a run of its own with the next seed.
 fn member_plan(plan: &Plan, k: usize) -> Plan {
     Plan { models: 1, seed: plan.seed + k as u64, ..plan.clone() }
@@ -78,8 +83,7 @@ fn member_plan(plan: &Plan, k: usize) -> Plan {
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
-    let rows = (plan.train_fraction * (plan.p * plan.p) as f64) as usize;
-    devices::check_fits(&program, plan, rows, plan.models, &choice.chosen)?;
+    devices::check_fits(&program, plan, planned_rows(plan), plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
     run::refuse_held(directory)?;
     let mut members = Vec::new();
@@ -163,8 +167,8 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
     const TRIED: u64 = 5;
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
+    let bytes = devices::check_fits(&program, plan, planned_rows(plan), plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
-    let bytes = devices::check_fits(&program, plan, train.len(), plan.models, &choice.chosen)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
     let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;

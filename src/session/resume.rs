@@ -3,6 +3,7 @@
 use super::{Ended, Options, Start, go, train_pairs};
 use crate::devices;
 use crate::plan::{CHANGEABLE, Draft, Plan};
+use crate::program;
 use crate::progress::note;
 use crate::run::{RunDir, Summary};
 use crate::train::{Member, Outcome};
@@ -42,6 +43,11 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
         reaches(step)?;
         let history = run.history(step)?;
         groups.entry(step).or_default().push(Start { run, new: false, train, state, step, history });
+    }
+    for starts in groups.values() {
+        let first = &starts[0];
+        let (choice, program) = (devices::choose(&options.device)?, program::by_name(&first.run.plan.program)?);
+        devices::check_fits(&program, &first.run.plan, first.train.len(), starts.len(), &choice.chosen)?;
     }
     let directory = match out {
         Some(out) => {
@@ -114,7 +120,9 @@ fn copy_run(from: &Path, to: &Path) -> Result<()> {
         to.display(),
         from.display()
     );
-    let temporary = to.with_extension("tmp");
+    // A name of this process's own, beside the final one.
+    let temporary = parent.join(format!(".copy-{}", std::process::id()));
+    fs::create_dir(&temporary).with_context(|| format!("{}: could not be made", temporary.display()))?;
     let mut pending = vec![(from.to_path_buf(), temporary.clone())];
     while let Some((from, to)) = pending.pop() {
         let failed = || format!("{}: could not be copied to {}", from.display(), to.display());

@@ -76,6 +76,9 @@ fn bad_flags() -> Outcome {
         (&["--models", "60000"], &["with 60000 models: too large", "MiB"]),
         (&["--threads", "-1"], &["--threads -1", "integer"]),
         (&["--stpes", "9"], &["--stpes", "--steps", "--help"]),
+        (&["--p", "30000", "--d-mlp", "65536", "--device", "cpu", "--dry-run"], &["p = 30000: too large"]),
+        (&["--models", "2", "--init", "some.safetensors"], &["models = 2", "the same network"]),
+        (&["--warmup", "5000000000"], &["warmup = 5000000000"]),
         (&["--device", "no-such-gpu"], &["'no-such-gpu'", "auto, cpu"]),
         (&["--split", "numpy:3"], &["numpy:3", "philox:SEED", "torch:SEED", "python:SEED", ".csv"]),
         (&["--split", "philox:-1"], &["philox:-1"]),
@@ -202,6 +205,11 @@ fn bad_resumes() -> Outcome {
         directory.path(),
         &["train", "--resume", "run", "--steps", "0"],
         &["steps = 0", "stands at step 1 already"],
+    )?;
+    refused(
+        directory.path(),
+        &["train", "--resume", "run", "--steps", "2", "--out", "copy", "--device", "nosuch"],
+        &["'nosuch'"],
     )?;
     let lock = std::fs::File::create(directory.path().join("run/.lock"))?;
     lock.lock()?;

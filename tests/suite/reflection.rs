@@ -141,8 +141,14 @@ fn out_of_order() -> Outcome {
     };
     let swapped = error(&|calls| calls.swap(5, 6));
     require!(swapped.contains("mlp.forward_out: reads post before"), "{swapped:?}");
+    let early = error(&|calls| calls.rotate_right(1));
+    require!(early.contains("adamw.update: reads"), "{early:?}");
+    let unticked = error(&|calls| calls.retain(|call| call.entry != "tick"));
+    require!(unticked.contains("adamw.update: reads step before"), "{unticked:?}");
     let short = error(&|calls| calls.retain(|call| call.entry != "backward_in_weights"));
-    require!(short.contains("no call writes d_W_in"), "{short:?}");
+    require!(short.contains("adamw.update: reads grads before"), "{short:?}");
+    let shorter = error(&|calls| calls.retain(|call| call.entry != "backward_in_weights" && call.kernel != "adamw"));
+    require!(shorter.contains("no call writes d_W_in"), "{shorter:?}");
     require!(error(&|_| ()).is_empty(), "the program itself is refused");
     Ok(())
 }

@@ -11,6 +11,9 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("demo_groks_on_the_cpu_engine", demo_groks),
         test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_cpu_engine", || resumes("cpu")),
+        test("a_run_from_files_resumes_to_the_same_bytes", resumes_from_files),
+        test("damaged_bits_and_torn_rows_are_noticed", damaged_bits),
+        test("a_stop_rule_looks_at_the_weights_as_they_are", stops_on_fresh_rows),
         test("an_ensemble_whose_models_ended_apart_goes_on", ended_apart),
         test("a_resumed_copy_leaves_the_first_run_alone", copies),
         test("the_plan_of_a_run_repeats_it_from_its_own_files", own_files),
@@ -148,6 +151,72 @@ fn ended_apart() -> Outcome {
     succeed(&["train", "--quiet", "--device", "cpu", "--resume", &apart, "--stop-at-test-loss", "0", "--steps", "70"])?;
     train("cpu", &path("whole"), &["--steps", "70", "--models", "2", "--stop-at-test-loss", "0"])?;
     same(&path("apart"), &path("whole"))
+}
+
+fn resumes_from_files() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    train("cpu", &path("first"), &["--steps", "20", "--seed", "3"])?;
+    std::fs::write(path("split.csv"), crate::support::pairs(13, 60, 1).to_csv())?;
+    let (init, split) = (text("first/model.safetensors"), text("split.csv"));
+    let from_files = ["--init", &init[..], "--split", &split];
+    train("cpu", &path("whole"), &[&from_files[..], &["--steps", "70"]].concat())?;
+    train("cpu", &path("run"), &[&from_files[..], &["--steps", "33"]].concat())?;
+    for steps in ["47", "70"] {
+        succeed(&["train", "--quiet", "--device", "cpu", "--resume", &text("run"), "--steps", steps])?;
+    }
+    same(&path("run"), &path("whole"))
+}
+
+fn damaged_bits() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    train("cpu", &path("whole"), &["--steps", "70"])?;
+    for name in ["model.safetensors", "optimizer.safetensors"] {
+        let run = path(&format!("run-{name}"));
+        train("cpu", &run, &["--steps", "60"])?;
+        // The lowest bit of the last number: a file that reads well, and is another.
+        let file = run.join("checkpoints/step-000060").join(name);
+        let mut bytes = std::fs::read(&file)?;
+        let last = bytes.len() - 4;
+        bytes[last] ^= 1;
+        std::fs::write(&file, bytes)?;
+        // A row that a crash tore off, as the last write of the run.
+        let metrics = run.join("metrics.jsonl");
+        let text = std::fs::read_to_string(&metrics)?;
+        std::fs::write(&metrics, &text[..text.len() - 20])?;
+        succeed(&["train", "--quiet", "--device", "cpu", "--resume", &run.display().to_string(), "--steps", "70"])?;
+        same(&run, &path("whole"))?;
+    }
+    Ok(())
+}
+
+fn stops_on_fresh_rows() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let run = directory.path().join("run");
+    train("cpu", &run, &["--steps", "33"])?;
+    // Back to before the last row: as if it had been stopped at step 33, off the schedule of evaluations.
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl"))?;
+    let rows: Vec<&str> = metrics.lines().filter(|line| !line.contains("\"step\":33")).collect();
+    std::fs::write(run.join("metrics.jsonl"), rows.join("\n") + "\n")?;
+    std::fs::remove_file(run.join("summary.json"))?;
+    let text = run.display().to_string();
+    succeed(&[
+        "train",
+        "--quiet",
+        "--device",
+        "cpu",
+        "--resume",
+        &text,
+        "--steps",
+        "90",
+        "--stop-at-test-loss",
+        "100",
+    ])?;
+    let summary = RunDir::open(&run)?.summary()?.ok_or("no summary")?;
+    require!(summary.steps == 40, "stopped at {}, whose row is that of the next evaluation, 40", summary.steps);
+    Ok(())
 }
 
 fn copies() -> Outcome {
