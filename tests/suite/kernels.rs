@@ -136,6 +136,10 @@ fn random_tensors(machine: &OnGpu, case: &Case) -> Tensors {
             if tensor.name == "pattern" {
                 values.chunks_exact_mut(3).for_each(normalize);
             }
+            // The kink of relu, where the gradient is 0.
+            if tensor.name == "pre" {
+                values.iter_mut().step_by(7).for_each(|x| *x = 0.0);
+            }
             // Scores of some hundreds, and logits that far apart: what is not shifted overflows.
             if model == 1 && (tensor.name == "q" || tensor.name == "logits") {
                 values.iter_mut().for_each(|x| *x *= 100.0);
@@ -319,7 +323,9 @@ pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
     let models = rows.len();
     let plan = |model: usize| {
         let mut plan = grokscope::plan::preset("default").unwrap();
-        (plan.lr, plan.weight_decay) = (1e-3 * (model + 1) as f64, 1.0 + model as f64);
+        let k = model as f64;
+        (plan.lr, plan.weight_decay) = (1e-3 * (k + 1.0), 1.0 + k);
+        (plan.beta1, plan.beta2) = (0.9 - 0.1 * k, 0.98 - 0.01 * k);
         plan
     };
     let updates: Vec<Vec<Update>> =
