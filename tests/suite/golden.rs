@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Trial> {
             in_f64("tiny").and_then(|()| in_f64("odd")).and_then(|()| in_f64("paper"))
         }),
         test("the_cpu_engine_agrees_with_autograd", || {
-            ["tiny", "odd", "paper"].into_iter().try_for_each(|name| compare(&Golden::load(name)?, on_f32(name)?, 1.0))
+            ["tiny", "odd", "paper"].into_iter().try_for_each(|name| compare(&Golden::load(name)?, on_f32(name)?))
         }),
         test("the_program_repeats_the_losses_of_tiny_and_odd_on_cpu", || {
             losses("tiny", "cpu", 1e-5)
@@ -34,9 +34,7 @@ pub fn tests() -> Vec<Trial> {
 pub fn adapter_tests() -> Vec<Trial> {
     vec![
         test("kernels_agree_with_autograd", || {
-            ["tiny", "odd", "paper"]
-                .into_iter()
-                .try_for_each(|name| compare(&Golden::load(name)?, on_kernels(name)?, 1.0))
+            ["tiny", "odd", "paper"].into_iter().try_for_each(|name| compare(&Golden::load(name)?, on_kernels(name)?))
         }),
         test("the_program_repeats_the_losses_of_tiny_and_odd_on_the_adapter", || {
             losses("tiny", &wanted_adapter(), 1e-5).and_then(|()| losses("odd", &wanted_adapter(), 1e-5))
@@ -200,10 +198,10 @@ fn on_kernels(name: &str) -> Result<Values, Failed> {
 /// through the sums over d_model, d_mlp, the classes and the rows; the absolute sums are taken as the largest element
 /// of the tensor. A parameter moves by at most about lr a step, whatever the gradient's rounding (its sign may flip
 /// where the gradient is nearly 0), so that parameters may differ by the rounding's share of the steps' learning rates.
-fn compare(golden: &Golden, values: Values, factor: f64) -> Outcome {
+fn compare(golden: &Golden, values: Values) -> Outcome {
     let shape = golden.shape()?;
     let n = shape.d_model + shape.d_mlp + shape.d_vocab_out + golden.pairs()?.len();
-    let rounding = factor * n as f64 * f32::EPSILON as f64;
+    let rounding = n as f64 * f32::EPSILON as f64;
     let steps = golden.floats("losses")?.len() as f64;
     for (key, got) in values {
         let want = golden.floats(&key)?;

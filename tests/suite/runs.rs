@@ -153,13 +153,19 @@ fn ended_apart() -> Outcome {
     same(&path("apart"), &path("whole"))
 }
 
+/// Weights (of a run `first`) and a split, as files for --init and --split.
+fn made_elsewhere(directory: &Path) -> Result<(String, String), Failed> {
+    let (first, split) = (directory.join("first"), directory.join("split.csv"));
+    train("cpu", &first, &["--steps", "20", "--seed", "3"])?;
+    std::fs::write(&split, crate::support::pairs(13, 60, 1).to_csv())?;
+    Ok((first.join("model.safetensors").display().to_string(), split.display().to_string()))
+}
+
 fn resumes_from_files() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
     let text = |name: &str| path(name).display().to_string();
-    train("cpu", &path("first"), &["--steps", "20", "--seed", "3"])?;
-    std::fs::write(path("split.csv"), crate::support::pairs(13, 60, 1).to_csv())?;
-    let (init, split) = (text("first/model.safetensors"), text("split.csv"));
+    let (init, split) = made_elsewhere(directory.path())?;
     let from_files = ["--init", &init[..], "--split", &split];
     train("cpu", &path("whole"), &[&from_files[..], &["--steps", "70"]].concat())?;
     train("cpu", &path("run"), &[&from_files[..], &["--steps", "33"]].concat())?;
@@ -235,9 +241,7 @@ fn own_files() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
     let text = |name: &str| path(name).display().to_string();
-    train("cpu", &path("first"), &["--steps", "20", "--seed", "3"])?;
-    std::fs::write(path("split.csv"), crate::support::pairs(13, 60, 1).to_csv())?;
-    let (init, split) = (text("first/model.safetensors"), text("split.csv"));
+    let (init, split) = made_elsewhere(directory.path())?;
     train("cpu", &path("second"), &["--steps", "20", "--init", &init, "--split", &split])?;
     std::fs::remove_file(path("split.csv"))?;
     std::fs::remove_dir_all(path("first"))?;
