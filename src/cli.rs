@@ -16,8 +16,32 @@ pub struct Cli {
 pub enum Command {
     /// Train a network and keep the run in a directory
     Train(Box<Train>),
+    /// Take a trained network apart: findings.json and report.html, from a run or a model made elsewhere
+    Analyze(Analyze),
     /// List the adapters, the CPU engine, and which of them `auto` takes
     Devices,
+}
+
+#[derive(Debug, Args)]
+pub struct Analyze {
+    /// A run, or a directory with a config.json and a model.safetensors under TransformerLens's names
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The checkpoint to look at, written to findings-NNNNNN.json and report-NNNNNN.html; by default the last one
+    #[arg(long, value_name = "N")]
+    pub step: Option<u64>,
+    /// The train pairs of a model made elsewhere: a CSV file of x,y
+    #[arg(long, value_name = "FILE.csv")]
+    pub split: Option<PathBuf>,
+    /// Threads; 0 takes one for each core
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
+    pub threads: String,
+    /// Say only where the results are
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +90,7 @@ pub struct Fields {
     /// The modulus
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub p: Option<String>,
-    /// The operation: add
+    /// The operation: add, sub or mul
     #[arg(long, value_name = "NAME")]
     pub op: Option<String>,
     /// Share of the p*p pairs to train on

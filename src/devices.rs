@@ -60,21 +60,25 @@ fn available_memory() -> Option<u64> {
     Some(system.available_memory()).filter(|&bytes| bytes > 0)
 }
 
+/// Refuses what needs more memory than there is.
+pub fn check_memory(bytes: u64, what: &str, expected: &str) -> Result<()> {
+    let available = available_memory();
+    ensure!(
+        available.is_none_or(|available| bytes <= available),
+        "{what}: too large for this machine: {} MiB are needed and {} MiB are free: expected {expected}",
+        bytes >> 20,
+        available.unwrap_or(0) >> 20
+    );
+    Ok(())
+}
+
 /// Refuses a plan that cannot fit, before anything is made; the bytes that it takes otherwise.
 pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usize, chosen: &Chosen) -> Result<u64> {
     let (total, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
     let (total, largest) = (total.saturating_mul(models as u64), largest.saturating_mul(models as u64));
     let what = if models == 1 { format!("p = {}", plan.p) } else { format!("p = {} with {models} models", plan.p) };
     match chosen {
-        Chosen::Cpu => {
-            let available = available_memory();
-            ensure!(
-                available.is_none_or(|available| total <= available),
-                "{what}: too large for this machine: {} MiB are needed and {} MiB are free: expected a smaller p or d_mlp, or fewer models",
-                total >> 20,
-                available.unwrap_or(0) >> 20
-            );
-        }
+        Chosen::Cpu => check_memory(total, &what, "a smaller p or d_mlp, or fewer models")?,
         Chosen::Gpu(adapter) => {
             let limits = adapter.limits();
             let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);

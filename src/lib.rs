@@ -40,6 +40,7 @@ pub mod plan;
 pub mod program;
 pub mod progress;
 pub mod random;
+pub mod report;
 pub mod run;
 pub mod session;
 pub mod shaders;

@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use grokscope::cli::{Cli, Command, Train};
+use grokscope::cli::{Analyze, Cli, Command, Train};
 use grokscope::devices;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
 use grokscope::run::{Summary, free_name};
+use grokscope::session::analyze::Request;
 use grokscope::session::{self, Ended, Options};
 use grokscope::train::Outcome;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Train(arguments) => train(&arguments),
+        Command::Analyze(arguments) => analyze(&arguments),
         Command::Devices => devices::list().map(|text| {
             say(text.trim_end());
             0
@@ -80,19 +82,38 @@ fn listen_for_stop() -> Result<()> {
     ctrlc::set_handler(on_signal).context("Ctrl-C cannot be listened for")
 }
 
-fn train(arguments: &Train) -> Result<u8> {
-    let threads = arguments.threads.parse().ok().filter(|&n: &usize| n <= 4096);
-    let options = Options {
-        device: arguments.device.clone(),
-        threads: threads
-            .with_context(|| format!("--threads {}: expected an integer in 0..=4096", arguments.threads))?,
-        style: match (arguments.quiet, arguments.json) {
+fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Options> {
+    let count = threads.parse().ok().filter(|&n: &usize| n <= 4096);
+    Ok(Options {
+        device: device.into(),
+        threads: count.with_context(|| format!("--threads {threads}: expected an integer in 0..=4096"))?,
+        style: match (quiet, json) {
             (true, _) => Style::Quiet,
             (_, true) => Style::Json,
             _ => Style::Human,
         },
         stop: &STOP,
-    };
+    })
+}
+
+fn analyze(arguments: &Analyze) -> Result<u8> {
+    let options = options("cpu", &arguments.threads, arguments.quiet, arguments.json)?;
+    let request = Request { directory: &arguments.directory, step: arguments.step, split: arguments.split.as_deref() };
+    let analysed = session::analyze(&request, &options)?;
+    if options.style == Style::Json {
+        say(&serde_json::to_string(&analysed.findings)?);
+    } else {
+        say(&format!(
+            "findings are in {}, the page in {}",
+            analysed.findings_path.display(),
+            analysed.report_path.display()
+        ));
+    }
+    Ok(0)
+}
+
+fn train(arguments: &Train) -> Result<u8> {
+    let options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
     let mut changes = Vec::new();
     for text in &arguments.set {
         let (field, value) = text.split_once('=').with_context(|| format!("--set {text}: expected FIELD=VALUE"))?;

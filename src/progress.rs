@@ -91,3 +91,31 @@ impl Progress {
         }
     }
 }
+
+/// A bar for work that is not training; shown on a terminal only.
+pub struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    pub fn new(style: Style, steps: u64, what: &str) -> Self {
+        let terminal = style == Style::Human && std::io::stderr().is_terminal();
+        Self(terminal.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
+            let template = "{bar:20} {pos}/{len}  {eta} left  {msg}";
+            bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
+            bar.set_message(what.to_string());
+            bar
+        }))
+    }
+
+    pub fn step(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+
+    pub fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -13,17 +13,33 @@ use std::str::FromStr;
 pub enum Op {
     /// (x + y) mod p
     Add,
+    /// (x - y) mod p
+    Sub,
+    /// (x * y) mod p
+    Mul,
 }
 
-pub const OPS: &[&str] = &["add"];
+pub const OPS: &[&str] = &["add", "sub", "mul"];
 
 impl FromStr for Op {
     type Err = anyhow::Error;
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "add" => Ok(Self::Add),
+            "sub" => Ok(Self::Sub),
+            "mul" => Ok(Self::Mul),
             other => bail!("unknown op '{other}': there are {}", OPS.join(", ")),
         }
+    }
+}
+
+impl std::fmt::Display for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Add => "add",
+            Self::Sub => "sub",
+            Self::Mul => "mul",
+        })
     }
 }
 
@@ -31,6 +47,8 @@ impl Op {
     pub fn label(self, x: usize, y: usize, p: usize) -> usize {
         match self {
             Self::Add => (x + y) % p,
+            Self::Sub => (x + p - y) % p,
+            Self::Mul => x * y % p,
         }
     }
 }

@@ -1,95 +1,186 @@
-//! The Fourier basis of Z_p, p odd or even.
+//! The Fourier basis of Z_n, n odd or even.
 //!
-//! Row 0 is 1/sqrt(p); rows 2k-1 and 2k are cos and sin of 2 pi k t / p, each over its own norm, for
-//! k = 1..=p/2; an even p has one cosine and no sine at p/2, so that there are p rows.
+//! Row 0 is 1/sqrt(n); rows 2k-1 and 2k are cos and sin of 2 pi k t / n, each over its own norm, for
+//! k = 1..=n/2; an even n has one cosine and no sine at n/2, so that there are n rows.
 
-use rustfft::{FftPlanner, num_complex::Complex};
+use rustfft::{Fft, FftPlanner, num_complex::Complex};
+use std::sync::Arc;
 
-/// The transform of length p.
+/// The transform of length n.
 pub struct Fourier {
-    p: usize,
-    fft: std::sync::Arc<dyn rustfft::Fft<f64>>,
+    n: usize,
+    fft: Arc<dyn Fft<f64>>,
+    /// `basis[row * n + t]`
+    basis: Vec<f64>,
+}
+
+/// What a transform works in; one a thread.
+pub struct Scratch {
+    buffer: Vec<Complex<f64>>,
+    work: Vec<Complex<f64>>,
+    turned: Vec<f64>,
 }
 
 impl Fourier {
-    pub fn new(p: usize) -> Self {
-        Self { p, fft: FftPlanner::new().plan_fft_forward(p) }
+    pub fn new(n: usize) -> Self {
+        Self { n, fft: FftPlanner::new().plan_fft_forward(n), basis: basis(n) }
+    }
+
+    pub fn n(&self) -> usize {
+        self.n
     }
 
     /// Frequencies besides the constant.
     pub fn frequencies(&self) -> std::ops::RangeInclusive<usize> {
-        1..=self.p / 2
+        1..=self.n / 2
     }
 
-    /// Coefficients of a function of t = 0..p in the basis, in the order of its rows.
+    /// Rows of the cosine and, but for k = n/2, of the sine of frequency k.
+    pub fn rows_of(&self, k: usize) -> std::ops::Range<usize> {
+        2 * k - 1..if 2 * k == self.n { 2 * k } else { 2 * k + 1 }
+    }
+
+    /// The frequency in 0..=n/2 whose waves are those of any integer: k and -k are the same.
+    pub fn folded(&self, k: usize) -> usize {
+        let k = k % self.n;
+        k.min(self.n - k)
+    }
+
+    /// Row i of the basis, a function of t of norm 1.
+    pub fn row(&self, i: usize) -> &[f64] {
+        &self.basis[i * self.n..][..self.n]
+    }
+
+    pub fn scratch(&self) -> Scratch {
+        let zero = Complex::new(0.0, 0.0);
+        let work = vec![zero; self.fft.get_inplace_scratch_len()];
+        Scratch { buffer: vec![zero; self.n], work, turned: vec![0.0; self.n * self.n] }
+    }
+
+    /// Coefficients of a function of t = 0..n in the basis, in the order of its rows.
     pub fn transform(&self, values: &[f64]) -> Vec<f64> {
-        let p = self.p;
-        let mut buffer: Vec<_> = values.iter().map(|&value| Complex::new(value, 0.0)).collect();
-        self.fft.process(&mut buffer);
-        let mut out = vec![buffer[0].re / (p as f64).sqrt()];
-        for k in self.frequencies() {
-            if 2 * k == p {
-                out.push(buffer[k].re / (p as f64).sqrt());
-            } else {
-                let norm = (p as f64 / 2.0).sqrt();
-                out.extend([buffer[k].re / norm, -buffer[k].im / norm]);
-            }
-        }
+        let mut out = vec![0.0; self.n];
+        self.transform_into(values, &mut out, &mut self.scratch());
         out
     }
 
-    /// Coefficients along the first axis of a [p, columns] array: row i is that of basis row i.
+    fn transform_into(&self, values: &[f64], out: &mut [f64], scratch: &mut Scratch) {
+        let n = self.n;
+        for (z, &value) in scratch.buffer.iter_mut().zip(values) {
+            *z = Complex::new(value, 0.0);
+        }
+        self.fft.process_with_scratch(&mut scratch.buffer, &mut scratch.work);
+        let (whole, half) = (1.0 / (n as f64).sqrt(), (2.0 / n as f64).sqrt());
+        out[0] = scratch.buffer[0].re * whole;
+        for k in self.frequencies() {
+            let z = scratch.buffer[k];
+            if 2 * k == n {
+                out[2 * k - 1] = z.re * whole;
+            } else {
+                (out[2 * k - 1], out[2 * k]) = (z.re * half, -z.im * half);
+            }
+        }
+    }
+
+    /// Coefficients along the first axis of a [n, columns] array: row i is that of basis row i.
     pub fn transform_rows(&self, values: &[f64], columns: usize) -> Vec<f64> {
-        let mut out = vec![0.0; self.p * columns];
+        let mut out = vec![0.0; self.n * columns];
+        let (mut along, mut coefficients, mut scratch) = (vec![0.0; self.n], vec![0.0; self.n], self.scratch());
         for column in 0..columns {
-            let along: Vec<f64> = (0..self.p).map(|t| values[t * columns + column]).collect();
-            for (i, coefficient) in self.transform(&along).into_iter().enumerate() {
+            for (t, value) in along.iter_mut().enumerate() {
+                *value = values[t * columns + column];
+            }
+            self.transform_into(&along, &mut coefficients, &mut scratch);
+            for (i, &coefficient) in coefficients.iter().enumerate() {
                 out[i * columns + column] = coefficient;
             }
         }
         out
     }
 
-    /// F X F^T of a [p, p] array.
-    pub fn transform_2d(&self, values: &[f64]) -> Vec<f64> {
-        let p = self.p;
-        let rows = self.transform_rows(values, p);
-        (0..p).flat_map(|i| self.transform(&rows[i * p..(i + 1) * p])).collect()
+    /// F X F^T of a [n, n] array, in place.
+    pub fn transform_2d(&self, values: &mut [f64], scratch: &mut Scratch) {
+        let n = self.n;
+        let mut turned = std::mem::take(&mut scratch.turned);
+        let mut row = vec![0.0; n];
+        for _ in 0..2 {
+            for a in 0..n {
+                self.transform_into(&values[a * n..][..n], &mut row, scratch);
+                for (b, &x) in row.iter().enumerate() {
+                    turned[b * n + a] = x;
+                }
+            }
+            values.copy_from_slice(&turned);
+        }
+        scratch.turned = turned;
     }
+}
+
+/// The basis as its definition has it, row by row.
+fn basis(n: usize) -> Vec<f64> {
+    let mut rows = vec![1.0 / (n as f64).sqrt(); n];
+    for k in 1..=n / 2 {
+        let norm = if 2 * k == n { 1.0 / (n as f64).sqrt() } else { (2.0 / n as f64).sqrt() };
+        let angle = |t: usize| 2.0 * std::f64::consts::PI * (k * t % n) as f64 / n as f64;
+        rows.extend((0..n).map(|t| angle(t).cos() * norm));
+        if 2 * k != n {
+            rows.extend((0..n).map(|t| angle(t).sin() * norm));
+        }
+    }
+    rows
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The basis as its definition has it.
-    fn basis(p: usize) -> Vec<Vec<f64>> {
-        let mut rows = vec![vec![1.0; p]];
-        for k in 1..=p / 2 {
-            let angle = |t: usize| 2.0 * std::f64::consts::PI * (k * t % p) as f64 / p as f64;
-            rows.push((0..p).map(|t| angle(t).cos()).collect());
-            if 2 * k != p {
-                rows.push((0..p).map(|t| angle(t).sin()).collect());
+    #[test]
+    fn the_basis_is_orthonormal() {
+        for n in [3, 4, 10, 59, 97] {
+            let fourier = Fourier::new(n);
+            for i in 0..n {
+                for j in 0..n {
+                    let product: f64 = fourier.row(i).iter().zip(fourier.row(j)).map(|(a, b)| a * b).sum();
+                    assert!((product - f64::from(u8::from(i == j))).abs() < 1e-13 * n as f64, "{n}: {i} {j} {product}");
+                }
             }
         }
-        for row in &mut rows {
-            let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-            row.iter_mut().for_each(|x| *x /= norm);
-        }
-        rows
     }
 
     #[test]
-    fn the_transform_is_the_product_with_the_basis() {
-        for p in [3, 4, 10, 59, 97] {
-            let values: Vec<f64> = (0..p).map(|t| ((t * t * 7 + 3) % 11) as f64 - 4.5).collect();
-            let transformed = Fourier::new(p).transform(&values);
-            let basis = basis(p);
-            assert_eq!((basis.len(), transformed.len()), (p, p));
-            for (row, coefficient) in basis.iter().zip(transformed) {
-                let direct: f64 = row.iter().zip(&values).map(|(a, b)| a * b).sum();
-                assert!((direct - coefficient).abs() < 1e-11 * p as f64, "{direct} {coefficient}");
+    fn transforms_are_products_with_the_basis() {
+        for n in [3, 4, 10, 59, 97] {
+            let fourier = Fourier::new(n);
+            let values: Vec<f64> = (0..n * n).map(|t| ((t * t * 7 + 3 * t) % 11) as f64 - 4.5).collect();
+            let direct = |values: &[f64], i: usize| fourier.row(i).iter().zip(values).map(|(a, b)| a * b).sum::<f64>();
+            let one = fourier.transform(&values[..n]);
+            assert_eq!(one.len(), n);
+            for (i, &coefficient) in one.iter().enumerate() {
+                assert!((direct(&values[..n], i) - coefficient).abs() < 1e-11 * n as f64);
+            }
+            let mut both = values.clone();
+            fourier.transform_2d(&mut both, &mut fourier.scratch());
+            let along = fourier.transform_rows(&values, n);
+            for i in 0..n {
+                for j in 0..n {
+                    let product: f64 = (0..n).map(|t| fourier.row(i)[t] * direct(&values[t * n..][..n], j)).sum();
+                    assert!(
+                        (product - both[i * n + j]).abs() < 1e-11 * (n * n) as f64,
+                        "{product} {}",
+                        both[i * n + j]
+                    );
+                    let column: Vec<f64> = (0..n).map(|t| values[t * n + j]).collect();
+                    assert!((direct(&column, i) - along[i * n + j]).abs() < 1e-11 * n as f64);
+                }
             }
         }
+    }
+
+    #[test]
+    fn frequencies_fold_and_know_their_rows() {
+        let (odd, even) = (Fourier::new(59), Fourier::new(10));
+        assert_eq!((odd.folded(36), odd.folded(59), odd.folded(29)), (23, 0, 29));
+        assert_eq!((odd.rows_of(29), even.rows_of(5), even.rows_of(1)), (57..59, 9..10, 1..3));
+        assert_eq!(even.frequencies(), 1..=5);
     }
 }

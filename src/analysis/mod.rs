@@ -1,4 +1,177 @@
-//! What a trained network computes: pure functions over f64 arrays.
+//! What a trained network computes: pure functions over f64 arrays. A network goes in, [`Findings`] come out.
+//!
+//! One forward pass over the grid of all pairs gives the activations ([`network`]); from them come the neurons' clusters,
+//! the spectra, the key frequencies, the cost of each simplification, the progress measures and the certificate.
+//! Definitions are those of Nanda et al. 2023 (arXiv 2301.05217) and Zhong et al. 2023 (arXiv 2306.17844), but where a
+//! module says otherwise.
 
+pub mod attention;
+pub mod certificate;
+pub mod effective;
+pub mod embedding;
 pub mod fourier;
+pub mod group;
 pub mod keys;
+pub mod logits;
+pub mod network;
+pub mod neurons;
+pub mod pictures;
+pub mod pizza;
+pub mod progress;
+pub mod restricted;
+pub mod scores;
+pub mod skips;
+pub mod spectrum;
+
+use crate::plan::Shape;
+use crate::random::Philox;
+use fourier::Fourier;
+use network::{Activations, Network};
+use neurons::Planes;
+use scores::{Judge, Scores};
+use serde::{Deserialize, Serialize};
+use spectrum::Spectrum;
+
+/// Version of the fields of `findings.json`.
+pub const SCHEMA: u32 = 1;
+
+/// What the network is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    pub op: String,
+    pub p: usize,
+    /// Elements of the group behind the operation, n: p for sums, p - 1 for products.
+    pub order: usize,
+    pub d_model: usize,
+    pub n_heads: usize,
+    pub d_mlp: usize,
+    pub d_vocab_out: usize,
+    pub parameters: usize,
+    /// Updates that led to these weights, where that is known.
+    pub step: Option<u64>,
+    /// Pairs of the grid that were trained on, where that is known.
+    pub train_pairs: Option<usize>,
+}
+
+/// Every number of the analysis: `findings.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    pub schema: u32,
+    pub model: Model,
+    /// The headline set, sorted: frequencies that stand out in W_L and have a cluster of neurons.
+    pub key_frequencies: Vec<usize>,
+    pub key_rules: keys::KeyRules,
+    pub scores: Scores,
+    pub certificate: certificate::Certificate,
+    pub spectra: Spectra,
+    /// Gini coefficient of the spectrum of a matrix of normal numbers in the place of W_E.
+    pub random_gini: f64,
+    pub neurons: neurons::Neurons,
+    pub attention: attention::Attention,
+    pub ablations: Vec<skips::Ablation>,
+    pub effective_weights: effective::EffectiveWeights,
+    pub embedding: embedding::EmbeddingAblations,
+    pub logits: logits::LogitFormula,
+    pub restricted: restricted::RestrictedLosses,
+    pub dropped: logits::Dropped,
+    pub clock_or_pizza: pizza::ClockOrPizza,
+    pub squares: progress::Squares,
+    /// Over the checkpoints of the run; null where there is only this one.
+    pub progress: Option<progress::Progress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(non_snake_case, reason = "tensors keep their names")]
+pub struct Spectra {
+    /// Along the tokens.
+    pub W_E: Spectrum,
+    /// Along the classes.
+    pub W_L: Spectrum,
+}
+
+/// A network ready to be looked at, with what everything else is computed from.
+pub struct Subject {
+    pub network: Network,
+    pub fourier: Fourier,
+    pub judge: Judge,
+    pub activations: Activations,
+    pub planes: Planes,
+}
+
+impl Subject {
+    /// `trained_on` says of each of the task's p*p pairs, in the order x * p + y, whether it was trained on.
+    pub fn new(network: Network, trained_on: Option<&[bool]>) -> Self {
+        let fourier = Fourier::new(network.order());
+        let judge = Judge::new(&network, trained_on);
+        let activations = network.run();
+        let planes = Planes::new(&fourier, &activations, network.shape.d_mlp);
+        Self { network, fourier, judge, activations, planes }
+    }
+
+    /// Everything but the progress over other checkpoints. `done` is told of each part that is finished, of [`PARTS`].
+    pub fn findings(&self, model: Model, mut done: impl FnMut()) -> Findings {
+        let Self { network, fourier, judge, activations, planes } = self;
+        let neurons = neurons::neurons(fourier, planes, &activations.post);
+        let (w_e, w_l) = progress::spectra(network, fourier);
+        let key_rules = keys::key_rules(fourier, &w_e, &w_l, &neurons);
+        let keys = keys::headline(&key_rules, &neurons);
+        let scores = judge.scores(network, &activations.logits);
+        let controls = restricted::control_sets(fourier, &keys);
+        done();
+        let attention = attention::attention(network, activations, judge);
+        done();
+        let ablations = skips::ablations(network, activations, judge);
+        done();
+        let effective = effective::Effective::new(network, activations);
+        let effective_weights = effective.weights(network, activations, fourier, judge);
+        done();
+        let embedding = embedding::embedding_ablations(network, fourier, judge, &keys, &controls, scores);
+        done();
+        let restricted = restricted::restricted_losses(network, activations, fourier, judge, &keys, &controls);
+        done();
+        let logits = logits::logit_formula(network, activations, fourier, judge, &keys);
+        let dropped = logits::dropped(network, activations, fourier, planes, &neurons, judge, &keys);
+        done();
+        let clock_or_pizza = pizza::clock_or_pizza(network, activations);
+        done();
+        let mut findings = Findings {
+            schema: SCHEMA,
+            model,
+            key_frequencies: keys,
+            key_rules,
+            scores,
+            certificate: certificate::Certificate { passed: false, claims: Vec::new() },
+            random_gini: random_gini(fourier, network.shape.d_model),
+            spectra: Spectra { W_E: w_e, W_L: w_l },
+            neurons,
+            attention,
+            ablations,
+            effective_weights,
+            embedding,
+            logits,
+            restricted,
+            dropped,
+            clock_or_pizza,
+            squares: progress::squares(network),
+            progress: None,
+        };
+        findings.certificate = certificate::certificate(&findings);
+        findings
+    }
+}
+
+/// Parts that [`Subject::findings`] tells of.
+pub const PARTS: usize = 8;
+
+/// Gini coefficient of the spectrum of normal numbers in the place of W_E, from a stream that no tensor is drawn from.
+fn random_gini(fourier: &Fourier, d_model: usize) -> f64 {
+    let philox = Philox::new(0);
+    let numbers: Vec<f64> = (0..fourier.n() * d_model).map(|i| philox.normal(u32::MAX, i)).collect();
+    Spectrum::of_rows(fourier, &numbers, d_model).gini
+}
+
+/// Bytes that an analysis takes at most, about: the largest arrays are a float64 a pair and neuron.
+pub fn memory(shape: &Shape) -> u64 {
+    let (rows, width) = (shape.p.pow(2) as u64, (5 * shape.d_mlp + 10 * shape.d_model + 6 * shape.d_vocab_out) as u64);
+    8 * rows * width
+}

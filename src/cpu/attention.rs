@@ -36,7 +36,7 @@ fn scale<T: Real>(cx: &Context) -> T {
 
 /// q = resid_pre[=] W_Q;  k = resid_pre W_K;  v = resid_pre W_V
 #[allow(clippy::too_many_arguments, reason = "the tensors of the kernel, each by its name")]
-fn forward_qkv<T: Real>(
+pub fn forward_qkv<T: Real>(
     cx: &Context,
     resid_pre: &[T],
     w_q: &[T],
@@ -60,7 +60,7 @@ fn forward_qkv<T: Real>(
 }
 
 /// pattern[row, head] = softmax over pos of q . k[slot of (row, pos)] / sqrt(d_head)
-fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], q: &[T], k: &[T], pattern: &mut [T]) {
+pub fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], q: &[T], k: &[T], pattern: &mut [T]) {
     let (d, e, heads) = (cx.shape.d_model, cx.shape.d_head(), cx.shape.n_heads);
     let scale = scale::<T>(cx);
     let score = |slot: usize, head: usize| scale * dot(&q[head * e..][..e], &k[slot * d + head * e..][..e]);
@@ -80,7 +80,7 @@ fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], q: &[T], k: &[T], patte
 }
 
 /// z[row, head] = sum over pos of pattern[row, head, pos] v[slot, head]
-fn forward_z<T: Real>(cx: &Context, slots: &[u32], pattern: &[T], v: &[T], z: &mut [T]) {
+pub fn forward_z<T: Real>(cx: &Context, slots: &[u32], pattern: &[T], v: &[T], z: &mut [T]) {
     let (d, e, heads) = (cx.shape.d_model, cx.shape.d_head(), cx.shape.n_heads);
     rows(&mut z[..cx.rows * d], d, |row, out| {
         out.fill(T::zero());
@@ -94,7 +94,7 @@ fn forward_z<T: Real>(cx: &Context, slots: &[u32], pattern: &[T], v: &[T], z: &m
 }
 
 /// resid_mid = resid_pre[=] + z W_O
-fn forward_out<T: Real>(cx: &Context, resid_pre: &[T], z: &[T], w_o: &[T], resid_mid: &mut [T]) {
+pub fn forward_out<T: Real>(cx: &Context, resid_pre: &[T], z: &[T], w_o: &[T], resid_mid: &mut [T]) {
     let d = cx.shape.d_model;
     let resid_mid = &mut resid_mid[..cx.rows * d];
     let equals = &resid_pre[2 * cx.shape.p * d..][..d];

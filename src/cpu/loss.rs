@@ -24,7 +24,7 @@ fn rest<T: Real>(logits: &[T], label: usize) -> (T, T) {
 
 /// row_loss = log1p(sum over c != y of exp(l_c - l_y)) where y has the largest logit, else
 /// l_max - l_y + log(sum of exp(l_c - l_max)); row_correct = 1 where y is the first of the largest logits
-fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &mut [T], row_correct: &mut [T]) {
+pub fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &mut [T], row_correct: &mut [T]) {
     let classes = cx.shape.d_vocab_out;
     rows2(&mut row_loss[..cx.rows], 1, &mut row_correct[..cx.rows], 1, |row, loss, correct| {
         let (logits, label) = (&logits[row * classes..][..classes], labels[row] as usize);

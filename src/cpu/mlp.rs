@@ -16,7 +16,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
 }
 
 /// pre = resid_mid W_in + b_in;  post = relu(pre)
-fn forward_in<T: Real>(cx: &Context, resid_mid: &[T], w_in: &[T], b_in: &[T], pre: &mut [T], post: &mut [T]) {
+pub fn forward_in<T: Real>(cx: &Context, resid_mid: &[T], w_in: &[T], b_in: &[T], pre: &mut [T], post: &mut [T]) {
     let (d, m) = (cx.shape.d_model, cx.shape.d_mlp);
     let (pre, post) = (&mut pre[..cx.rows * m], &mut post[..cx.rows * m]);
     matmul(MatMut::new(pre, m), Mat::new(&resid_mid[..cx.rows * d], d), Mat::new(w_in, m), Into::Overwrite);
@@ -29,7 +29,7 @@ fn forward_in<T: Real>(cx: &Context, resid_mid: &[T], w_in: &[T], b_in: &[T], pr
 }
 
 /// resid_post = resid_mid + post W_out + b_out
-fn forward_out<T: Real>(cx: &Context, resid_mid: &[T], post: &[T], w_out: &[T], b_out: &[T], resid_post: &mut [T]) {
+pub fn forward_out<T: Real>(cx: &Context, resid_mid: &[T], post: &[T], w_out: &[T], b_out: &[T], resid_post: &mut [T]) {
     let (d, m) = (cx.shape.d_model, cx.shape.d_mlp);
     let resid_post = &mut resid_post[..cx.rows * d];
     rows(resid_post, d, |row, out| {

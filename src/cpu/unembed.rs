@@ -13,7 +13,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
 }
 
 /// logits = resid_post W_U
-fn forward<T: Real>(cx: &Context, resid_post: &[T], w_u: &[T], logits: &mut [T]) {
+pub fn forward<T: Real>(cx: &Context, resid_post: &[T], w_u: &[T], logits: &mut [T]) {
     let (d, c) = (cx.shape.d_model, cx.shape.d_vocab_out);
     let logits = MatMut::new(&mut logits[..cx.rows * c], c);
     matmul(logits, Mat::new(&resid_post[..cx.rows * d], d), Mat::new(w_u, c), Into::Overwrite);

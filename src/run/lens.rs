@@ -108,6 +108,57 @@ pub fn config(plan: &Plan) -> serde_json::Value {
     })
 }
 
+/// What a `config.json` says of a model, ours or one of TransformerLens's.
+pub struct Config {
+    pub op: String,
+    pub shape: Shape,
+    /// The split's rule and its train fraction, where a run of ours wrote the file.
+    pub split: Option<(String, f64)>,
+}
+
+impl Config {
+    /// Reads the text of a config. The operation is addition where the file does not say another.
+    pub fn read(text: &str, origin: &str) -> Result<Self> {
+        let json: serde_json::Value = serde_json::from_str(text).with_context(|| format!("{origin}: not JSON"))?;
+        let number = |name: &str| {
+            let found = json[name].as_u64().filter(|&n| n > 0 && n <= 65_536).map(|n| n as usize);
+            found.with_context(|| format!("{origin}: {name} is {}: expected an integer in 1..=65536", json[name]))
+        };
+        for (name, expected) in [("n_layers", 1), ("n_ctx", 3)] {
+            let found = number(name)?;
+            ensure!(
+                found == expected,
+                "{origin}: {name} is {found}: expected {expected}, the model that this program knows"
+            );
+        }
+        let act_fn = &json["act_fn"];
+        ensure!(act_fn.as_str() == Some("relu"), "{origin}: act_fn is {act_fn}: expected \"relu\"");
+        let normalization = &json["normalization_type"];
+        ensure!(
+            normalization.is_null(),
+            "{origin}: normalization_type is {normalization}: expected null, a model without LayerNorm"
+        );
+        let (d_model, n_heads, d_mlp) = (number("d_model")?, number("n_heads")?, number("d_mlp")?);
+        let (d_vocab, d_head) = (number("d_vocab")?, number("d_head")?);
+        ensure!(
+            n_heads * d_head == d_model,
+            "{origin}: n_heads * d_head = {}: expected d_model = {d_model}",
+            n_heads * d_head
+        );
+        ensure!((4..=30_001).contains(&d_vocab), "{origin}: d_vocab is {d_vocab}: expected p + 1, with p in 3..=30000");
+        let p = d_vocab - 1;
+        let d_vocab_out = if json["d_vocab_out"].is_null() { d_vocab } else { number("d_vocab_out")? };
+        ensure!(
+            d_vocab_out == p || d_vocab_out == d_vocab,
+            "{origin}: d_vocab_out is {d_vocab_out}: expected p = {p} or p + 1"
+        );
+        let own = &json["grokscope"];
+        let split = own["split"].as_str().map(String::from).zip(own["train_fraction"].as_f64());
+        let op = own["op"].as_str().unwrap_or("add").into();
+        Ok(Self { op, shape: Shape { p, d_model, n_heads, d_mlp, d_vocab_out }, split })
+    }
+}
+
 /// The step and the checksums of a checkpoint.
 pub fn state_json(step: u64, files: &[(&str, Vec<u8>)]) -> serde_json::Value {
     let sums =

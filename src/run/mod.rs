@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod lens;
 
+use crate::model::Weights;
 use crate::plan::Plan;
 use crate::program::State;
 use crate::task::Pairs;
@@ -147,6 +148,12 @@ impl RunDir {
         }
     }
 
+    /// The weights of a checkpoint.
+    pub fn checkpoint_weights(&self, step: u64) -> Result<Weights<f32>> {
+        let path = self.checkpoint_path(step).join("model.safetensors");
+        lens::read_init(&read(&path)?, &self.plan.shape(), &path.display().to_string())
+    }
+
     fn read_state(&self, step: u64) -> Result<State<f32>> {
         let path = self.checkpoint_path(step);
         let file = |name: &str| read(&path.join(name));
@@ -167,7 +174,7 @@ impl RunDir {
     /// Rewinds the directory to a step: its plan and rows are as given, and what came later goes, with the files of an
     /// earlier end.
     pub fn rewind(&self, step: u64, history: &[Evaluation]) -> Result<()> {
-        for name in ["summary.json", "model.safetensors", "config.json"] {
+        for name in ["summary.json", "model.safetensors", "config.json", "findings.json", "report.html"] {
             remove(&self.path.join(name), |path| fs::remove_file(path))?;
         }
         for other in self.checkpoints()?.into_iter().filter(|&other| other > step) {
@@ -225,7 +232,8 @@ pub fn refuse_held(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
+/// JSON for people: indented, with a line's end.
+pub fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
     Ok(bytes)

@@ -1,26 +1,21 @@
 //! The observer that writes run directories, shows progress and keeps the time.
 
-use crate::analysis::keys;
-use crate::model::Weights;
-use crate::plan::Plan;
-use crate::program::batch::{Batch, Layout};
-use crate::program::on_cpu::OnCpu;
-use crate::program::{self, State};
-use crate::progress::Progress;
+use super::{Options, analyze};
+use crate::program::State;
+use crate::progress::{Progress, note};
 use crate::run::{RunDir, Summary, Timing};
-use crate::task::Pairs;
 use crate::train::{self, Evaluation, Member, Observer};
 use anyhow::{Context, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Seconds that a stretch of steps should take: short enough for a display driver's watchdog and for Ctrl-C.
 const STRETCH_SECONDS: f64 = 0.25;
 
-pub struct Keeper {
+pub struct Keeper<'a> {
     pub runs: Vec<RunDir>,
     pub progress: Progress,
-    pub stop: &'static AtomicBool,
+    options: &'a Options,
     began: Instant,
     /// When the stretch in progress began.
     mark: Instant,
@@ -31,7 +26,6 @@ pub struct Keeper {
     all: Vec<f64>,
     pub summaries: Vec<Summary>,
     pub steps: u64,
-    pub grid: Pairs,
     pub device: String,
 }
 
@@ -41,35 +35,15 @@ pub fn median(values: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-impl Keeper {
-    pub fn new(
-        runs: Vec<RunDir>,
-        progress: Progress,
-        stop: &'static AtomicBool,
-        steps: u64,
-        grid: Pairs,
-        device: String,
-    ) -> Self {
+impl<'a> Keeper<'a> {
+    pub fn new(runs: Vec<RunDir>, progress: Progress, options: &'a Options, steps: u64, device: String) -> Self {
         let now = Instant::now();
         let (recent, all, summaries) = (Vec::new(), Vec::new(), Vec::new());
-        Self {
-            runs,
-            progress,
-            stop,
-            began: now,
-            mark: now,
-            recent,
-            evaluated: false,
-            all,
-            summaries,
-            steps,
-            grid,
-            device,
-        }
+        Self { runs, progress, options, began: now, mark: now, recent, evaluated: false, all, summaries, steps, device }
     }
 }
 
-impl Observer for Keeper {
+impl Observer for Keeper<'_> {
     fn evaluated(&mut self, member: usize, row: &Evaluation) -> Result<()> {
         self.runs[member].append_metrics(row)?;
         let ms_per_step = median(&self.recent);
@@ -88,8 +62,17 @@ impl Observer for Keeper {
     fn finished(&mut self, member: &Member, index: usize, state: &State<f32>) -> Result<()> {
         let run = &self.runs[index];
         run.write_model(state)?;
+        self.progress.finish();
         let last = member.history.last().context("a run ends with an evaluation")?;
         let grokked = train::grokked(&member.history);
+        let analysed = analyze::finished_run(run, self.options);
+        let key_frequencies = match analysed {
+            Ok(findings) => findings.key_frequencies,
+            Err(problem) => {
+                note(&format!("{}: trained, but not analysed: {problem:#}", run.path.display()));
+                Vec::new()
+            }
+        };
         let summary = Summary {
             schema: 1,
             grokked,
@@ -99,7 +82,7 @@ impl Observer for Keeper {
             test_loss: last.test_loss,
             train_accuracy: last.train_accuracy,
             test_accuracy: last.test_accuracy,
-            key_frequencies: key_frequencies(&run.plan, &state.weights, &self.grid)?,
+            key_frequencies,
             ms_per_step: median(&self.all),
             device: self.device.clone(),
             program: run.plan.program.clone(),
@@ -127,18 +110,6 @@ impl Observer for Keeper {
     }
 
     fn interrupted(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.options.stop.load(Ordering::SeqCst)
     }
-}
-
-/// The headline key frequencies of a network, by a forward pass in float64 over the grid.
-fn key_frequencies(plan: &Plan, weights: &Weights<f32>, grid: &Pairs) -> Result<Vec<usize>> {
-    let shape = plan.shape();
-    let weights = weights.map(|&w| w as f64);
-    let program = program::by_name(&plan.program)?;
-    let layout = Layout::new(shape, &[Pairs::new(vec![[0, 0]], plan.op.parse()?, plan.p)], std::slice::from_ref(grid));
-    let mut machine = OnCpu::<f64>::new(&program, layout, 0)?;
-    machine.write_state(0, &State::fresh(weights.clone()));
-    machine.evaluate();
-    Ok(keys::headline(&weights, machine.tensor(0, "post", Batch::Grid), &shape))
 }

@@ -1,8 +1,10 @@
 //! A training run from a plan to its files: builds the engine, runs the loop, keeps what comes.
 
+pub mod analyze;
 mod keeper;
 mod resume;
 
+pub use analyze::analyze;
 pub use resume::resume;
 
 use crate::devices::{self, Chosen};
@@ -139,7 +141,7 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
         ));
     }
     let progress = Progress::new(options.style, step, plan.steps, runs.len(), options.stop);
-    let mut keeper = Keeper::new(runs, progress, options.stop, plan.steps, grid, device);
+    let mut keeper = Keeper::new(runs, progress, options, plan.steps, device);
     let mut trainer = Trainer { engine, members, step };
     let outcome = pollster::block_on(trainer.run(&mut keeper));
     keeper.progress.finish();

@@ -14,7 +14,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["plan", "random"]),
     ("shaders", &["gpu"]),
     ("program", &["cpu", "gpu", "model", "plan", "shaders", "task"]),
-    ("analysis", &["cpu", "model", "plan"]),
+    ("analysis", &["cpu", "model", "plan", "random", "task"]),
+    ("report", &["analysis"]),
     ("train", &["model", "plan", "program"]),
     ("run", &["model", "plan", "program", "task", "train"]),
 ];

@@ -1,0 +1,68 @@
+//! What frequencies of W_E are worth: the network's scores without them.
+
+use super::fourier::Fourier;
+use super::network::Network;
+use super::restricted::doubles;
+use super::scores::{Judge, Scores};
+use crate::cpu;
+use serde::{Deserialize, Serialize};
+
+/// Scores of the network with frequencies taken out of W_E.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingAblations {
+    pub all_keys: Removed,
+    pub each_key: Vec<Removed>,
+    /// All doubles min(2k, n - 2k) of keys that are not keys themselves, together; then each.
+    pub all_doubles: Removed,
+    pub each_double: Vec<Removed>,
+    /// Random sets of as many frequencies as there are keys.
+    pub controls: Vec<Removed>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    pub frequencies: Vec<usize>,
+    pub scores: Scores,
+}
+
+pub fn embedding_ablations(
+    network: &Network,
+    fourier: &Fourier,
+    judge: &Judge,
+    keys: &[usize],
+    controls: &[Vec<usize>],
+    whole: Scores,
+) -> EmbeddingAblations {
+    let without = |frequencies: &[usize]| {
+        let scores = match frequencies {
+            [] => whole,
+            _ => {
+                let network = network.with("W_E", removed(network, fourier, frequencies));
+                judge.scores(&network, &network.run().logits)
+            }
+        };
+        Removed { frequencies: frequencies.to_vec(), scores }
+    };
+    let each = |frequencies: &[usize]| frequencies.iter().map(|&k| without(&[k])).collect();
+    let doubles = doubles(fourier, keys);
+    EmbeddingAblations {
+        all_keys: without(keys),
+        each_key: each(keys),
+        all_doubles: without(&doubles),
+        each_double: each(&doubles),
+        controls: controls.iter().map(|set| without(set)).collect(),
+    }
+}
+
+/// W_E without the components of some frequencies along the tokens; the row of "=" stays.
+fn removed(network: &Network, fourier: &Fourier, frequencies: &[usize]) -> Vec<f64> {
+    let (n, d) = (network.order(), network.shape.d_model);
+    let mut w_e = network.get("W_E").to_vec();
+    let components = fourier.transform_rows(&w_e[..n * d], d);
+    for row in frequencies.iter().flat_map(|&k| fourier.rows_of(k)) {
+        for (token, &wave) in w_e[..n * d].chunks_exact_mut(d).zip(fourier.row(row)) {
+            cpu::add_scaled(token, -wave, &components[row * d..][..d]);
+        }
+    }
+    w_e
+}

@@ -1,0 +1,177 @@
+//! Restricted and excluded losses (Nanda et al. 2023, section 5.1): only the key frequencies, and all but them.
+//!
+//! P_K projects a function over (a, b) on the cosines and sines of w_k c, w_k = 2 pi k / n, k in K, with c = a + b (or
+//! a - b) the label's index. Such a projection depends on c alone, so a table [label, class] holds it.
+//! Restricted = mean over the grid + P_K L; excluded = L - P_K L.
+
+use super::fourier::Fourier;
+use super::network::{Activations, Network, product};
+use super::scores::{Judge, Scores};
+use crate::cpu;
+use crate::task::philox_permutation;
+use serde::{Deserialize, Serialize};
+
+/// Random sets of frequencies that the keys are compared with.
+pub const CONTROLS: usize = 5;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestrictedLosses {
+    /// P_K at the logits.
+    pub logits: KeyLosses,
+    /// P_K at the neurons, everything else as it is.
+    pub neurons: KeyLosses,
+    /// The same at the logits for random sets of the same size, harmonics of keys excluded.
+    pub controls: Vec<KeyLoss>,
+}
+
+/// For all keys together, and for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyLosses {
+    pub all: KeyLoss,
+    pub each: Vec<KeyLoss>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyLoss {
+    pub frequencies: Vec<usize>,
+    pub restricted: Scores,
+    pub excluded: Scores,
+}
+
+/// Projections of logits on the waves of the label's index.
+pub struct Waves {
+    n: usize,
+    /// Coefficient of every basis row for each class: [basis row, class].
+    coefficients: Vec<f64>,
+}
+
+impl Waves {
+    /// Of logits [row, class].
+    pub fn of(network: &Network, fourier: &Fourier, logits: &[f64]) -> Self {
+        let n = network.order();
+        Self { n, coefficients: fourier.transform_rows(&mean_by_label(network, logits, n), n) }
+    }
+
+    /// P_K: [label, class].
+    pub fn projection(&self, fourier: &Fourier, keys: &[usize]) -> Vec<f64> {
+        self.sum_of_rows(fourier, keys.iter().flat_map(|&k| fourier.rows_of(k)))
+    }
+
+    /// The mean over the grid of each class, repeated for every label.
+    pub fn mean(&self, fourier: &Fourier) -> Vec<f64> {
+        self.sum_of_rows(fourier, std::iter::once(0))
+    }
+
+    fn sum_of_rows(&self, fourier: &Fourier, rows: impl Iterator<Item = usize>) -> Vec<f64> {
+        let mut out = vec![0.0; self.n * self.n];
+        for row in rows {
+            let coefficients = &self.coefficients[row * self.n..][..self.n];
+            for (out, &wave) in out.chunks_exact_mut(self.n).zip(fourier.row(row)) {
+                cpu::add_scaled(out, wave, coefficients);
+            }
+        }
+        out
+    }
+}
+
+/// Mean over the pairs of each label: [label, width] of a [row, width] array.
+pub fn mean_by_label(network: &Network, x: &[f64], width: usize) -> Vec<f64> {
+    let n = network.order();
+    let mut means = vec![0.0; n * width];
+    for (row, x) in x.chunks_exact(width).enumerate() {
+        let label = network.group.label(row / n, row % n);
+        cpu::add_scaled(&mut means[label * width..][..width], 1.0 / n as f64, x);
+    }
+    means
+}
+
+/// `logits` plus `factor` times a table [label, class].
+pub fn plus_by_label(judge: &Judge, logits: &[f64], factor: f64, table: &[f64], n: usize) -> Vec<f64> {
+    let mut out = logits.to_vec();
+    cpu::rows(&mut out, n, |row, out| cpu::add_scaled(out, factor, &table[judge.labels()[row] as usize * n..][..n]));
+    out
+}
+
+/// The restricted and excluded loss at the logits of one set of frequencies.
+pub fn at_logits(
+    network: &Network,
+    fourier: &Fourier,
+    judge: &Judge,
+    waves: &Waves,
+    logits: &[f64],
+    frequencies: &[usize],
+) -> KeyLoss {
+    let (mut restricted, projection) = (waves.mean(fourier), waves.projection(fourier, frequencies));
+    cpu::add(&mut restricted, &projection);
+    KeyLoss {
+        frequencies: frequencies.to_vec(),
+        restricted: judge.scores_by_label(network, &restricted),
+        excluded: judge.scores(network, &plus_by_label(judge, logits, -1.0, &projection, network.order())),
+    }
+}
+
+pub fn restricted_losses(
+    network: &Network,
+    activations: &Activations,
+    fourier: &Fourier,
+    judge: &Judge,
+    keys: &[usize],
+    controls: &[Vec<usize>],
+) -> RestrictedLosses {
+    let (n, m) = (network.order(), network.shape.d_mlp);
+    let logits = &activations.logits;
+    let waves = Waves::of(network, fourier, logits);
+    let of_logits = |keys: &[usize]| at_logits(network, fourier, judge, &waves, logits, keys);
+
+    // At the neurons W_logit carries a projection of post to the logits; what does not go through post is kept.
+    let w_logit = network.w_logit();
+    let through = product(&mean_by_label(network, &activations.post, m), &w_logit, m);
+    let of_post = Waves { n, coefficients: fourier.transform_rows(&through, n) };
+    let round = network.logits(&activations.resid_mid, &vec![0.0; activations.post.len()]);
+    let of_neurons = |keys: &[usize]| {
+        let (mut kept, projection) = (of_post.mean(fourier), of_post.projection(fourier, keys));
+        cpu::add(&mut kept, &projection);
+        KeyLoss {
+            frequencies: keys.to_vec(),
+            restricted: judge.scores(network, &plus_by_label(judge, &round, 1.0, &kept, n)),
+            excluded: judge.scores(network, &plus_by_label(judge, logits, -1.0, &projection, n)),
+        }
+    };
+    let each =
+        |of: &dyn Fn(&[usize]) -> KeyLoss| KeyLosses { all: of(keys), each: keys.iter().map(|&k| of(&[k])).collect() };
+    RestrictedLosses {
+        logits: each(&of_logits),
+        neurons: each(&of_neurons),
+        controls: controls.iter().map(|set| of_logits(set)).collect(),
+    }
+}
+
+/// Doubles min(2k, n - 2k) of the keys, but those that are keys themselves.
+pub fn doubles(fourier: &Fourier, keys: &[usize]) -> Vec<usize> {
+    multiples(fourier, keys, &[2])
+}
+
+fn multiples(fourier: &Fourier, keys: &[usize], factors: &[usize]) -> Vec<usize> {
+    let all = keys.iter().flat_map(|k| factors.iter().map(move |factor| fourier.folded(k * factor)));
+    let mut found: Vec<usize> = all.filter(|k| *k != 0 && !keys.contains(k)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Random sets of as many frequencies as there are keys. Keys and their folded multiples by 2, 3 and 4 are left out of
+/// the draw; set i is the head of the i-th Philox permutation of the rest. None where too few frequencies are left.
+pub fn control_sets(fourier: &Fourier, keys: &[usize]) -> Vec<Vec<usize>> {
+    let harmonics = multiples(fourier, keys, &[2, 3, 4]);
+    let rest: Vec<usize> = fourier.frequencies().filter(|k| !keys.contains(k) && !harmonics.contains(k)).collect();
+    if keys.is_empty() || rest.len() < keys.len() {
+        return Vec::new();
+    }
+    let draw = |seed: u64| {
+        let order = philox_permutation(seed, rest.len());
+        let mut set: Vec<usize> = order[..keys.len()].iter().map(|&i| rest[i as usize]).collect();
+        set.sort();
+        set
+    };
+    (0..CONTROLS as u64).map(draw).collect()
+}
