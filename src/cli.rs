@@ -18,6 +18,8 @@ pub enum Command {
     Train(Box<Train>),
     /// Take a trained network apart: findings.json and report.html, from a run or a model made elsewhere
     Analyze(Analyze),
+    /// Make the page of a run again, and its figures and tables as files
+    Report(Report),
     /// List the adapters, the CPU engine, and which of them `auto` takes
     Devices,
 }
@@ -42,6 +44,34 @@ pub struct Analyze {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// A run, or a directory with a config.json and a model.safetensors
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The checkpoint whose page is made; by default the last one
+    #[arg(long, value_name = "N")]
+    pub step: Option<u64>,
+    /// The train pairs of a model made elsewhere: a CSV file of x,y
+    #[arg(long, value_name = "FILE.csv")]
+    pub split: Option<PathBuf>,
+    /// Open the page in a browser
+    #[arg(long)]
+    pub open: bool,
+    /// Write every figure as SVG into this directory
+    #[arg(long, value_name = "DIR")]
+    pub figures: Option<PathBuf>,
+    /// Write every table as CSV into this directory
+    #[arg(long, value_name = "DIR")]
+    pub tables: Option<PathBuf>,
+    /// Threads; 0 takes one for each core
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
+    pub threads: String,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

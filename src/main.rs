@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use grokscope::cli::{Analyze, Cli, Command, Train};
+use grokscope::cli::{Analyze, Cli, Command, Report, Train};
 use grokscope::devices;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
+use grokscope::report::terminal;
 use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
 use grokscope::session::{self, Ended, Options};
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Train(arguments) => train(&arguments),
         Command::Analyze(arguments) => analyze(&arguments),
+        Command::Report(arguments) => report(&arguments),
         Command::Devices => devices::list().map(|text| {
             say(text.trim_end());
             0
@@ -102,12 +104,31 @@ fn analyze(arguments: &Analyze) -> Result<u8> {
     let analysed = session::analyze(&request, &options)?;
     if options.style == Style::Json {
         say(&serde_json::to_string(&analysed.findings)?);
-    } else {
-        say(&format!(
-            "findings are in {}, the page in {}",
-            analysed.findings_path.display(),
-            analysed.report_path.display()
-        ));
+        return Ok(0);
+    }
+    if options.style == Style::Human {
+        say(&terminal::summary(&analysed.findings));
+    }
+    say(&format!(
+        "findings are in {}, the page in {}",
+        analysed.findings_path.display(),
+        analysed.report_path.display()
+    ));
+    Ok(0)
+}
+
+fn report(arguments: &Report) -> Result<u8> {
+    let options = options("cpu", &arguments.threads, arguments.quiet, false)?;
+    let request = Request { directory: &arguments.directory, step: arguments.step, split: arguments.split.as_deref() };
+    let written = session::report(&request, arguments.figures.as_deref(), arguments.tables.as_deref(), &options)?;
+    for path in &written {
+        say(&path.display().to_string());
+    }
+    if arguments.open {
+        let page = &written[0];
+        opener::open(page).with_context(|| {
+            format!("{}: no browser could be opened: expected to be opened by hand", page.display())
+        })?;
     }
     Ok(0)
 }
@@ -127,7 +148,7 @@ fn train(arguments: &Train) -> Result<u8> {
             directory.display()
         );
         listen_for_stop()?;
-        return report(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &options);
+        return tell(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &options);
     }
     let plan = plan(arguments, &changes)?;
     if arguments.dry_run {
@@ -136,7 +157,7 @@ fn train(arguments: &Train) -> Result<u8> {
     listen_for_stop()?;
     let directory =
         arguments.out.clone().unwrap_or_else(|| free_name(arguments.preset.as_deref().unwrap_or("default")));
-    report(session::train(&plan, &directory, &options)?, &options)
+    tell(session::train(&plan, &directory, &options)?, &options)
 }
 
 /// Preset, then file, then assignments.
@@ -163,7 +184,7 @@ fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
     Ok(0)
 }
 
-fn report(ended: Ended, options: &Options) -> Result<u8> {
+fn tell(ended: Ended, options: &Options) -> Result<u8> {
     let directory = ended.directory.display();
     let several = ended.directory.join("model-0").exists();
     match ended.outcome {
@@ -174,6 +195,9 @@ fn report(ended: Ended, options: &Options) -> Result<u8> {
                     _ if several => say(&format!("{} of {}: {}", k + 1, ended.summaries.len(), ending(summary))),
                     _ => say(&ending(summary)),
                 };
+            }
+            if let (Style::Human, [findings]) = (options.style, &ended.findings[..]) {
+                say(&terminal::summary(findings));
             }
             if options.style != Style::Json {
                 say(&format!("results are in {directory}"));

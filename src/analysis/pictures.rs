@@ -1,9 +1,9 @@
 //! The arrays behind the figures that are too large for `findings.json`: maps over (x, y) and what moves through training.
 
-use super::Subject;
 use super::fourier::Fourier;
 use super::network::{Network, product};
 use super::spectrum::norm;
+use super::{Findings, Subject};
 use crate::cpu::dot;
 
 /// Neurons shown first, beside the best of each cluster.
@@ -58,11 +58,10 @@ pub struct Frame {
 }
 
 impl Pictures {
-    /// `frequency`, `fve` of every neuron decide which are tracked: the first few, and the best of each key's cluster.
-    pub fn new(subject: &Subject, keys: &[usize], frequency: &[usize], fve: &[f64], frames: Vec<Frame>) -> Self {
+    pub fn new(subject: &Subject, findings: &Findings, frames: Vec<Frame>) -> Self {
         let Subject { network, activations, planes, .. } = subject;
         let (n, m, heads) = (network.order(), network.shape.d_mlp, network.shape.n_heads);
-        let tracked = tracked(keys, frequency, fve);
+        let tracked = tracked(findings);
         let over_grid = |f: &dyn Fn(usize) -> f64| -> Vec<f64> { (0..n * n).map(f).collect() };
         let weight = |head: usize| over_grid(&|row| activations.pattern[(row * heads + head) * 3]);
         let mut by_difference = vec![0.0; n];
@@ -88,12 +87,14 @@ impl Pictures {
 }
 
 /// The first neurons and the best of each key's cluster, in rising order.
-pub fn tracked(keys: &[usize], frequency: &[usize], fve: &[f64]) -> Vec<usize> {
+pub fn tracked(findings: &Findings) -> Vec<usize> {
+    let (frequency, fve) = (&findings.neurons.frequency, &findings.neurons.fve);
     let best = |&k: &usize| {
         let of = (0..frequency.len()).filter(|&i| frequency[i] == k);
         of.max_by(|&a, &b| fve[a].total_cmp(&fve[b]))
     };
-    let mut tracked: Vec<usize> = (0..FIRST_NEURONS.min(frequency.len())).chain(keys.iter().filter_map(best)).collect();
+    let mut tracked: Vec<usize> =
+        (0..FIRST_NEURONS.min(frequency.len())).chain(findings.key_frequencies.iter().filter_map(best)).collect();
     tracked.sort();
     tracked.dedup();
     tracked

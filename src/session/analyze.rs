@@ -30,7 +30,6 @@ pub struct Request<'a> {
 /// What came out, and where it is.
 pub struct Analysed {
     pub findings: Findings,
-    pub pictures: Pictures,
     pub findings_path: PathBuf,
     pub report_path: PathBuf,
 }
@@ -49,22 +48,81 @@ struct Source {
 
 /// Analyses what `request` names and writes findings and page beside it. Nothing is written before all of it is there.
 pub fn analyze(request: &Request, options: &Options) -> Result<Analysed> {
-    let source = match request.directory.join("plan.toml").is_file() {
-        true => {
-            ensure!(
-                request.split.is_none(),
-                "--split: {} is a run, and knows its train pairs: expected --split with a model made elsewhere only",
-                request.directory.display()
-            );
-            from_run(RunDir::open(request.directory)?, request.step)?
+    let source = source(request)?;
+    let (findings_path, report_path) = outputs(&source.directory, request.step);
+    let (findings, pictures) = in_threads(options, || take_apart(&source, options))??;
+    disk::write_whole(&findings_path, &crate::run::pretty(&findings)?)?;
+    disk::write_whole(&report_path, report::page(&findings, &pictures).as_bytes())?;
+    Ok(Analysed { findings, findings_path, report_path })
+}
+
+/// Where the findings and the page go.
+fn outputs(directory: &Path, step: Option<u64>) -> (PathBuf, PathBuf) {
+    let suffix = step.map_or(String::new(), |step| format!("-{step:06}"));
+    (directory.join(format!("findings{suffix}.json")), directory.join(format!("report{suffix}.html")))
+}
+
+fn source(request: &Request) -> Result<Source> {
+    if !request.directory.join("plan.toml").is_file() {
+        return from_model(request);
+    }
+    ensure!(
+        request.split.is_none(),
+        "--split: {} is a run, and knows its train pairs: expected --split with a model made elsewhere only",
+        request.directory.display()
+    );
+    from_run(RunDir::open(request.directory)?, request.step)
+}
+
+fn in_threads<T: Send>(options: &Options, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let threads =
+        rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().context("no threads to run on")?;
+    Ok(threads.install(work))
+}
+
+/// Makes the page again, and on request every figure and every table as a file. What was written, the page first.
+///
+/// The numbers are those of `findings.json`, which has to be there; the maps are computed from the weights.
+pub fn report(
+    request: &Request,
+    figures: Option<&Path>,
+    tables: Option<&Path>,
+    options: &Options,
+) -> Result<Vec<PathBuf>> {
+    let source = source(request)?;
+    let (findings_path, report_path) = outputs(&source.directory, request.step);
+    ensure!(
+        findings_path.is_file(),
+        "{}: not there: expected the findings that grokscope analyze makes",
+        findings_path.display()
+    );
+    let findings: Findings = serde_json::from_slice(&disk::read(&findings_path)?)
+        .with_context(|| format!("{}: not the findings of an analysis", findings_path.display()))?;
+    ensure!(
+        findings.schema == analysis::SCHEMA && findings.model == facts(&source, &Group::of(source.op, source.shape.p)?),
+        "{}: of another network than the one here: expected to be made again by grokscope analyze",
+        findings_path.display()
+    );
+    let pictures = in_threads(options, || pictures_of(&source, &findings, options))??;
+    let mut written = vec![report_path];
+    disk::write_whole(&written[0], report::page(&findings, &pictures).as_bytes())?;
+    let mut write_all = |directory: &Path, files: Vec<(String, String)>| -> Result<()> {
+        std::fs::create_dir_all(directory).with_context(|| format!("{}: could not be made", directory.display()))?;
+        for (name, text) in files {
+            let path = directory.join(name);
+            disk::write_whole(&path, text.as_bytes())?;
+            written.push(path);
         }
-        false => from_model(request)?,
+        Ok(())
     };
-    let suffix = request.step.map_or(String::new(), |step| format!("-{step:06}"));
-    let analysed = take_apart(&source, &suffix, options)?;
-    disk::write_whole(&analysed.findings_path, &crate::run::pretty(&analysed.findings)?)?;
-    disk::write_whole(&analysed.report_path, report::page(&analysed.findings, &analysed.pictures).as_bytes())?;
-    Ok(analysed)
+    if let Some(directory) = figures {
+        write_all(directory, report::figure_files(&findings, &pictures))?;
+    }
+    if let Some(directory) = tables {
+        let tables = report::tables::tables(&findings);
+        write_all(directory, tables.iter().map(|table| (format!("{}.csv", table.name), table.to_csv())).collect())?;
+    }
+    Ok(written)
 }
 
 /// The same for a run that has just ended.
@@ -129,58 +187,93 @@ fn from_model(request: &Request) -> Result<Source> {
     Ok(Source { directory: directory.into(), op, shape, weights, step: None, train, run: None })
 }
 
-fn take_apart(source: &Source, suffix: &str, options: &Options) -> Result<Analysed> {
+/// The network of a source, ready to be looked at.
+fn subject(source: &Source) -> Result<Subject> {
     let group = Group::of(source.op, source.shape.p)?;
     ensure!(
         group.order() >= 3,
-        "{}: a group of {} elements has no frequency: expected p >= 3, and p >= 5 for mul",
+        "{}: a group of {} elements has no frequency: expected p >= 5 for mul",
         source.directory.display(),
         group.order()
     );
     let what = format!("the analysis of p = {}", source.shape.p);
     devices::check_memory(analysis::memory(&source.shape), &what, "a smaller p or d_mlp")?;
-    let threads =
-        rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().context("no threads to run on")?;
-    threads.install(|| {
-        let steps = source.run.as_ref().map_or(&[][..], |(_, steps)| steps);
-        let bar = Bar::new(options.style, (analysis::PARTS + 1 + steps.len()) as u64, "taking the network apart");
-        let trained_on = source.train.as_ref().map(|pairs| pairs.membership(source.shape.p));
-        let network = Network::new(source.shape, &source.weights, group.clone());
-        let subject = Subject::new(network, trained_on.as_deref());
-        bar.step();
-        let mut findings = subject.findings(facts(source, &group), || bar.step());
-        let tracked = pictures::tracked(&findings.key_frequencies, &findings.neurons.frequency, &findings.neurons.fve);
-        let mut frames = Vec::new();
-        if let Some((run, steps)) = source.run.as_ref().filter(|(_, steps)| steps.len() > 1) {
-            let shown =
-                report::shown_frames(steps.len(), source.shape.n_slots() * source.shape.n_heads * tracked.len());
-            let mut checkpoints = Vec::new();
-            for (i, &step) in steps.iter().enumerate() {
-                let network = Network::new(source.shape, &run.checkpoint_weights(step)?, group.clone());
-                checkpoints.push(measure(step, &network, &subject.fourier, &subject.judge, &findings.key_frequencies));
-                if shown.contains(&i) {
-                    frames.push(frame(&subject, &findings, step, &network, &tracked));
-                }
-                bar.step();
-            }
-            findings.progress = Some(Progress { phases: phases(&checkpoints), checkpoints });
-        } else {
-            frames.push(frame(&subject, &findings, source.step.unwrap_or(0), &subject.network, &tracked));
-        }
-        let neurons = &findings.neurons;
-        let pictures = Pictures::new(&subject, &findings.key_frequencies, &neurons.frequency, &neurons.fve, frames);
-        bar.finish();
-        Ok(Analysed {
-            findings_path: source.directory.join(format!("findings{suffix}.json")),
-            report_path: source.directory.join(format!("report{suffix}.html")),
-            findings,
-            pictures,
-        })
-    })
+    let trained_on = source.train.as_ref().map(|pairs| pairs.membership(source.shape.p));
+    Ok(Subject::new(Network::new(source.shape, &source.weights, group), trained_on.as_deref()))
 }
 
-fn frame(subject: &Subject, findings: &Findings, step: u64, network: &Network, tracked: &[usize]) -> Frame {
-    pictures::frame(step, network, &subject.fourier, &findings.key_frequencies, tracked)
+/// Calls `each` with the step and the network of every checkpoint, where the source is a run with several; with the
+/// source's own network where it is not.
+fn checkpoints(source: &Source, subject: &Subject, mut each: impl FnMut(usize, u64, &Network)) -> Result<()> {
+    match &source.run {
+        Some((run, steps)) if steps.len() > 1 => {
+            for (i, &step) in steps.iter().enumerate() {
+                let weights = run.checkpoint_weights(step)?;
+                each(i, step, &Network::new(source.shape, &weights, subject.network.group.clone()));
+            }
+        }
+        _ => each(0, source.step.unwrap_or(0), &subject.network),
+    }
+    Ok(())
+}
+
+fn count(source: &Source) -> usize {
+    source.run.as_ref().map_or(1, |(_, steps)| steps.len().max(1))
+}
+
+fn take_apart(source: &Source, options: &Options) -> Result<(Findings, Pictures)> {
+    let bar = Bar::new(options.style, (analysis::PARTS + 1 + count(source)) as u64, "taking the network apart");
+    let subject = subject(source)?;
+    bar.step();
+    let mut findings = subject.findings(facts(source, &subject.network.group), || bar.step());
+    let album = Album::new(source, &findings);
+    let (mut measures, mut frames) = (Vec::new(), Vec::new());
+    checkpoints(source, &subject, |i, step, network| {
+        measures.push(measure(step, network, &subject.fourier, &subject.judge, &findings.key_frequencies));
+        frames.extend(album.frame(i, step, network, &subject));
+        bar.step();
+    })?;
+    if measures.len() > 1 {
+        findings.progress = Some(Progress { phases: phases(&measures), checkpoints: measures });
+    }
+    bar.finish();
+    let pictures = Pictures::new(&subject, &findings, frames);
+    Ok((findings, pictures))
+}
+
+/// The pictures of findings that are there already.
+fn pictures_of(source: &Source, findings: &Findings, options: &Options) -> Result<Pictures> {
+    let bar = Bar::new(options.style, count(source) as u64, "drawing");
+    let subject = subject(source)?;
+    let album = Album::new(source, findings);
+    let mut frames = Vec::new();
+    checkpoints(source, &subject, |i, step, network| {
+        frames.extend(album.frame(i, step, network, &subject));
+        bar.step();
+    })?;
+    bar.finish();
+    Ok(Pictures::new(&subject, findings, frames))
+}
+
+/// Which checkpoints the page's slider shows, and what of them.
+struct Album {
+    shown: Vec<usize>,
+    keys: Vec<usize>,
+    tracked: Vec<usize>,
+}
+
+impl Album {
+    fn new(source: &Source, findings: &Findings) -> Self {
+        let tracked = pictures::tracked(findings);
+        let values = source.shape.n_slots() * source.shape.n_heads * tracked.len();
+        let shown = report::shown_frames(count(source), values);
+        Self { shown, keys: findings.key_frequencies.clone(), tracked }
+    }
+
+    fn frame(&self, i: usize, step: u64, network: &Network, subject: &Subject) -> Option<Frame> {
+        let frame = || pictures::frame(step, network, &subject.fourier, &self.keys, &self.tracked);
+        self.shown.contains(&i).then(frame)
+    }
 }
 
 fn facts(source: &Source, group: &Group) -> Model {

@@ -1,6 +1,7 @@
 //! The observer that writes run directories, shows progress and keeps the time.
 
 use super::{Options, analyze};
+use crate::analysis::Findings;
 use crate::program::State;
 use crate::progress::{Progress, note};
 use crate::run::{RunDir, Summary, Timing};
@@ -25,6 +26,7 @@ pub struct Keeper<'a> {
     evaluated: bool,
     all: Vec<f64>,
     pub summaries: Vec<Summary>,
+    pub findings: Vec<Findings>,
     pub steps: u64,
     pub device: String,
 }
@@ -39,7 +41,20 @@ impl<'a> Keeper<'a> {
     pub fn new(runs: Vec<RunDir>, progress: Progress, options: &'a Options, steps: u64, device: String) -> Self {
         let now = Instant::now();
         let (recent, all, summaries) = (Vec::new(), Vec::new(), Vec::new());
-        Self { runs, progress, options, began: now, mark: now, recent, evaluated: false, all, summaries, steps, device }
+        Self {
+            runs,
+            progress,
+            options,
+            began: now,
+            mark: now,
+            recent,
+            evaluated: false,
+            all,
+            summaries,
+            findings: Vec::new(),
+            steps,
+            device,
+        }
     }
 }
 
@@ -67,7 +82,11 @@ impl Observer for Keeper<'_> {
         let grokked = train::grokked(&member.history);
         let analysed = analyze::finished_run(run, self.options);
         let key_frequencies = match analysed {
-            Ok(findings) => findings.key_frequencies,
+            Ok(findings) => {
+                let keys = findings.key_frequencies.clone();
+                self.findings.push(findings);
+                keys
+            }
             Err(problem) => {
                 note(&format!("{}: trained, but not analysed: {problem:#}", run.path.display()));
                 Vec::new()

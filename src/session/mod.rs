@@ -4,9 +4,10 @@ pub mod analyze;
 mod keeper;
 mod resume;
 
-pub use analyze::analyze;
+pub use analyze::{analyze, report};
 pub use resume::resume;
 
+use crate::analysis::Findings;
 use crate::devices::{self, Chosen};
 use crate::gpu::device::{Gpu, title};
 use crate::model::{Weights, initial_weights};
@@ -40,6 +41,8 @@ pub struct Ended {
     pub outcome: Outcome,
     pub directory: PathBuf,
     pub summaries: Vec<Summary>,
+    /// Of the models that were analysed here.
+    pub findings: Vec<Findings>,
 }
 
 /// One member's beginnings.
@@ -145,7 +148,7 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
     let mut trainer = Trainer { engine, members, step };
     let outcome = pollster::block_on(trainer.run(&mut keeper));
     keeper.progress.finish();
-    Ok(Ended { outcome: outcome?, directory: directory.into(), summaries: keeper.summaries })
+    Ok(Ended { outcome: outcome?, directory: directory.into(), summaries: keeper.summaries, findings: keeper.findings })
 }
 
 /// The engine of a machine, and the machine's name.

@@ -65,10 +65,12 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
             directory.display()
         ));
     }
-    let mut result = Ended { outcome: Outcome::Done, directory: directory.into(), summaries: ended };
+    let mut result =
+        Ended { outcome: Outcome::Done, directory: directory.into(), summaries: ended, findings: Vec::new() };
     for starts in groups.into_values() {
         let group = go(starts, directory, devices::choose(&options.device)?, options)?;
         result.summaries.extend(group.summaries);
+        result.findings.extend(group.findings);
         result.outcome = group.outcome;
         if result.outcome != Outcome::Done {
             break;

@@ -1,0 +1,129 @@
+//! A screenful of what was found: the loss curve and the spectrum in characters, key frequencies, clusters, certificate.
+
+use super::svg::short;
+use crate::analysis::Findings;
+use crate::analysis::spectrum::Spectrum;
+
+const WIDTH: usize = 64;
+const HEIGHT: usize = 7;
+const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The summary, at most 80 columns wide and 24 lines high for networks of up to six keys.
+pub fn summary(findings: &Findings) -> String {
+    let mut lines = Vec::new();
+    if let Some(progress) = &findings.progress {
+        let of = |loss: &dyn Fn(&crate::analysis::scores::Scores) -> Option<f64>| -> Vec<(f64, f64)> {
+            progress.checkpoints.iter().filter_map(|row| Some((row.step as f64, loss(&row.scores)?))).collect()
+        };
+        let (train, test) = (of(&|s| Some(s.train?.loss)), of(&|s| Some(s.test?.loss)));
+        lines.extend(curve(&train, &test));
+    }
+    lines.push(spectrum("W_E", &findings.spectra.W_E));
+    lines.push(spectrum("W_L", &findings.spectra.W_L));
+    lines.push(frequencies(findings.spectra.W_E.components.len() / 2));
+    let keys: Vec<_> = findings.key_frequencies.iter().map(usize::to_string).collect();
+    lines.push(format!("keys      {{{}}}", keys.join(", ")));
+    let clusters: Vec<_> =
+        findings.neurons.clusters.iter().take(6).map(|c| format!("{} at {}", c.neurons, c.frequency)).collect();
+    let clusters = if clusters.is_empty() { "none".into() } else { clusters.join(", ") };
+    lines.push(format!(
+        "clusters  {clusters}  ({} of {} neurons)",
+        findings.neurons.explained,
+        findings.neurons.fve.len()
+    ));
+    let certificate = &findings.certificate;
+    let failed: Vec<_> = certificate.claims.iter().filter(|claim| !claim.passed).collect();
+    match failed.is_empty() {
+        true => lines.push(format!("certificate  passed: all {} claims hold", certificate.claims.len())),
+        false => {
+            lines.push(format!(
+                "certificate  failed: {} of {} claims do not hold",
+                failed.len(),
+                certificate.claims.len()
+            ));
+            lines.extend(failed.iter().take(4).map(|claim| {
+                format!("  {} ({}: {})", claim.claim, claim.measure, claim.value.map_or("none".into(), short))
+            }));
+            if failed.len() > 4 {
+                lines.push(format!("  and {} more", failed.len() - 4));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+/// Train and test loss over the steps, on a logarithmic axis.
+fn curve(train: &[(f64, f64)], test: &[(f64, f64)]) -> Vec<String> {
+    let losses: Vec<f64> = train.iter().chain(test).map(|point| point.1).filter(|&loss| loss > 0.0).collect();
+    let (Some(lo), Some(hi)) = (losses.iter().copied().reduce(f64::min), losses.iter().copied().reduce(f64::max))
+    else {
+        return Vec::new();
+    };
+    let (lo, hi) = (lo.log10(), hi.log10().max(lo.log10() + 1e-9));
+    let last = train.last().map_or(1.0, |point| point.0).max(1.0);
+    let mut cells = vec![[' '; WIDTH]; HEIGHT];
+    for (points, sign) in [(train, '·'), (test, '•')] {
+        let losses = (0..WIDTH).map(|column| at(points, last * column as f64 / (WIDTH - 1) as f64));
+        for (column, loss) in losses.enumerate() {
+            let Some(loss) = loss.filter(|&loss| loss > 0.0) else { continue };
+            let row = ((hi - loss.log10()) / (hi - lo) * (HEIGHT - 1) as f64).round() as usize;
+            cells[row.min(HEIGHT - 1)][column] = sign;
+        }
+    }
+    let label = |row: usize| match row {
+        0 => format!("{:>8}", short(10f64.powf(hi))),
+        row if row == HEIGHT - 1 => format!("{:>8}", short(10f64.powf(lo))),
+        row if row == HEIGHT / 2 => "    loss".into(),
+        _ => " ".repeat(8),
+    };
+    let mut lines: Vec<String> = cells
+        .iter()
+        .enumerate()
+        .map(|(row, cells)| format!("{} │{}", label(row), cells.iter().collect::<String>().trim_end()))
+        .collect();
+    lines.push(format!("{:>8} └{}", "", "─".repeat(WIDTH)));
+    let end = format!("step {last}");
+    lines.push(format!("{:>10}0   · train  • test{:>width$}", "", end, width = WIDTH - 22));
+    lines
+}
+
+/// The value of a curve at a step, between its points in proportion of their logarithms.
+fn at(points: &[(f64, f64)], step: f64) -> Option<f64> {
+    let after = points.iter().position(|point| point.0 >= step)?;
+    let (b, a) = (points[after], points[after.saturating_sub(1)]);
+    if b.0 == a.0 || a.1 <= 0.0 || b.1 <= 0.0 {
+        return Some(b.1);
+    }
+    let along = (step - a.0) / (b.0 - a.0);
+    Some((a.1.ln() * (1.0 - along) + b.1.ln() * along).exp())
+}
+
+/// A bar for each frequency, or for the largest of several where there are more than fit.
+fn spectrum(name: &str, spectrum: &Spectrum) -> String {
+    let count = spectrum.components.len() / 2;
+    let merged = |k: usize| {
+        let of = &spectrum.components[2 * k - 1..(2 * k + 1).min(spectrum.components.len())];
+        of.iter().map(|c| c * c).sum::<f64>().sqrt()
+    };
+    let each = count.div_ceil(WIDTH);
+    let bars: Vec<f64> = (0..count.div_ceil(each))
+        .map(|i| (i * each + 1..=((i + 1) * each).min(count)).map(merged).fold(0.0, f64::max))
+        .collect();
+    let top = bars.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let bar = |x: &f64| LEVELS[(x / top * 8.0).round() as usize];
+    format!("{name:>8} │{}", bars.iter().map(bar).collect::<String>())
+}
+
+/// The axis of the spectra: every tenth bar with its frequency.
+fn frequencies(count: usize) -> String {
+    let each = count.div_ceil(WIDTH);
+    let mut axis = String::new();
+    for bar in 0..count.div_ceil(each) {
+        let k = (bar * each + 1).to_string();
+        if bar % 10 == 0 && axis.chars().count() <= bar {
+            axis += &" ".repeat(bar - axis.chars().count());
+            axis += &k;
+        }
+    }
+    format!("{:>8} └{axis}", "k")
+}
