@@ -1,22 +1,42 @@
 #!/usr/bin/env bash
-# Passes the tests: sees to a software Vulkan adapter, then runs cargo test.
+# Passes the tests: sees to what they need beside cargo, then runs cargo test.
 #
 #   scripts/test.sh [ARGUMENTS OF cargo test]
 #   GROKSCOPE_TEST_ADAPTER=NAME scripts/test.sh   on the adapter of that name instead of llvmpipe
 #   GROKSCOPE_NO_ADAPTER=1 scripts/test.sh        on a machine that is to have none: kernel tests are reported as ignored
+#
+# They need a software Vulkan adapter for the kernels, Chromium for the page, and Python with NumPy for the numbers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 has_lavapipe() {
     ls /usr/share/vulkan/icd.d/lvp_icd*.json /etc/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 && ldconfig -p | grep -q 'libvulkan\.so\.1'
 }
+can_make_venv() {
+    python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
 
+packages=()
 if [ "${GROKSCOPE_NO_ADAPTER:-}" != 1 ] && [ -z "${GROKSCOPE_TEST_ADAPTER:-}" ] && ! has_lavapipe; then
+    packages+=(mesa-vulkan-drivers)
+fi
+[ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ] || packages+=(chromium chromium-driver fonts-dejavu-core)
+can_make_venv || packages+=(python3 python3-venv)
+if [ ${#packages[@]} -gt 0 ]; then
     as_root=""
     [ "$(id -u)" = 0 ] || as_root="sudo"
-    echo "installing mesa-vulkan-drivers, the software Vulkan adapter of the tests" >&2
+    echo "installing ${packages[*]}, which the tests run on" >&2
     $as_root apt-get update -qq
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+fi
+
+# A virtual environment of its own, made again where the list has changed.
+venv=target/test-venv
+if ! cmp -s tests/requirements.txt "$venv/requirements.txt"; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
+    cp tests/requirements.txt "$venv/requirements.txt"
 fi
 
 # Mesa's device-ordering layer looks for a Wayland session and complains where there is none.

@@ -1,8 +1,8 @@
 //! Attention from "=": where each head looks, and what simpler patterns in its place cost.
 
+use super::composed::Composed;
 use super::network::{Activations, Network, mean_row};
 use super::scores::{Judge, Scores};
-use crate::cpu;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Head {
     pub difference_std: f64,
 }
 
-pub fn attention(network: &Network, activations: &Activations, judge: &Judge) -> Attention {
+pub fn attention(network: &Network, activations: &Activations, composed: &Composed, judge: &Judge) -> Attention {
     let (n, heads) = (network.order(), network.shape.n_heads);
     let pattern = &activations.pattern;
     let difference = |row: usize, head: usize| {
@@ -51,15 +51,7 @@ pub fn attention(network: &Network, activations: &Activations, judge: &Judge) ->
         Head { mean, intercept: mean[0] - slope * centre, slope, r2, difference_std: variance.sqrt() }
     };
     let of_heads: Vec<Head> = (0..heads).map(of_head).collect();
-    let with = |weights: &(dyn Fn(usize, usize) -> [f64; 3] + Sync)| {
-        let mut pattern = vec![0.0; pattern.len()];
-        cpu::rows(&mut pattern, 3 * heads, |row, out| {
-            out.chunks_exact_mut(3).enumerate().for_each(|(head, out)| out.copy_from_slice(&weights(row, head)));
-        });
-        let attn_out = network.attn_out(&activations.v, &pattern);
-        let resid_mid = network.resid_mid(&activations.resid_pre, &attn_out);
-        judge.scores(network, &network.logits(&resid_mid, &network.post(&resid_mid)))
-    };
+    let with = |weights: &(dyn Fn(usize, usize) -> [f64; 3] + Sync)| judge.scores(network, &composed.logits(weights));
     let two = |a: f64| [a, 1.0 - a, 0.0];
     Attention {
         equals_zeroed: with(&|row, head| {

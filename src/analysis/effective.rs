@@ -11,8 +11,9 @@
 //! ```
 //!
 //! The simplified model drops W_pos of x and y, the residual into the MLP, the skip round it, b_in and the attention to
-//! "=". The exact composed model drops nothing (all slots, all skips) and is the network again.
+//! "=". The exact composition ([`super::composed`]) drops nothing and is the network again.
 
+use super::composed::Composed;
 use super::fourier::Fourier;
 use super::network::{Activations, Network, mean_row, product, restore_means};
 use super::scores::{Judge, Scores};
@@ -22,10 +23,6 @@ use serde::{Deserialize, Serialize};
 
 /// The three products.
 pub struct Effective {
-    /// u_h: [head, d_model]
-    u: Vec<f64>,
-    /// W_V^h W_O^h for each head: [head, d_model, d_model]
-    ov: Vec<f64>,
     /// W_attn: [head, n]
     pub w_attn: Vec<f64>,
     /// W_neur: [head, n, d_mlp]
@@ -63,67 +60,16 @@ impl Effective {
     pub fn new(network: &Network, activations: &Activations) -> Self {
         let (n, d, e, heads) = (network.order(), network.shape.d_model, network.shape.d_head(), network.shape.n_heads);
         let tokens = &network.get("W_E")[..n * d];
-        let part = |name: &str, head: usize| network.get(name)[head * d * e..][..d * e].to_vec();
-        let (mut u, mut ov, mut w_attn, mut w_neur) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let part = |name: &str, head: usize| &network.get(name)[head * d * e..][..d * e];
+        let (mut w_attn, mut w_neur) = (Vec::new(), Vec::new());
         for head in 0..heads {
             let q = &activations.q[head * e..][..e];
-            let of_head: Vec<f64> =
-                part("W_K", head).chunks_exact(e).map(|row| dot(row, q) / (e as f64).sqrt()).collect();
-            w_attn.extend(product(tokens, &of_head, d));
-            u.extend(of_head);
-            let of_head = product(&part("W_V", head), &part("W_O", head), e);
-            w_neur.extend(product(&product(tokens, &of_head, d), network.get("W_in"), d));
-            ov.extend(of_head);
+            let u: Vec<f64> = part("W_K", head).chunks_exact(e).map(|row| dot(row, q) / (e as f64).sqrt()).collect();
+            w_attn.extend(product(tokens, &u, d));
+            let ov = product(part("W_V", head), part("W_O", head), e);
+            w_neur.extend(product(&product(tokens, &ov, d), network.get("W_in"), d));
         }
-        Self { u, ov, w_attn, w_neur, w_logit: network.w_logit() }
-    }
-
-    /// The composed model, exact: scores and tables of every slot, the residual and its skips in closed form.
-    fn exact_logits(&self, network: &Network, activations: &Activations) -> Vec<f64> {
-        let (n, d, m, heads) = (network.order(), network.shape.d_model, network.shape.d_mlp, network.shape.n_heads);
-        let resid_pre = &activations.resid_pre;
-        let equals = &resid_pre[2 * n * d..];
-        let slots = network.shape.n_slots();
-        let (mut scores, mut neur, mut skip) = (Vec::new(), Vec::new(), Vec::new());
-        for head in 0..heads {
-            scores.push(product(resid_pre, &self.u[head * d..][..d], d));
-            let written = product(resid_pre, &self.ov[head * d * d..][..d * d], d);
-            neur.push(product(&written, network.get("W_in"), d));
-            skip.push(product(&written, network.get("W_U"), d));
-        }
-        let mut pre_bias = product(equals, network.get("W_in"), d);
-        cpu::add(&mut pre_bias, network.get("b_in"));
-        let mut round: Vec<f64> = equals.to_vec();
-        cpu::add(&mut round, network.get("b_out"));
-        let bias = product(&round, network.get("W_U"), d);
-        debug_assert_eq!(scores[0].len(), slots);
-        // pre and the skip's logits of a row side by side.
-        let mut both = vec![0.0; n * n * (m + n)];
-        cpu::rows(&mut both, m + n, |row, out| {
-            let (pre, logits) = out.split_at_mut(m);
-            pre.copy_from_slice(&pre_bias);
-            logits.copy_from_slice(&bias);
-            let of_row = [row / n, n + row % n, 2 * n];
-            for head in 0..heads {
-                let score = of_row.map(|slot| scores[head][slot]);
-                let top = score.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights = score.map(|score| (score - top).exp());
-                let total: f64 = weights.iter().sum();
-                for (slot, weight) in of_row.into_iter().zip(weights) {
-                    cpu::add_scaled(pre, weight / total, &neur[head][slot * m..][..m]);
-                    cpu::add_scaled(logits, weight / total, &skip[head][slot * n..][..n]);
-                }
-            }
-            pre.iter_mut().for_each(|x| *x = x.max(0.0));
-        });
-        let mut post = Vec::with_capacity(n * n * m);
-        let mut logits = Vec::with_capacity(n * n * n);
-        for row in both.chunks_exact(m + n) {
-            post.extend_from_slice(&row[..m]);
-            logits.extend_from_slice(&row[m..]);
-        }
-        cpu::add(&mut logits, &product(&post, &self.w_logit, m));
-        logits
+        Self { w_attn, w_neur, w_logit: network.w_logit() }
     }
 
     /// The simplified model's logits without a bias: [row, class].
@@ -147,6 +93,7 @@ impl Effective {
         &self,
         network: &Network,
         activations: &Activations,
+        composed: &Composed,
         fourier: &Fourier,
         judge: &Judge,
     ) -> EffectiveWeights {
@@ -160,7 +107,7 @@ impl Effective {
         EffectiveWeights {
             W_attn: self.w_attn.chunks_exact(n).map(|w| Spectrum::of_rows(fourier, w, 1)).collect(),
             W_neur: self.w_neur.chunks_exact(n * m).map(|w| Spectrum::of_rows(fourier, w, m)).collect(),
-            exact: deviation(&self.exact_logits(network, activations)),
+            exact: deviation(&composed.logits(&|row, head| composed.pattern(row, head))),
             simplified: with_b_out,
             simplified_mean_restored: deviation(&simplified),
         }

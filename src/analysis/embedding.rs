@@ -1,5 +1,6 @@
 //! What frequencies of W_E are worth: the network's scores without them.
 
+use super::composed::Composed;
 use super::fourier::Fourier;
 use super::network::Network;
 use super::restricted::doubles;
@@ -38,7 +39,10 @@ pub fn embedding_ablations(
             [] => whole,
             _ => {
                 let network = network.with("W_E", removed(network, fourier, frequencies));
-                judge.scores(&network, &network.run().logits)
+                {
+                    let composed = Composed::new(&network);
+                    judge.scores(&network, &composed.logits(&|row, head| composed.pattern(row, head)))
+                }
             }
         };
         Removed { frequencies: frequencies.to_vec(), scores }

@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod certificate;
+pub mod composed;
 pub mod effective;
 pub mod embedding;
 pub mod fourier;
@@ -118,12 +119,13 @@ impl Subject {
         let scores = judge.scores(network, &activations.logits);
         let controls = restricted::control_sets(fourier, &keys);
         done();
-        let attention = attention::attention(network, activations, judge);
+        let composed = composed::Composed::new(network);
+        let attention = attention::attention(network, activations, &composed, judge);
         done();
-        let ablations = skips::ablations(network, activations, judge);
+        let ablations = skips::ablations(network, activations, &composed, judge);
         done();
         let effective = effective::Effective::new(network, activations);
-        let effective_weights = effective.weights(network, activations, fourier, judge);
+        let effective_weights = effective.weights(network, activations, &composed, fourier, judge);
         done();
         let embedding = embedding::embedding_ablations(network, fourier, judge, &keys, &controls, scores);
         done();

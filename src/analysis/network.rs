@@ -10,6 +10,9 @@ use crate::cpu::{Context, attention, embed, loss, mlp, rows, unembed};
 use crate::model::{PARAMETERS, Weights};
 use crate::plan::Shape;
 
+/// Rows that go through the MLP at a time where only the logits are wanted.
+const ROWS: usize = 1024;
+
 pub struct Network {
     /// Sizes in the group's order: `p` and `d_vocab_out` are n.
     pub shape: Shape,
@@ -115,6 +118,23 @@ impl Network {
         let post = self.post(&resid_mid);
         let logits = self.logits(&resid_mid, &post);
         Activations { resid_pre, q, v, scores, pattern, attn_out, resid_mid, post, logits }
+    }
+
+    /// From resid_mid to the logits, some rows at a time: the activations of a whole grid are larger than any cache, and
+    /// most of the time would go into fetching fresh pages for them.
+    pub fn logits_from_mid(&self, resid_mid: &[f64]) -> Vec<f64> {
+        let (n, d, m) = (self.order(), self.shape.d_model, self.shape.d_mlp);
+        let most = ROWS.min(n * n);
+        let [mut pre, mut post] = [vec![0.0; most * m], vec![0.0; most * m]];
+        let mut resid_post = vec![0.0; most * d];
+        let mut logits = vec![0.0; n * n * n];
+        for (resid_mid, logits) in resid_mid.chunks(ROWS * d).zip(logits.chunks_mut(ROWS * n)) {
+            let cx = Context { rows: resid_mid.len() / d, ..self.context() };
+            mlp::forward_in(&cx, resid_mid, self.get("W_in"), self.get("b_in"), &mut pre, &mut post);
+            mlp::forward_out(&cx, resid_mid, &post, self.get("W_out"), self.get("b_out"), &mut resid_post);
+            unembed::forward(&cx, &resid_post, self.get("W_U"), logits);
+        }
+        logits
     }
 
     /// attn_out = z W_O with z = sum over pos of pattern v

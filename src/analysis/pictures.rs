@@ -1,7 +1,8 @@
 //! The arrays behind the figures that are too large for `findings.json`: maps over (x, y) and what moves through training.
 
+use super::composed::Composed;
 use super::fourier::Fourier;
-use super::network::{Network, product};
+use super::network::Network;
 use super::spectrum::norm;
 use super::{Findings, Subject};
 use crate::cpu::dot;
@@ -79,7 +80,7 @@ impl Pictures {
             planes: tracked.iter().map(|&i| planes.plane(i).to_vec()).collect(),
             mean_plane: planes.mean_magnitude(),
             logit_by_difference: by_difference.iter().map(|x| x - grand).collect(),
-            explorer: Explorer::new(network, &activations.resid_pre, &activations.scores),
+            explorer: Explorer::new(network),
             frames,
             tracked,
         }
@@ -100,66 +101,22 @@ pub fn tracked(findings: &Findings) -> Vec<usize> {
     tracked
 }
 
-/// resid_pre of every slot, and every slot's scores: [slot, d_model] and [slot, head].
-fn slots(network: &Network) -> (Vec<f64>, Vec<f64>) {
-    let (n, d, e, heads) = (network.order(), network.shape.d_model, network.shape.d_head(), network.shape.n_heads);
-    let (w_e, w_pos) = (network.get("W_E"), network.get("W_pos"));
-    let mut resid_pre = Vec::with_capacity(network.shape.n_slots() * d);
-    for slot in 0..network.shape.n_slots() {
-        let (token, pos) = crate::cpu::embed::slot_input(slot, n);
-        resid_pre.extend((0..d).map(|i| w_e[token * d + i] + w_pos[pos * d + i]));
-    }
-    let mut scores = vec![0.0; network.shape.n_slots() * heads];
-    for head in 0..heads {
-        let part = |name: &str| &network.get(name)[head * d * e..][..d * e];
-        let q = product(&resid_pre[2 * n * d..], part("W_Q"), d);
-        for (slot, k) in product(&resid_pre, part("W_K"), d).chunks_exact(e).enumerate() {
-            scores[slot * heads + head] = dot(k, &q) / (e as f64).sqrt();
-        }
-    }
-    (resid_pre, scores)
-}
-
-/// resid_pre W_V W_O for every head: [head, slot, d_model]
-fn written(network: &Network, resid_pre: &[f64]) -> Vec<f64> {
-    let (d, e) = (network.shape.d_model, network.shape.d_head());
-    let of_head = |head: usize| {
-        let part = |name: &str| &network.get(name)[head * d * e..][..d * e];
-        product(&product(resid_pre, part("W_V"), d), part("W_O"), e)
-    };
-    (0..network.shape.n_heads).flat_map(of_head).collect()
-}
-
-/// resid_pre[=] W_in + b_in: [d_mlp]
-fn pre_bias(network: &Network, resid_pre: &[f64]) -> Vec<f64> {
-    let d = network.shape.d_model;
-    let mut bias = product(&resid_pre[2 * network.order() * d..], network.get("W_in"), d);
-    crate::cpu::add(&mut bias, network.get("b_in"));
-    bias
-}
-
 /// W_in turned: [d_mlp, d_model]
 fn turned(w_in: &[f64], m: usize) -> Vec<f64> {
     (0..m).flat_map(|i| w_in.chunks_exact(m).map(move |row| row[i])).collect()
 }
 
 impl Explorer {
-    fn new(network: &Network, resid_pre: &[f64], scores: &[f64]) -> Self {
-        Self {
-            written: written(network, resid_pre),
-            w_in: turned(network.get("W_in"), network.shape.d_mlp),
-            bias: pre_bias(network, resid_pre),
-            scores: scores.to_vec(),
-        }
+    fn new(network: &Network) -> Self {
+        let Composed { written, pre_bias, scores, .. } = Composed::new(network);
+        Self { written, w_in: turned(network.get("W_in"), network.shape.d_mlp), bias: pre_bias, scores }
     }
 }
 
 /// A checkpoint as the slider shows it.
 pub fn frame(step: u64, network: &Network, fourier: &Fourier, keys: &[usize], tracked: &[usize]) -> Frame {
-    let (n, d, m) = (network.order(), network.shape.d_model, network.shape.d_mlp);
-    let (resid_pre, scores) = slots(network);
-    let (written, bias) = (written(network, &resid_pre), pre_bias(network, &resid_pre));
-    let w_in = turned(network.get("W_in"), m);
+    let (n, d) = (network.order(), network.shape.d_model);
+    let Explorer { written, w_in, bias, scores } = Explorer::new(network);
     let table = |&i: &usize| written.chunks_exact(d).map(|row| dot(row, &w_in[i * d..][..d])).collect::<Vec<f64>>();
     // Classes as rows, like tokens.
     let classes: Vec<f64> = (0..n).flat_map(|c| network.get("W_U").chunks_exact(n).map(move |row| row[c])).collect();

@@ -1,5 +1,6 @@
 //! Progress measures over the checkpoints of a run, and the phases that follow from them (Nanda et al. 2023, section 5).
 
+use super::composed::Composed;
 use super::fourier::Fourier;
 use super::network::Network;
 use super::restricted::{Waves, at_logits};
@@ -61,7 +62,8 @@ pub fn spectra(network: &Network, fourier: &Fourier) -> (Spectrum, Spectrum) {
 
 /// One checkpoint's measures, given the final network's key frequencies.
 pub fn measure(step: u64, network: &Network, fourier: &Fourier, judge: &Judge, keys: &[usize]) -> Measures {
-    let logits = network.run().logits;
+    let composed = Composed::new(network);
+    let logits = composed.logits(&|row, head| composed.pattern(row, head));
     let waves = Waves::of(network, fourier, &logits);
     let losses = (!keys.is_empty()).then(|| at_logits(network, fourier, judge, &waves, &logits, keys));
     let (w_e, w_l) = spectra(network, fourier);

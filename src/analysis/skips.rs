@@ -1,6 +1,7 @@
 //! What each path through the network is worth: losses with it zeroed, and replaced by its mean over the grid.
 
-use super::network::{Activations, Network, mean_row};
+use super::composed::Composed;
+use super::network::{Activations, Network, mean_row, product};
 use super::scores::{Judge, Scores};
 use crate::cpu;
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ pub struct Ablation {
 }
 
 /// The skip connection round the MLP, the MLP, all heads, each head, and the skip connection round the attention.
-pub fn ablations(network: &Network, activations: &Activations, judge: &Judge) -> Vec<Ablation> {
-    let (d, e) = (network.shape.d_model, network.shape.d_head());
+pub fn ablations(network: &Network, activations: &Activations, composed: &Composed, judge: &Judge) -> Vec<Ablation> {
+    let d = network.shape.d_model;
     let Activations { resid_pre, resid_mid, post, attn_out, .. } = activations;
     let repeated = |row: Vec<f64>, of: &[f64]| {
         let mut out = vec![0.0; of.len()];
@@ -24,7 +25,7 @@ pub fn ablations(network: &Network, activations: &Activations, judge: &Judge) ->
     };
     let round_mlp = |skip: &[f64]| judge.scores(network, &network.logits(skip, post));
     let through_mlp = |post: &[f64]| judge.scores(network, &network.logits(resid_mid, post));
-    let from_mid = |resid_mid: &[f64]| judge.scores(network, &network.logits(resid_mid, &network.post(resid_mid)));
+    let from_mid = |resid_mid: &[f64]| judge.scores(network, &network.logits_from_mid(resid_mid));
     let heads = |attn_out: &[f64]| from_mid(&network.resid_mid(resid_pre, attn_out));
     let zeros = |of: &[f64]| vec![0.0; of.len()];
     let mean = |of: &[f64], width: usize| repeated(mean_row(of, width), of);
@@ -42,18 +43,33 @@ pub fn ablations(network: &Network, activations: &Activations, judge: &Judge) ->
         Ablation { path: "all heads".into(), zeroed: heads(&zeros(attn_out)), mean: Some(heads(&mean(attn_out, d))) },
     ];
     for head in 0..network.shape.n_heads {
-        // What the other heads write, by a pattern without this one.
-        let mut pattern = activations.pattern.clone();
-        cpu::rows(&mut pattern, 3 * network.shape.n_heads, |_, row| row[head * 3..][..3].fill(0.0));
-        let others = network.attn_out(&activations.v, &pattern);
-        let own: Vec<f64> = attn_out.iter().zip(&others).map(|(all, others)| all - others).collect();
-        let own_mean = mean_row(&own, d);
-        let mut with_mean = others.clone();
-        cpu::rows(&mut with_mean, d, |_, row| cpu::add(row, &own_mean));
-        debug_assert!(e * network.shape.n_heads == d);
-        all.push(Ablation { path: format!("head {head}"), zeroed: heads(&others), mean: Some(heads(&with_mean)) });
+        let others = |row: usize, other: usize| {
+            let at = (row * network.shape.n_heads + other) * 3;
+            let pattern = &activations.pattern[at..at + 3];
+            if other == head { [0.0; 3] } else { [pattern[0], pattern[1], pattern[2]] }
+        };
+        let own = own_mean(network, activations, composed, head);
+        let (pre, logits) = (product(&own, network.get("W_in"), d), product(&own, network.get("W_U"), d));
+        all.push(Ablation {
+            path: format!("head {head}"),
+            zeroed: judge.scores(network, &composed.logits(&others)),
+            mean: Some(judge.scores(network, &composed.logits_shifted(&others, &pre, &logits))),
+        });
     }
     // resid_pre at "=" is one vector for all pairs.
     all.push(Ablation { path: "skip round the attention".into(), zeroed: from_mid(attn_out), mean: None });
     all
+}
+
+/// Mean over the grid of what a head writes: [d_model].
+fn own_mean(network: &Network, activations: &Activations, composed: &Composed, head: usize) -> Vec<f64> {
+    let (d, heads, slots) = (network.shape.d_model, network.shape.n_heads, network.shape.n_slots());
+    let rows = network.order().pow(2);
+    let mut weights = vec![0.0; slots];
+    for row in 0..rows {
+        for (pos, slot) in composed.slots(row).into_iter().enumerate() {
+            weights[slot] += activations.pattern[(row * heads + head) * 3 + pos] / rows as f64;
+        }
+    }
+    product(&weights, &composed.written[head * slots * d..][..slots * d], slots)
 }

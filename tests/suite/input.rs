@@ -16,6 +16,8 @@ pub fn tests() -> Vec<Trial> {
         test("bad_plan_files_end_in_one_line", bad_plans),
         test("a_directory_that_holds_another_run_stays_as_it_is", held_directory),
         test("bad_resumes_end_in_one_line", bad_resumes),
+        test("bad_analyses_end_in_one_line_and_touch_nothing", bad_analyses),
+        test("unusual_moduli_are_analysed_or_refused", unusual_moduli),
     ]
 }
 
@@ -221,4 +223,134 @@ fn bad_resumes() -> Outcome {
     drop(lock);
     std::fs::write(directory.path().join("run/metrics.jsonl"), "{\"step\": }\n")?;
     refused(directory.path(), &["train", "--resume", "run", "--steps", "3"], &["metrics.jsonl:1", "not a row"])
+}
+
+/// A run of two checkpoints and the model beside it, made anew.
+fn analysed_run(directory: &Path) -> Outcome {
+    let output = grokscope_in(
+        directory,
+        &without_repeats(&[SMALL, &["--quiet", "--steps", "2", "--checkpoint-every", "1"]].concat()),
+    );
+    require!(output.status.success(), "{output:?}");
+    let model = directory.join("model");
+    std::fs::create_dir(&model)?;
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(directory.join("run").join(name), model.join(name))?;
+    }
+    Ok(())
+}
+
+fn bad_analyses() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = directory.path();
+    std::fs::create_dir(at.join("empty"))?;
+    analysed_run(at)?;
+    let before = (std::fs::read(at.join("run/findings.json"))?, std::fs::read(at.join("run/report.html"))?);
+    refused(at, &["analyze", "nowhere"], &["nowhere: no such directory", "plan.toml", "config.json"])?;
+    refused(at, &["analyze", "empty"], &["empty: not a run and not a model", "plan.toml", "config.json"])?;
+    refused(at, &["analyze", "run", "--step", "7"], &["run: no checkpoint of step 7", "3 from 0 to 2"])?;
+    refused(at, &["analyze", "run", "--split", "split.csv"], &["--split", "knows its train pairs"])?;
+    refused(at, &["analyze", "model", "--step", "1"], &["--step", "model has no checkpoints"])?;
+    refused(at, &["analyze", "model", "--split", "absent.csv"], &["absent.csv", "could not be read"])?;
+    refused(at, &["report", "model"], &["model/findings.json: not there", "grokscope analyze"])?;
+    refused(at, &["analyze", "run", "--threads", "x"], &["--threads x", "integer"])?;
+    refused(at, &["analyze", "model", "--step", "-1"], &["-1"])?;
+    std::fs::write(at.join("split.csv"), "1,2\n9,9\n")?;
+    refused(at, &["analyze", "model", "--split", "split.csv"], &["split.csv:2", "'9' is outside the grid"])?;
+
+    // A model that is not what its config says.
+    let config = std::fs::read_to_string(at.join("model/config.json"))?;
+    let with = |field: &str, value: &str| -> Result<(), Failed> {
+        let mut json: serde_json::Value = serde_json::from_str(&config)?;
+        json[field] = serde_json::from_str(value)?;
+        Ok(std::fs::write(at.join("model/config.json"), json.to_string())?)
+    };
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("d_mlp", "7", &["model.safetensors", "'blocks.0.mlp.W_in' is [4, 6]", "[4, 7]"]),
+        ("d_vocab", "9", &["config.json", "d_vocab_out is 5"]),
+        ("d_head", "3", &["config.json", "n_heads * d_head = 6", "d_model = 4"]),
+        ("d_mlp", "null", &["config.json: d_mlp is null", "integer"]),
+        ("d_mlp", "-3", &["config.json: d_mlp is -3", "integer"]),
+        ("d_vocab", "100000", &["config.json: d_vocab is 100000"]),
+        ("n_layers", "2", &["config.json: n_layers is 2", "expected 1"]),
+        ("n_ctx", "4", &["config.json: n_ctx is 4", "expected 3"]),
+        ("act_fn", "\"gelu\"", &["config.json: act_fn is \"gelu\"", "relu"]),
+        ("normalization_type", "\"LN\"", &["normalization_type is \"LN\"", "null"]),
+        ("grokscope", "{\"op\": \"pow\"}", &["'pow'", "add"]),
+        ("grokscope", "{\"split\": \"dice:1\", \"train_fraction\": 0.5}", &["dice:1", "philox"]),
+    ];
+    for (field, value, parts) in cases {
+        with(field, value)?;
+        refused(at, &["analyze", "model"], parts)?;
+    }
+    std::fs::write(at.join("model/config.json"), "{")?;
+    refused(at, &["analyze", "model"], &["model/config.json: not JSON"])?;
+    std::fs::write(at.join("model/config.json"), &config)?;
+
+    // Weights that are not finite, in a model and in a checkpoint on the way.
+    let good = std::fs::read(at.join("model/model.safetensors"))?;
+    let mut nan = good.clone();
+    let end = nan.len();
+    nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(at.join("model/model.safetensors"), &nan)?;
+    refused(at, &["analyze", "model"], &["model/model.safetensors", "holds NaN at element"])?;
+    std::fs::write(at.join("model/model.safetensors"), &good[..100])?;
+    refused(at, &["analyze", "model"], &["model/model.safetensors", "not a whole safetensors file"])?;
+    let checkpoint = at.join("run/checkpoints/step-000001/model.safetensors");
+    std::fs::write(&checkpoint, &nan)?;
+    refused(at, &["analyze", "run"], &["step-000001/model.safetensors", "holds NaN"])?;
+    std::fs::remove_file(&checkpoint)?;
+    refused(at, &["analyze", "run"], &["step-000001/model.safetensors", "could not be read"])?;
+    let after = (std::fs::read(at.join("run/findings.json"))?, std::fs::read(at.join("run/report.html"))?);
+    require!(before == after, "findings or page of the run were touched");
+
+    // Findings that are not this network's.
+    std::fs::write(&checkpoint, &good)?;
+    std::fs::write(at.join("run/findings.json"), "{}")?;
+    refused(at, &["report", "run"], &["run/findings.json: not the findings of an analysis"])?;
+    let other = String::from_utf8_lossy(&before.0).replace("\"d_mlp\": 6", "\"d_mlp\": 8");
+    std::fs::write(at.join("run/findings.json"), other)?;
+    refused(at, &["report", "run"], &["run/findings.json: of another network"])
+}
+
+/// Even and composite p, where everything but what does not apply is there; products mod a composite, where nothing is.
+fn unusual_moduli() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = directory.path();
+    for (p, op) in [("6", "add"), ("9", "sub"), ("3", "add"), ("5", "mul"), ("4", "add")] {
+        let out = format!("run-{p}-{op}");
+        let arguments = [SMALL, &["--quiet", "--p", p, "--op", op, "--train-fraction", "0.6", "--out", &out]].concat();
+        // The flags of SMALL come first; a second --out or --p is an error of clap's.
+        let arguments: Vec<&str> = without_repeats(&arguments);
+        let output = grokscope_in(at, &arguments);
+        require!(output.status.success(), "{arguments:?}: {output:?}");
+        let findings: serde_json::Value = serde_json::from_slice(&std::fs::read(at.join(&out).join("findings.json"))?)?;
+        let irrelevance = &findings["clock_or_pizza"]["distance_irrelevance"];
+        let order = findings["model"]["order"].as_u64().ok_or("no order")?;
+        require!(irrelevance.is_null() == (order % 2 == 0), "p = {p}: distance irrelevance is {irrelevance}");
+        require!(at.join(&out).join("report.html").is_file(), "p = {p} has no page");
+    }
+    let arguments =
+        [SMALL, &["--quiet", "--p", "9", "--op", "mul", "--train-fraction", "0.6", "--out", "composite"]].concat();
+    let output = grokscope_in(at, &without_repeats(&arguments));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    require!(output.status.success(), "{output:?}");
+    require!(stderr.contains("trained, but not analysed") && stderr.contains("multiplication mod 9"), "{stderr}");
+    require!(at.join("composite/summary.json").is_file(), "the run has no summary");
+    refused(at, &["analyze", "composite"], &["multiplication mod 9", "expected a prime p"])
+}
+
+/// The arguments with only the last of each flag that stands there twice.
+fn without_repeats<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut rest = arguments.iter().copied().peekable();
+    while let Some(flag) = rest.next() {
+        let value = rest.next_if(|next| flag.starts_with("--") && !next.starts_with("--"));
+        if let Some(at) = kept.iter().position(|other| *other == flag && flag.starts_with("--")) {
+            kept.drain(at..at + 1 + usize::from(value.is_some()));
+        }
+        kept.push(flag);
+        kept.extend(value);
+    }
+    kept
 }

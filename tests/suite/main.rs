@@ -11,6 +11,8 @@ mod input;
 mod kernels;
 mod loss;
 mod mutants;
+mod peers;
+mod planted;
 mod reflection;
 mod runs;
 mod support;
@@ -21,7 +23,7 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let without_adapter = std::env::var("GROKSCOPE_NO_ADAPTER").is_ok_and(|value| value == "1");
     let plain = [house::tests(), reflection::tests(), loss::tests(), gradients::tests(), golden::tests()];
-    let more = [determinism::tests(), runs::tests(), input::tests()];
+    let more = [determinism::tests(), runs::tests(), input::tests(), planted::tests(), peers::tests()];
     let on_adapter = [kernels::tests(), mutants::tests(), golden::adapter_tests(), loss::adapter_tests()];
     let more_on_adapter =
         [determinism::adapter_tests(), runs::adapter_tests(), input::adapter_tests(), support::adapter_tests()];

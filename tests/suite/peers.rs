@@ -1,0 +1,119 @@
+//! The analysis beside NumPy, and the page in Chromium: scripts under tests/ that look at what the program wrote.
+
+use crate::support::{Outcome, require, succeed, test};
+use libtest_mimic::{Failed, Trial};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("numpy_agrees_on_a_run_and_its_checkpoints", numpy_on_runs),
+        test("numpy_agrees_on_models_made_elsewhere", numpy_on_models),
+        test("numpy_notices_a_wrong_number", numpy_notices),
+        test("the_page_is_read_in_chromium", page),
+    ]
+}
+
+/// Runs a script of tests/ in the virtual environment that scripts/test.sh makes.
+fn python(script: &str, arguments: &[&str]) -> Result<std::process::Output, Failed> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/test-venv/bin/python");
+    require!(python.is_file(), "{} is not there: expected scripts/test.sh to have made it", python.display());
+    Ok(Command::new(python).arg(root.join("tests").join(script)).args(arguments).output()?)
+}
+
+fn agrees(script: &str, arguments: &[&str]) -> Outcome {
+    let output = python(script, arguments)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    require!(
+        output.status.success(),
+        "{script} {arguments:?}: {}{}",
+        text(&output.stdout).lines().take(40).collect::<Vec<_>>().join("\n"),
+        text(&output.stderr)
+    );
+    print!("{}", text(&output.stdout));
+    Ok(())
+}
+
+/// Trains a network of a second.
+fn train(directory: &Path, more: &[&str]) -> Result<PathBuf, Failed> {
+    let out = directory.join("run").display().to_string();
+    let small = ["train", "--quiet", "--device", "cpu", "--preset", "demo", "--d-model", "16", "--d-mlp", "24"];
+    let schedule = ["--eval-every", "100", "--checkpoint-every", "100", "--steps", "300", "--out", &out];
+    succeed(&[&small[..], &schedule, more].concat())?;
+    Ok(directory.join("run"))
+}
+
+fn numpy_on_runs() -> Outcome {
+    let cases: &[&[&str]] = &[
+        &["--p", "13"],
+        &["--p", "12", "--split", "torch:598"],
+        &["--p", "17", "--op", "sub", "--split", "python:0"],
+        &["--p", "13", "--op", "mul", "--n-heads", "2"],
+        &["--p", "11", "--set", "equals_class=true", "--init", "transformer-lens"],
+        &["--p", "11", "--train-fraction", "1"],
+        // Wide enough for clusters and keys, and grown up.
+        &["--p", "31", "--d-model", "48", "--d-mlp", "96", "--train-fraction", "0.8", "--steps", "1200"],
+    ];
+    for more in cases {
+        let directory = tempfile::tempdir()?;
+        let run = train(directory.path(), more)?;
+        agrees("numpy/check.py", &[&run.display().to_string()])?;
+    }
+    Ok(())
+}
+
+fn numpy_on_models() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let run = train(directory.path(), &["--p", "13"])?;
+    let model = directory.path().join("model");
+    std::fs::create_dir(&model)?;
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(run.join(name), model.join(name))?;
+    }
+    let pairs = (0..13).flat_map(|x| (0..x).map(move |y| format!("{x},{y}\n"))).collect::<String>();
+    let split = directory.path().join("split.csv");
+    std::fs::write(&split, format!("x,y\n{pairs}"))?;
+    let (model, split) = (model.display().to_string(), split.display().to_string());
+    succeed(&["analyze", "--quiet", &model, "--split", &split])?;
+    agrees("numpy/check.py", &[&model, "--split", &split])
+}
+
+/// The check has teeth: each of these changes of a digit has to be found.
+fn numpy_notices() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let run = train(directory.path(), &["--p", "13"])?;
+    let path = run.join("findings.json");
+    let findings: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let places = [
+        "/spectra/W_E/gini",
+        "/spectra/W_L/components/3",
+        "/neurons/fve/5",
+        "/attention/heads/1/slope",
+        "/attention/linear/all/loss",
+        "/ablations/4/mean/test/loss",
+        "/effective_weights/simplified/rms",
+        "/logits/alpha/2",
+        "/clock_or_pizza/gradient_symmetricity_wide",
+        "/progress/checkpoints/1/W_L/gini",
+        "/squares/tensors/W_V",
+    ];
+    for place in places {
+        let mut wrong = findings.clone();
+        let number = wrong.pointer_mut(place).ok_or(format!("{place} is not in the findings"))?;
+        let value = number.as_f64().ok_or(format!("{place} is no number"))?;
+        *number = (value * (1.0 + 1e-7) + 1e-9).into();
+        std::fs::write(&path, serde_json::to_vec(&wrong)?)?;
+        let output = python("numpy/check.py", &[&run.display().to_string()])?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        require!(output.status.code() == Some(1), "{place} was wrong by 1e-7 and nothing was said: {said}");
+    }
+    Ok(())
+}
+
+fn page() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let run = directory.path().join("run").display().to_string();
+    succeed(&["train", "--quiet", "--device", "cpu", "--preset", "demo", "--out", &run])?;
+    agrees("page/page.py", &[&run])
+}
