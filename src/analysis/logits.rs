@@ -157,9 +157,9 @@ pub fn dropped(
     let (n, m) = (network.order(), network.shape.d_mlp);
     let w_logit = network.w_logit();
     let in_cluster = |neuron: usize, k: usize| neurons.frequency[neuron] == k && neurons.fve[neuron] > EXPLAINED;
-    // Neurons outside every key's cluster, as they are.
+    // Neurons outside every cluster, as they are.
     let mut rest = activations.post.clone();
-    let clustered: Vec<bool> = (0..m).map(|neuron| keys.iter().any(|&k| in_cluster(neuron, k))).collect();
+    let clustered: Vec<bool> = neurons.fve.iter().map(|&share| share > EXPLAINED).collect();
     cpu::rows(&mut rest, m, |_, row| {
         for (x, &clustered) in row.iter_mut().zip(&clustered) {
             *x = if clustered { 0.0 } else { *x };
@@ -188,8 +188,8 @@ pub fn dropped(
         });
         out
     };
-    for &k in keys {
-        cpu::add(&mut whole, &of_cluster(k));
+    for cluster in &neurons.clusters {
+        cpu::add(&mut whole, &of_cluster(cluster.frequency));
     }
     let restored = |mut logits: Vec<f64>| {
         restore_means(&mut logits, &activations.logits, n);

@@ -103,7 +103,9 @@ pub fn neurons(fourier: &Fourier, planes: &Planes, post: &[f64]) -> Neurons {
             return;
         }
         let explained = terms.iter().map(|(k, terms)| (*k, terms.iter().map(|(i, j)| squares[i * n + j]).sum::<f64>()));
-        let (k, most) = explained.fold((0, 0.0), |best, this| if this.1 > best.1 { this } else { best });
+        // A neuron that fires on one pair has the same share at every frequency: the lowest one, not what rounding picks.
+        let better = |best: (usize, f64), this: (usize, f64)| if this.1 > best.1 * (1.0 + 1e-12) { this } else { best };
+        let (k, most) = explained.fold((0, 0.0), better);
         out.copy_from_slice(&[k as f64, most / total]);
     });
     let mut fires = vec![0.0; m];

@@ -5,7 +5,7 @@ use super::math::{block, inline};
 use super::svg::{Figure, short};
 use super::{FIGURE_STYLE, PAGE_STYLE, SCRIPT};
 use crate::analysis::Findings;
-use crate::analysis::certificate::{Claim, Range};
+use crate::analysis::certificate::{Claim, Kind, Range};
 use crate::analysis::scores::{Score, Scores};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -168,7 +168,11 @@ fn certificate(findings: &Findings) -> Markup {
     let row = |claim: &Claim| {
         vec![
             verdict(claim.passed),
-            html! { (claim.claim) br; small { (claim.measure) } },
+            html! {
+                (claim.claim)
+                @if claim.kind == Kind::Simplification { " " small { "(a simplification, does not decide)" } }
+                br; small { (claim.measure) }
+            },
             text(value(claim.value)),
             text(range(&claim.expected)),
             match &claim.control {

@@ -159,11 +159,22 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
         },
         Table {
             name: "certificate",
-            header: plain(&["claim", "measure", "value", "at_least", "at_most", "control", "control_value", "passed"]),
+            header: plain(&[
+                "kind",
+                "claim",
+                "measure",
+                "value",
+                "at_least",
+                "at_most",
+                "control",
+                "control_value",
+                "passed",
+            ]),
             rows: (claims.iter())
                 .map(|c| {
                     let control = c.control.as_ref();
                     vec![
+                        format!("{:?}", c.kind).to_lowercase(),
                         c.claim.clone(),
                         c.measure.clone(),
                         optional(c.value),

@@ -2,6 +2,7 @@
 
 use super::svg::short;
 use crate::analysis::Findings;
+use crate::analysis::certificate::{Certificate, Claim, Kind};
 use crate::analysis::spectrum::Spectrum;
 
 const WIDTH: usize = 64;
@@ -31,25 +32,30 @@ pub fn summary(findings: &Findings) -> String {
         findings.neurons.explained,
         findings.neurons.fve.len()
     ));
-    let certificate = &findings.certificate;
-    let failed: Vec<_> = certificate.claims.iter().filter(|claim| !claim.passed).collect();
-    match failed.is_empty() {
-        true => lines.push(format!("certificate  passed: all {} claims hold", certificate.claims.len())),
-        false => {
-            lines.push(format!(
-                "certificate  failed: {} of {} claims do not hold",
-                failed.len(),
-                certificate.claims.len()
-            ));
-            lines.extend(failed.iter().take(4).map(|claim| {
-                format!("  {} ({}: {})", claim.claim, claim.measure, claim.value.map_or("none".into(), short))
-            }));
-            if failed.len() > 4 {
-                lines.push(format!("  and {} more", failed.len() - 4));
-            }
-        }
-    }
+    lines.extend(certificate(&findings.certificate));
     lines.join("\n")
+}
+
+/// Which claims hold, those that do not first.
+fn certificate(certificate: &Certificate) -> Vec<String> {
+    let of = |kind: Kind| certificate.claims.iter().filter(move |claim| claim.kind == kind);
+    let failed: Vec<&Claim> = of(Kind::Computation).filter(|claim| !claim.passed).collect();
+    let count = of(Kind::Computation).count();
+    let tell =
+        |claim: &&Claim| format!("  {} ({}: {})", claim.claim, claim.measure, claim.value.map_or("none".into(), short));
+    let mut lines = match failed.is_empty() {
+        true => vec![format!("certificate  passed: all {count} claims hold")],
+        false => vec![format!("certificate  failed: {} of {count} claims do not hold", failed.len())],
+    };
+    lines.extend(failed.iter().take(4).map(tell));
+    if failed.len() > 4 {
+        lines.push(format!("  and {} more", failed.len() - 4));
+    }
+    if certificate.passed {
+        let simplifications = of(Kind::Simplification).filter(|claim| !claim.passed);
+        lines.extend(simplifications.map(|claim| format!("  but no simplification: {}", tell(&claim).trim_start())));
+    }
+    lines
 }
 
 /// Train and test loss over the steps, on a logarithmic axis.

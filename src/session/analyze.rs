@@ -162,6 +162,11 @@ fn from_model(request: &Request) -> Result<Source> {
     let directory = request.directory;
     let (config, model) = (directory.join("config.json"), directory.join("model.safetensors"));
     if !config.is_file() || !model.is_file() {
+        ensure!(
+            !directory.join("model-0/plan.toml").is_file(),
+            "{0}: holds the runs of several models: expected one of them, such as {0}/model-0",
+            directory.display()
+        );
         let what = if directory.is_dir() { "not a run and not a model" } else { "no such directory" };
         bail!("{}: {what}: expected a plan.toml, or a config.json and a model.safetensors", directory.display());
     }

@@ -3,7 +3,7 @@
 use super::{Options, analyze};
 use crate::analysis::Findings;
 use crate::program::State;
-use crate::progress::{Progress, note};
+use crate::progress::{Progress, Style, note};
 use crate::run::{RunDir, Summary, Timing};
 use crate::train::{self, Evaluation, Member, Observer};
 use anyhow::{Context, Result};
@@ -77,10 +77,17 @@ impl Observer for Keeper<'_> {
     fn finished(&mut self, member: &Member, index: usize, state: &State<f32>) -> Result<()> {
         let run = &self.runs[index];
         run.write_model(state)?;
-        self.progress.finish();
         let last = member.history.last().context("a run ends with an evaluation")?;
         let grokked = train::grokked(&member.history);
-        let analysed = analyze::finished_run(run, self.options);
+        // Among others a model is analysed under the bar of their training.
+        let style = match self.runs.len() {
+            1 => {
+                self.progress.finish();
+                self.options.style
+            }
+            _ => Style::Quiet,
+        };
+        let analysed = analyze::finished_run(run, &Options { style, ..self.options.clone() });
         let key_frequencies = match analysed {
             Ok(findings) => {
                 let keys = findings.key_frequencies.clone();

@@ -27,6 +27,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// How to run a plan: nothing here changes its numbers on a given device.
+#[derive(Clone)]
 pub struct Options {
     pub device: String,
     /// 0: one for each core.

@@ -248,6 +248,9 @@ fn bad_analyses() -> Outcome {
     let before = (std::fs::read(at.join("run/findings.json"))?, std::fs::read(at.join("run/report.html"))?);
     refused(at, &["analyze", "nowhere"], &["nowhere: no such directory", "plan.toml", "config.json"])?;
     refused(at, &["analyze", "empty"], &["empty: not a run and not a model", "plan.toml", "config.json"])?;
+    std::fs::create_dir_all(at.join("several/model-0"))?;
+    std::fs::copy(at.join("run/plan.toml"), at.join("several/model-0/plan.toml"))?;
+    refused(at, &["analyze", "several"], &["several: holds the runs of several models", "several/model-0"])?;
     refused(at, &["analyze", "run", "--step", "7"], &["run: no checkpoint of step 7", "3 from 0 to 2"])?;
     refused(at, &["analyze", "run", "--split", "split.csv"], &["--split", "knows its train pairs"])?;
     refused(at, &["analyze", "model", "--step", "1"], &["--step", "model has no checkpoints"])?;

@@ -19,7 +19,10 @@ fn python(script: &str, arguments: &[&str]) -> Result<std::process::Output, Fail
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/test-venv/bin/python");
     require!(python.is_file(), "{} is not there: expected scripts/test.sh to have made it", python.display());
-    Ok(Command::new(python).arg(root.join("tests").join(script)).args(arguments).output()?)
+    let mut command = Command::new(python);
+    // Tests run side by side already; threads of NumPy's would only get into each other's way.
+    command.arg(root.join("tests").join(script)).args(arguments).env("OPENBLAS_NUM_THREADS", "1");
+    Ok(command.output()?)
 }
 
 fn agrees(script: &str, arguments: &[&str]) -> Outcome {
