@@ -54,9 +54,6 @@ pub struct Report {
     /// The checkpoint whose page is made; by default the last one
     #[arg(long, value_name = "N")]
     pub step: Option<u64>,
-    /// The train pairs of a model made elsewhere: a CSV file of x,y
-    #[arg(long, value_name = "FILE.csv")]
-    pub split: Option<PathBuf>,
     /// Open the page in a browser
     #[arg(long)]
     pub open: bool,

@@ -119,7 +119,7 @@ fn analyze(arguments: &Analyze) -> Result<u8> {
 
 fn report(arguments: &Report) -> Result<u8> {
     let options = options("cpu", &arguments.threads, arguments.quiet, false)?;
-    let request = Request { directory: &arguments.directory, step: arguments.step, split: arguments.split.as_deref() };
+    let request = Request { directory: &arguments.directory, step: arguments.step, split: None };
     let written = session::report(&request, arguments.figures.as_deref(), arguments.tables.as_deref(), &options)?;
     for path in &written {
         say(&path.display().to_string());
@@ -231,13 +231,13 @@ fn ending(summary: &Summary) -> String {
         (Some(loss), Some(accuracy)) => format!("test loss {loss:.2e}, test accuracy {:.2} %", 100.0 * accuracy),
         _ => "no pair left to test on".into(),
     };
-    let keys: Vec<_> = summary.key_frequencies.iter().map(usize::to_string).collect();
+    let keys = summary.key_frequencies.as_ref().map_or("not analysed".into(), |keys| {
+        let keys: Vec<_> = keys.iter().map(usize::to_string).collect();
+        format!("{{{}}}", keys.join(", "))
+    });
     let pace = summary.ms_per_step.map_or("-".into(), |ms| format!("{ms:.1} ms"));
     format!(
-        "{grokked}\n  after {} steps    train loss {:.2e}, {test}\n  key frequencies   {{{}}}\n  a step took       {pace} on {}",
-        summary.steps,
-        summary.train_loss,
-        keys.join(", "),
-        summary.device
+        "{grokked}\n  after {} steps    train loss {:.2e}, {test}\n  key frequencies   {}\n  a step took       {pace} on {}",
+        summary.steps, summary.train_loss, keys, summary.device
     )
 }

@@ -105,10 +105,10 @@ function drawMap(id, values) {
   const image = at(`map-${id}`);
   if (!image) return;
   const diverging = image.dataset.palette === "diverging";
-  let lo = Math.min(...values);
-  let hi = Math.max(...values);
+  let lo = values.reduce((a, b) => Math.min(a, b));
+  let hi = values.reduce((a, b) => Math.max(a, b));
   if (diverging) [lo, hi] = [-Math.max(-lo, hi), Math.max(-lo, hi)];
-  if (!(hi > lo)) hi = lo + 1;
+  if (!(hi > lo)) [lo, hi] = diverging ? [-1, 1] : [lo, lo + 1];
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = n;
   const pixels = new ImageData(n, n);
@@ -204,7 +204,7 @@ function hover(event) {
   const value = valueAt(image, row, column);
   const place = image.dataset.plane === "components"
     ? `${componentName(row)} of x, ${componentName(column)} of y`
-    : `x = ${row}, y = ${column}`;
+    : image.dataset.plane === "logarithms" ? `log x = ${row}, log y = ${column}` : `x = ${row}, y = ${column}`;
   tip.textContent = `${place}: ${image.dataset.unit} ${value === null ? "…" : short(value)}`;
   tip.hidden = false;
   tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
@@ -214,10 +214,10 @@ function hover(event) {
 function redraw() {
   const slider = at("step-slider");
   const frame = frames[Number(slider.value)];
-  const neuron = Math.max(0, Math.min(dMlp - 1, Number(at("neuron").value) || 0));
+  const neuron = Math.max(0, Math.min(dMlp - 1, Math.trunc(Number(at("neuron").value)) || 0));
   const followed = tracked.includes(neuron);
   const loss = (name, value) => (value === null ? "" : `, ${name} loss ${short(value)}`);
-  at("step-output").textContent = `step ${frame.step.toLocaleString("en")}${loss("train", frame.trainLoss)}${loss("test", frame.testLoss)}`;
+  at("step-output").textContent = `${frame.step === null ? "this checkpoint" : `step ${frame.step.toLocaleString("en")}`}${loss("train", frame.trainLoss)}${loss("test", frame.testLoss)}`;
   drawSpectrum("explorer-w-e", frame.wE);
   drawSpectrum("explorer-w-l", frame.wL);
   drawCircles(frame);

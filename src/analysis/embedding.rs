@@ -39,10 +39,8 @@ pub fn embedding_ablations(
             [] => whole,
             _ => {
                 let network = network.with("W_E", removed(network, fourier, frequencies));
-                {
-                    let composed = Composed::new(&network);
-                    judge.scores(&network, &composed.logits(&|row, head| composed.pattern(row, head)))
-                }
+                let composed = Composed::new(&network);
+                judge.scores(&network, &composed.logits(&|row, head| composed.pattern(row, head)))
             }
         };
         Removed { frequencies: frequencies.to_vec(), scores }

@@ -54,7 +54,7 @@ impl Fourier {
     pub fn scratch(&self) -> Scratch {
         let zero = Complex::new(0.0, 0.0);
         let work = vec![zero; self.fft.get_inplace_scratch_len()];
-        Scratch { buffer: vec![zero; self.n], work, turned: vec![0.0; self.n * self.n] }
+        Scratch { buffer: vec![zero; self.n], work, turned: Vec::new() }
     }
 
     /// Coefficients of a function of t = 0..n in the basis, in the order of its rows.
@@ -102,6 +102,7 @@ impl Fourier {
     pub fn transform_2d(&self, values: &mut [f64], scratch: &mut Scratch) {
         let n = self.n;
         let mut turned = std::mem::take(&mut scratch.turned);
+        turned.resize(n * n, 0.0);
         let mut row = vec![0.0; n];
         for _ in 0..2 {
             for a in 0..n {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogitFormula {
-    /// alpha_k = 2 <L, cos w_k (a + b - c)> / n^3 for every frequency.
+    /// alpha_k = 2 <L, cos w_k (label - c)> / n^3 for every frequency; half of that at n/2.
     pub alpha: Vec<f64>,
     /// Share of the logits' variance about their grand mean that sum over the keys of alpha_k cos explains.
     pub explained: f64,

@@ -50,6 +50,8 @@ pub struct Model {
     pub parameters: usize,
     /// Updates that led to these weights, where that is known.
     pub step: Option<u64>,
+    /// SHA-256 of the parameters' float32 bytes, one after the other in the order of the arenas.
+    pub weights_sha256: String,
     /// Pairs of the grid that were trained on, where that is known.
     pub train_pairs: Option<usize>,
 }

@@ -14,6 +14,8 @@ const FIRST_NEURONS: usize = 4;
 pub struct Pictures {
     /// n
     pub n: usize,
+    /// Residue of each index of an axis.
+    pub elements: Vec<usize>,
     /// Weight on x over (x, y): [head][n * n]
     pub attention: Vec<Vec<f64>>,
     /// The neurons that figures show, and that can be followed through training.
@@ -45,7 +47,8 @@ pub struct Explorer {
 
 /// What a slider through training shows at one step.
 pub struct Frame {
-    pub step: u64,
+    /// Null where nothing is known of it.
+    pub step: Option<u64>,
     /// [slot, head]
     pub scores: Vec<f64>,
     /// What each head gives to each tracked neuron from each slot: [tracked, head, slot]
@@ -75,6 +78,7 @@ impl Pictures {
         let grand = by_difference.iter().sum::<f64>() / n as f64;
         Self {
             n,
+            elements: network.group.elements.clone(),
             attention: (0..heads).map(weight).collect(),
             activations: tracked.iter().map(|&i| over_grid(&|row| activations.post[row * m + i])).collect(),
             planes: tracked.iter().map(|&i| planes.plane(i).to_vec()).collect(),
@@ -114,7 +118,7 @@ impl Explorer {
 }
 
 /// A checkpoint as the slider shows it.
-pub fn frame(step: u64, network: &Network, fourier: &Fourier, keys: &[usize], tracked: &[usize]) -> Frame {
+pub fn frame(step: Option<u64>, network: &Network, fourier: &Fourier, keys: &[usize], tracked: &[usize]) -> Frame {
     let (n, d) = (network.order(), network.shape.d_model);
     let Explorer { written, w_in, bias, scores } = Explorer::new(network);
     let table = |&i: &usize| written.chunks_exact(d).map(|row| dot(row, &w_in[i * d..][..d])).collect::<Vec<f64>>();

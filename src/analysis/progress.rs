@@ -100,7 +100,8 @@ pub fn phases(checkpoints: &[Measures]) -> Phases {
     let elbow = knee.and_then(|knee| (knee..=last).min_by(|&a, &b| above_chord(a).total_cmp(&above_chord(b))));
     let step = |i: usize| checkpoints[i].step;
     Phases {
-        circuit_formation: knee.map(|_| step(lowest)),
+        // An excluded loss that was never lower than at the start says nothing of memorisation.
+        circuit_formation: knee.filter(|&knee| lowest > 0 && lowest < knee).map(|_| step(lowest)),
         cleanup: knee.map(step),
         end: elbow.filter(|&elbow| above_chord(elbow) < 0.0).map(step),
     }

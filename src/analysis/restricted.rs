@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// Random sets of frequencies that the keys are compared with.
 pub const CONTROLS: usize = 5;
+/// Draws at most, for five that differ.
+const DRAWS: u64 = 40;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestrictedLosses {
@@ -159,8 +161,9 @@ fn multiples(fourier: &Fourier, keys: &[usize], factors: &[usize]) -> Vec<usize>
     found
 }
 
-/// Random sets of as many frequencies as there are keys. Keys and their folded multiples by 2, 3 and 4 are left out of
-/// the draw; set i is the head of the i-th Philox permutation of the rest. None where too few frequencies are left.
+/// Random sets of as many frequencies as there are keys, all different. Keys and their folded multiples by 2, 3 and 4 are
+/// left out of the draw; a set is the head of a Philox permutation of the rest. Fewer than five, or none, where too few
+/// frequencies are left.
 pub fn control_sets(fourier: &Fourier, keys: &[usize]) -> Vec<Vec<usize>> {
     let harmonics = multiples(fourier, keys, &[2, 3, 4]);
     let rest: Vec<usize> = fourier.frequencies().filter(|k| !keys.contains(k) && !harmonics.contains(k)).collect();
@@ -173,5 +176,38 @@ pub fn control_sets(fourier: &Fourier, keys: &[usize]) -> Vec<Vec<usize>> {
         set.sort();
         set
     };
-    (0..CONTROLS as u64).map(draw).collect()
+    let mut sets: Vec<Vec<usize>> = Vec::new();
+    for set in (0..DRAWS).map(draw) {
+        if sets.len() < CONTROLS && !sets.contains(&set) {
+            sets.push(set);
+        }
+    }
+    sets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_sets_are_distinct_and_hold_no_key_and_no_harmonic() {
+        let fourier = Fourier::new(113);
+        let keys = [14, 35, 41, 42, 52];
+        let sets = control_sets(&fourier, &keys);
+        assert_eq!(sets, control_sets(&fourier, &keys));
+        assert_eq!(sets.len(), CONTROLS);
+        // 2 * 14 = 28, 2 * 42 = 84 -> 29, 3 * 41 = 123 -> 10, 4 * 52 = 208 -> 18.
+        for (i, set) in sets.iter().enumerate() {
+            assert!(set.len() == 5 && set.windows(2).all(|w| w[0] < w[1]) && !sets[..i].contains(set), "{sets:?}");
+            assert!(set.iter().all(|k| !keys.contains(k) && ![28, 29, 10, 18].contains(k)), "{set:?}");
+        }
+        // Five random sets are not the first frequencies: their mean is near the middle of 1..=56.
+        let mean = sets.iter().flatten().sum::<usize>() as f64 / 25.0;
+        assert!((18.0..40.0).contains(&mean), "{sets:?}");
+        assert_eq!(doubles(&fourier, &[28, 56, 1]), [2]);
+        // Eleven frequencies, of which four are no harmonic: four sets of one at most.
+        let few = control_sets(&Fourier::new(23), &[1]);
+        assert!(few.len() == CONTROLS && control_sets(&fourier, &[]).is_empty(), "{few:?}");
+        assert!(control_sets(&Fourier::new(7), &[1]).is_empty());
+    }
 }

@@ -24,6 +24,16 @@ impl Scores {
         self.test.unwrap_or(self.all)
     }
 
+    /// What [`Scores::unseen`] is about.
+    pub fn unseen_name(&self) -> &'static str {
+        if self.test.is_some() { "test pairs" } else { "all pairs" }
+    }
+
+    /// What [`Scores::seen`] is about.
+    pub fn seen_name(&self) -> &'static str {
+        if self.train.is_some() { "train pairs" } else { "all pairs" }
+    }
+
     /// On pairs that were trained on; on all pairs where nothing is known of the split.
     pub fn seen(&self) -> Score {
         self.train.unwrap_or(self.all)

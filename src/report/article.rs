@@ -59,7 +59,7 @@ pub fn page(findings: &Findings, figures: &Figures, data: &str) -> Markup {
                     (section("pizza", pizza(findings, figures)))
                     (section("explorer", explorer(findings, figures)))
                     footer {
-                        "Made by grokscope " (env!("CARGO_PKG_VERSION")) ". Every number here stands in findings.json. Definitions follow "
+                        "Made by grokscope " (env!("CARGO_PKG_VERSION")) ". The numbers stand in findings.json; the maps are computed from the weights. Definitions follow "
                         "Nanda et al. 2023, “Progress measures for grokking via mechanistic interpretability”, and Zhong et al. 2023, "
                         "“The Clock and the Pizza”. Losses are in nats, means over pairs."
                     }
@@ -111,7 +111,12 @@ fn score(score: Score) -> String {
 
 /// What the pairs are called on which most numbers of the text are.
 fn pairs(findings: &Findings) -> &'static str {
-    if findings.scores.test.is_some() { "test pairs" } else { "all pairs" }
+    findings.scores.unseen_name()
+}
+
+/// a + b, or what the label's index is instead.
+fn label(findings: &Findings) -> &'static str {
+    if findings.model.op == "sub" { "a - b" } else { "a + b" }
 }
 
 fn table(head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
@@ -205,6 +210,34 @@ fn architecture(findings: &Findings) -> Markup {
         (block(r"A^h_s = \underset{s}{\mathrm{softmax}}\left(\frac{(r_{=} W_Q^h) \cdot (r_s W_K^h)}{\sqrt{d_{\mathrm{head}}}}\right)"))
         (block(r"r_{\mathrm{mid}} = r_{=} + \sum_h \sum_s A^h_s \, r_s W_V^h W_O^h"))
         (block(r"\mathrm{logits} = \left(r_{\mathrm{mid}} + \mathrm{relu}(r_{\mathrm{mid}} W_{\mathrm{in}} + b_{\mathrm{in}}) W_{\mathrm{out}} + b_{\mathrm{out}}\right) W_U"))
+        (of_logarithms(findings))
+    }
+}
+
+/// Why the curves show no phases.
+fn no_phases(findings: &Findings) -> &'static str {
+    let checkpoints = findings.progress.as_ref().map_or(0, |progress| progress.checkpoints.len());
+    if findings.scores.test.is_none() {
+        "Every pair was trained on, so there is no test loss to tell phases by."
+    } else if findings.key_frequencies.is_empty() {
+        "There is no key frequency, so there is no circuit whose formation could be followed."
+    } else if checkpoints < 10 {
+        "There are too few checkpoints to tell phases by: train with a smaller --checkpoint-every."
+    } else {
+        "The curves show no phases: either the test loss has not fallen, or there was no memorisation before it fell."
+    }
+}
+
+/// What a, b and c are for products.
+fn of_logarithms(findings: &Findings) -> Markup {
+    let (n, p) = (findings.model.order, findings.model.p);
+    html! {
+        @if findings.model.op == "mul" {
+            p {
+                "The task is a product, and the powers of the smallest primitive root mod " (p) " go round a circle of " (n) ": below, a, b and c are discrete logarithms "
+                "of x, y and the class, tokens stand in that order, and every number is over the " (n * n) " pairs without a 0."
+            }
+        }
     }
 }
 
@@ -222,7 +255,7 @@ fn training(findings: &Findings, figures: &Figures) -> Markup {
                 @if let Some(end) = phases.end { ", until about step " (end) }
                 ". The boundaries are read off the curves: the lowest excluded loss, then the knee and the elbow of the logarithm of the test loss."
             },
-            _ => p { "The test loss has not fallen, so the curves show memorisation only: no circuit has formed that generalises." }
+            _ => p { (no_phases(findings)) }
         }
         (show(&figures.curves))
         @if !super::figures::phase_names(progress).is_empty() {
@@ -248,8 +281,8 @@ fn attention(findings: &Findings, figures: &Figures) -> Markup {
         }
         (block(r"A^h_x = \sigma(\mathrm{score}^h_x - \mathrm{score}^h_y), \qquad A^h_y = 1 - A^h_x"))
         p {
-            "That gives " (score(attention.sigmoid.unseen())) ". Over the range of differences that occur the sigmoid is nearly a line: fitted by one, which explains at "
-            "least " (percent(worst)) " of the variance of each head's weights, the network has " (score(attention.linear.unseen()))
+            "That gives " (score(attention.sigmoid.unseen())) ". A line in its place, fitted to each head, explains at least " (percent(worst)) " of the variance of its weights over the differences that occur; with "
+            "it the network has " (score(attention.linear.unseen()))
             ". With each head's mean pattern in place of its attention it has " (score(attention.mean_pattern.unseen())) "."
         }
         (table(&["head", "to x", "to y", "to =", "slope", "line explains", "spread of difference"], attention.heads.iter().enumerate().map(head).collect()))
@@ -327,7 +360,7 @@ fn effective(findings: &Findings, figures: &Figures) -> Markup {
     };
     html! {
         p {
-            "All three tables have an axis of numbers mod " (findings.model.order) ", and along it they are made of few waves. The Gini coefficient, 0 for a flat spectrum and near 1 for "
+            "All three tables have an axis of numbers mod " (findings.model.order) ". If they are made of few waves along it, their spectra have few peaks. The Gini coefficient, 0 for a flat spectrum and near 1 for "
             "a single peak, is " (most(&findings.effective_weights.W_attn)) " for the heads' W_attn, " (most(&findings.effective_weights.W_neur)) " for their W_neur and "
             (short(findings.spectra.W_L.gini)) " for W_logit; a matrix of random numbers has about " (short(findings.random_gini)) "."
         }
@@ -341,8 +374,8 @@ fn embedding(findings: &Findings, figures: &Figures) -> Markup {
     let counts: Vec<_> = rules.neurons.iter().map(|count| format!("{} ({})", count.frequency, count.neurons)).collect();
     html! {
         p {
-            "Written in the Fourier basis along its tokens, the embedding is sparse: its Gini coefficient is " (short(findings.spectra.W_E.gini))
-            ". Four rules name its key frequencies:"
+            "Written in the Fourier basis along its tokens, the embedding has Gini coefficient " (short(findings.spectra.W_E.gini)) ", where random numbers have "
+            (short(findings.random_gini)) ": " @if findings.spectra.W_E.gini >= 0.35 { "it is sparse" } @else { "it is not sparse" } ". Four rules name its key frequencies:"
         }
         (table(&["rule", "frequencies"], vec![
             vec![text("cosine or sine above a quarter of the largest in W_E"), text(set(&rules.W_E))],
@@ -372,7 +405,7 @@ fn neurons(findings: &Findings, figures: &Figures) -> Markup {
     html! {
         p {
             "A neuron's activation over all pairs is a picture of " (findings.model.order) " by " (findings.model.order) " values. The first neurons, and the best of each cluster, each "
-            "beside its 2D Fourier coefficients, the mean taken away: a handful of waves of one frequency in x and y. Hover over a map to read it; other neurons are in the "
+            "beside its 2D Fourier coefficients, the mean taken away. In a network that has grokked these are a handful of waves of one frequency in x and y. Hover over a map to read it; other neurons are in the "
             a href="#explorer" { "explorer" } "."
         }
         (show(&figures.neurons))
@@ -391,8 +424,8 @@ fn clusters(findings: &Findings, figures: &Figures) -> Markup {
     };
     html! {
         p {
-            "For each neuron, the share of its variance that the waves of one frequency explain (FVE). The best frequency explains more than 85 % of "
-            (neurons.explained) " of " (neurons.fve.len()) " neurons, which makes them its cluster; the mean over all neurons is " (percent(neurons.mean_fve)) ". "
+            "For each neuron, the share of its variance that the waves of one frequency explain (FVE). The neurons of which one frequency explains more than 85 % are its cluster: "
+            (neurons.explained) " of " (neurons.fve.len()) " neurons belong to one; the mean over all neurons is " (percent(neurons.mean_fve)) ". "
             @if neurons.dead > 0 { (neurons.dead) " neurons do not vary at all. " }
         }
         (table(&["frequency", "neurons above 85 %", "mean FVE", "mean share of inputs they fire on"], neurons.clusters.iter().map(row).collect()))
@@ -424,10 +457,10 @@ fn logits(findings: &Findings, figures: &Figures) -> Markup {
     };
     let mut rows = vec![
         losses("the network", &findings.scores),
-        losses("restricted to the keys, at the logits", &restricted.logits.all.restricted),
-        losses("restricted to the keys, at the neurons", &restricted.neurons.all.restricted),
-        losses("excluded the keys, at the logits", &restricted.logits.all.excluded),
-        losses("excluded the keys, at the neurons", &restricted.neurons.all.excluded),
+        losses("keys only, at the logits", &restricted.logits.all.restricted),
+        losses("keys only, at the neurons", &restricted.neurons.all.restricted),
+        losses("keys excluded, at the logits", &restricted.logits.all.excluded),
+        losses("keys excluded, at the neurons", &restricted.neurons.all.excluded),
     ];
     for loss in &restricted.logits.each {
         rows.push(losses(&format!("excluded {}, at the logits", set(&loss.frequencies)), &loss.excluded));
@@ -443,18 +476,18 @@ fn logits(findings: &Findings, figures: &Figures) -> Markup {
     }
     html! {
         p {
-            "With " (inline(r"w_k = 2 \pi k / n")) " and c the class, the logits are close to a sum of cosines that peak together where c is right:"
+            "With " (inline(r"w_k = 2 \pi k / n")) " and c the class, a network that has grokked has logits close to a sum of cosines that peak together where c is right:"
         }
-        (block(r"\mathrm{logit}(a, b, c) \approx \sum_{k \in \mathrm{keys}} \alpha_k \cos\left(w_k (a + b - c)\right), \qquad \alpha_k = \frac{2}{n^3} \left\langle L, \cos w_k (a + b - c) \right\rangle"))
+        (block(&r"\mathrm{logit}(a, b, c) \approx \sum_{k \in \mathrm{keys}} \alpha_k \cos\left(w_k (LABEL - c)\right), \qquad \alpha_k = \frac{2}{n^3} \left\langle L, \cos w_k (LABEL - c) \right\rangle".replace("LABEL", label(findings))))
         @if findings.key_frequencies.is_empty() {
-            p { "There is no key frequency, so the sum is empty and the tables below say what chance gives." }
+            p { "There is no key frequency, so the sum is empty: the formula's rows below are what guessing gives." }
         } @else {
             p {
                 "It explains " (percent(logits.explained)) " of the logits' variance, leaves " (percent(logits.residual)) " of their spread, and by itself has "
                 (score(logits.formula.unseen())) " on " (pairs(findings)) ". The neurons hold the two waves it needs: W_L reads cos w_k c from the direction u_k of neuron space and "
-                "sin w_k c from v_k, and the neurons' projections there are cos w_k (a + b) and sin w_k (a + b), to the shares of variance below, so that"
+                "sin w_k c from v_k, and the neurons' projections there are cos w_k (" (label(findings)) ") and sin w_k (" (label(findings)) "), to the shares of variance below, so that"
             }
-            (block(r"\cos w_k (a + b) \cos w_k c + \sin w_k (a + b) \sin w_k c = \cos w_k (a + b - c)"))
+            (block(&r"\cos w_k (LABEL) \cos w_k c + \sin w_k (LABEL) \sin w_k c = \cos w_k (LABEL - c)".replace("LABEL", label(findings))))
             (table(&["frequency", "alpha", "norm of u", "cos explains", "norm of v", "sin explains"], logits.directions.iter().map(direction).collect()))
         }
         (show(&figures.logits))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// Frames of a slider at most.
 const FRAMES: usize = 40;
-/// Values that all frames together may hold, so that a page stays under 5 MB: two bytes each, four thirds in base64.
+/// Values that all frames together may hold, so that they take at most 2.4 MB: two bytes each, four thirds in base64.
 const VALUES: usize = 900_000;
 
 /// Which of `count` checkpoints a page shows when a frame holds `values` values: evenly spaced, the first and the last
@@ -33,9 +33,9 @@ fn packed(values: &[f64]) -> Value {
 /// The page's data.
 pub fn data(findings: &Findings, pictures: &Pictures) -> String {
     let model = &findings.model;
-    let measures = |step: u64| {
+    let measures = |step: Option<u64>| {
         let progress = findings.progress.as_ref()?;
-        progress.checkpoints.iter().find(|row| row.step == step)
+        progress.checkpoints.iter().find(|row| Some(row.step) == step)
     };
     let frame = |frame: &crate::analysis::pictures::Frame| {
         let row = measures(frame.step);
@@ -45,8 +45,6 @@ pub fn data(findings: &Findings, pictures: &Pictures) -> String {
             "step": frame.step,
             "trainLoss": scores.train.map(|score| score.loss),
             "testLoss": scores.test.map(|score| score.loss),
-            "testAccuracy": scores.test.map(|score| score.accuracy),
-            "allLoss": scores.all.loss,
             "wE": packed(&w_e.components),
             "wL": packed(&w_l.components),
             "scores": packed(&frame.scores),
@@ -55,7 +53,6 @@ pub fn data(findings: &Findings, pictures: &Pictures) -> String {
             "embed": packed(&frame.embed),
         })
     };
-    // Seen as well by what reads the page without a script: small numbers only.
     let palette = |palette: Palette| STANDARD.encode(palette.colours());
     let explorer = &pictures.explorer;
     let data = json!({
@@ -74,7 +71,8 @@ pub fn data(findings: &Findings, pictures: &Pictures) -> String {
         "scores": packed(&explorer.scores),
         "frames": pictures.frames.iter().map(frame).collect::<Vec<_>>(),
     });
-    data.to_string()
+    // Nothing of it may end the script element that it stands in.
+    data.to_string().replace('<', "\\u003c")
 }
 
 #[cfg(test)]

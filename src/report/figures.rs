@@ -137,12 +137,19 @@ fn attention(findings: &Findings, pictures: &Pictures) -> Vec<Figure> {
 }
 
 /// Losses on the pairs not trained on, on an axis from the smallest of them.
-fn loss_bars(name: &str, title: &str, rows: Vec<(String, Vec<Option<f64>>)>, series: &[&str]) -> Figure {
+fn loss_bars(
+    findings: &Findings,
+    name: &str,
+    title: &str,
+    rows: Vec<(String, Vec<Option<f64>>)>,
+    series: &[&str],
+) -> Figure {
+    let axis = format!("loss on {} (nats)", findings.scores.unseen_name());
     let all = rows.iter().flat_map(|(_, values)| values.iter().flatten().copied());
     // Room below the smallest, so that its bar can be seen.
     let smallest = all.clone().filter(|&x| x > 0.0).fold(f64::INFINITY, f64::min) / 3.0;
     let scale = Scale::log_over(all.chain(smallest.is_finite().then_some(smallest)).collect::<Vec<_>>().into_iter());
-    svg::named_bars(name, title, Axis { name: "loss on unseen pairs (nats)", scale }, &rows, series)
+    svg::named_bars(name, title, Axis { name: &axis, scale }, &rows, series)
 }
 
 fn unseen(scores: &Scores) -> Option<f64> {
@@ -159,7 +166,7 @@ fn simpler_attention(findings: &Findings) -> Figure {
         ("mean pattern", &attention.mean_pattern),
     ];
     let rows = rows.into_iter().map(|(name, scores)| (name.to_string(), vec![unseen(scores)])).collect();
-    loss_bars("attention-simplified", "Simpler attention", rows, &["loss"])
+    loss_bars(findings, "attention-simplified", "Simpler attention", rows, &["loss"])
 }
 
 fn skips(findings: &Findings) -> Figure {
@@ -167,7 +174,7 @@ fn skips(findings: &Findings) -> Figure {
     rows.extend(findings.ablations.iter().map(|ablation| {
         (ablation.path.clone(), vec![unseen(&ablation.zeroed), ablation.mean.as_ref().and_then(unseen)])
     }));
-    loss_bars("skips", "Paths taken away", rows, &["zeroed", "mean in its place"])
+    loss_bars(findings, "skips", "Paths taken away", rows, &["zeroed", "mean in its place"])
 }
 
 fn equations(findings: &Findings) -> Figure {
@@ -179,7 +186,7 @@ fn equations(findings: &Findings) -> Figure {
         ("simplified, mean kept", &weights.simplified_mean_restored.scores),
     ];
     let rows = rows.into_iter().map(|(name, scores)| (name.to_string(), vec![unseen(scores)])).collect();
-    loss_bars("equations", "The three equations", rows, &["loss"])
+    loss_bars(findings, "equations", "The three equations", rows, &["loss"])
 }
 
 /// Bars of the cosine and sine components of every frequency.
@@ -233,15 +240,30 @@ fn embedding(findings: &Findings, pictures: &Pictures) -> Vec<Figure> {
     rows.extend(each.map(|r| (format!("double {}", list(&r.frequencies)), vec![lost(&r.scores)])));
     let random = ablations.controls.iter();
     rows.extend(random.map(|r| (format!("random {}", list(&r.frequencies)), vec![lost(&r.scores)])));
-    let share = Axis { name: "accuracy lost on unseen pairs (share)", scale: Scale::linear(0.0, 1.0) };
+    let axis = format!("accuracy lost on {} (share)", findings.scores.unseen_name());
+    let share = Axis { name: &axis, scale: Scale::linear(0.0, 1.0) };
     all.push(svg::named_bars("embedding-ablations", "Frequencies taken out of W_E", share, &rows, &["lost"]));
     let Some(last) = pictures.frames.last() else { return all };
     let n = pictures.n;
     for (i, &k) in findings.key_frequencies.iter().enumerate() {
         let places = |all: &[f64]| all[i * 2 * n..][..2 * n].to_vec();
         let (tokens, classes) = (places(&last.embed), places(&last.unembed));
-        all.push(svg::circle(&format!("embed-{k}"), &format!("W_E at frequency {k}"), &tokens, k, "token"));
-        all.push(svg::circle(&format!("unembed-{k}"), &format!("W_U at frequency {k}"), &classes, k, "class"));
+        all.push(svg::circle(
+            &format!("embed-{k}"),
+            &format!("W_E at frequency {k}"),
+            &tokens,
+            k,
+            "token",
+            &pictures.elements,
+        ));
+        all.push(svg::circle(
+            &format!("unembed-{k}"),
+            &format!("W_U at frequency {k}"),
+            &classes,
+            k,
+            "class",
+            &pictures.elements,
+        ));
     }
     all
 }
@@ -423,7 +445,14 @@ fn explorer(findings: &Findings, pictures: &Pictures) -> Vec<Figure> {
         let n = pictures.n;
         for (i, &k) in findings.key_frequencies.iter().enumerate() {
             let places = &last.embed[i * 2 * n..][..2 * n];
-            all.push(svg::circle(&format!("explorer-embed-{k}"), &format!("W_E at frequency {k}"), places, k, "token"));
+            all.push(svg::circle(
+                &format!("explorer-embed-{k}"),
+                &format!("W_E at frequency {k}"),
+                places,
+                k,
+                "token",
+                &pictures.elements,
+            ));
         }
     }
     let (activation, plane) = (&pictures.activations[0], &pictures.planes[0]);

@@ -68,7 +68,11 @@ impl Palette {
             Self::Sequential => (lo, hi),
             Self::Diverging => (-lo.abs().max(hi.abs()), lo.abs().max(hi.abs())),
         };
-        if hi > lo { (lo, hi) } else { (lo, lo + 1.0) }
+        match (self, hi > lo) {
+            (_, true) => (lo, hi),
+            (Self::Sequential, false) => (lo, lo + 1.0),
+            (Self::Diverging, false) => (-1.0, 1.0),
+        }
     }
 }
 

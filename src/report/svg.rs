@@ -51,13 +51,14 @@ pub struct Mark {
 
 /// A chart of series over an axis of numbers.
 pub fn chart(name: &str, title: &str, x: Axis, y: Axis, series: &[Series], marks: &[Mark]) -> Figure {
-    let named: Vec<&Series> = series.iter().filter(|series| !series.name.is_empty()).collect();
+    let drawn: Vec<&Series> = series.iter().filter(|series| !series.points.is_empty()).collect();
+    let named: Vec<&Series> = drawn.iter().copied().filter(|series| !series.name.is_empty()).collect();
     let (legend, legend_height) = legend(&named);
     let (top, height) = (28.0 + legend_height + if marks.is_empty() { 0.0 } else { 14.0 }, 170.0);
     let bottom = top + height;
     let px = |v: f64| LEFT + x.scale.at(v) * (WIDTH - LEFT - RIGHT);
     let py = |v: f64| bottom - y.scale.at(v) * height;
-    let n_bars = series.iter().filter(|s| s.look == Look::Bars).count();
+    let n_bars = drawn.iter().filter(|s| s.look == Look::Bars).count();
     let svg = frame(
         title,
         bottom + 40.0,
@@ -69,7 +70,7 @@ pub fn chart(name: &str, title: &str, x: Axis, y: Axis, series: &[Series], marks
                 line.mark x1=(r(px(mark.at))) x2=(r(px(mark.at))) y1=(r(top)) y2=(r(bottom)) {}
                 text.small x=(r(px(mark.at))) y=(r(top - 4.0)) text-anchor="middle" { (i + 1) title { (mark.name) } }
             }
-            @for (i, series) in series.iter().enumerate() {
+            @for (i, series) in drawn.iter().enumerate() {
                 @match series.look {
                     Look::Line => (line(series, &px, &py, &x, &y)),
                     Look::Points => (points(series, &px, &py, &x, &y)),
@@ -169,7 +170,7 @@ pub fn map(name: &str, title: &str, values: &[f64], n: usize, palette: Palette, 
         html! {
             image.map id=(format!("map-{name}")) x=(left) y=(top) width=(side) height=(side) preserveAspectRatio="none"
                 data-n=(n) data-lo=(lo) data-hi=(hi) data-palette=(palette.name()) data-unit=(unit)
-                data-plane=(if plane == Plane::Components { "components" } else { "tokens" })
+                data-plane=(match plane { Plane::Tokens => "tokens", Plane::Logarithms => "logarithms", Plane::Components => "components" })
                 href=(heat::picture(values, n, palette, (lo, hi))) {}
             rect.outline x=(left) y=(top) width=(side) height=(side) {}
             @for (value, label) in &ticks {
@@ -193,7 +194,7 @@ pub fn map(name: &str, title: &str, values: &[f64], n: usize, palette: Palette, 
 }
 
 /// Points of [n, 2] in their plane, coloured by the order in which a circle of this frequency would pass them.
-pub fn circle(name: &str, title: &str, places: &[f64], frequency: usize, what: &str) -> Figure {
+pub fn circle(name: &str, title: &str, places: &[f64], frequency: usize, what: &str, elements: &[usize]) -> Figure {
     let n = places.len() / 2;
     let reach = places.iter().fold(0.0f64, |reach, x| reach.max(x.abs())).max(1e-12);
     let (left, top, side) = (52.0, 28.0, 236.0);
@@ -219,7 +220,7 @@ pub fn circle(name: &str, title: &str, places: &[f64], frequency: usize, what: &
                     @let level = (token * frequency % n) * 255 / n.max(1);
                     @let [red, green, blue] = [0, 1, 2].map(|c| colours[3 * level + c]);
                     circle cx=(r(centre_x + at(place[0]))) cy=(r(centre_y - at(place[1]))) r="3.2" fill=(format!("rgb({red},{green},{blue})")) {
-                        title { (what) " " (token) }
+                        title { (what) " " (elements[token]) }
                     }
                 }
             }

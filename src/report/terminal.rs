@@ -24,14 +24,13 @@ pub fn summary(findings: &Findings) -> String {
     lines.push(frequencies(findings.spectra.W_E.components.len() / 2));
     let keys: Vec<_> = findings.key_frequencies.iter().map(usize::to_string).collect();
     lines.push(format!("keys      {{{}}}", keys.join(", ")));
-    let clusters: Vec<_> =
-        findings.neurons.clusters.iter().take(6).map(|c| format!("{} at {}", c.neurons, c.frequency)).collect();
-    let clusters = if clusters.is_empty() { "none".into() } else { clusters.join(", ") };
-    lines.push(format!(
-        "clusters  {clusters}  ({} of {} neurons)",
-        findings.neurons.explained,
-        findings.neurons.fve.len()
-    ));
+    let neurons = &findings.neurons;
+    let mut clusters: Vec<_> =
+        neurons.clusters.iter().take(4).map(|c| format!("{} at {}", c.neurons, c.frequency)).collect();
+    if neurons.clusters.len() > 4 {
+        clusters.push("..".into());
+    }
+    lines.push(format!("clusters  {} of {} neurons: {}", neurons.explained, neurons.fve.len(), clusters.join(", ")));
     lines.extend(certificate(&findings.certificate));
     lines.join("\n")
 }

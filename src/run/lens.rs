@@ -154,6 +154,12 @@ impl Config {
         );
         let own = &json["grokscope"];
         let split = own["split"].as_str().map(String::from).zip(own["train_fraction"].as_f64());
+        if let Some((_, fraction)) = &split {
+            ensure!(
+                *fraction > 0.0 && *fraction <= 1.0,
+                "{origin}: train_fraction is {fraction}: expected a share in (0, 1]"
+            );
+        }
         let op = own["op"].as_str().unwrap_or("add").into();
         Ok(Self { op, shape: Shape { p, d_model, n_heads, d_mlp, d_vocab_out }, split })
     }
@@ -164,6 +170,12 @@ pub fn state_json(step: u64, files: &[(&str, Vec<u8>)]) -> serde_json::Value {
     let sums =
         files.iter().map(|(name, bytes)| (name.to_string(), sha256(bytes).into())).collect::<serde_json::Map<_, _>>();
     serde_json::json!({ "schema": 1, "step": step, "sha256": sums })
+}
+
+/// SHA-256 of the parameters as float32 in little-endian order, one after the other.
+pub fn weights_sha256(weights: &Weights<f32>) -> String {
+    let bytes: Vec<u8> = weights.tensors.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
+    sha256(&bytes)
 }
 
 pub fn sha256(bytes: &[u8]) -> String {

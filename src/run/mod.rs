@@ -44,7 +44,8 @@ pub struct Summary {
     pub test_loss: Option<f64>,
     pub train_accuracy: f64,
     pub test_accuracy: Option<f64>,
-    pub key_frequencies: Vec<usize>,
+    /// Null where the network could not be analysed.
+    pub key_frequencies: Option<Vec<usize>>,
     pub ms_per_step: Option<f64>,
     pub device: String,
     pub program: String,
@@ -91,6 +92,9 @@ impl RunDir {
     /// Steps of the checkpoints, in rising order.
     pub fn checkpoints(&self) -> Result<Vec<u64>> {
         let directory = self.path.join("checkpoints");
+        if !directory.exists() {
+            return Ok(Vec::new());
+        }
         let entries =
             fs::read_dir(&directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
         let mut steps = Vec::new();

@@ -51,7 +51,13 @@ pub fn analyze(request: &Request, options: &Options) -> Result<Analysed> {
     let source = source(request)?;
     let (findings_path, report_path) = outputs(&source.directory, request.step);
     let (findings, pictures) = in_threads(options, || take_apart(&source, options))??;
-    disk::write_whole(&findings_path, &crate::run::pretty(&findings)?)?;
+    let text = crate::run::pretty(&findings)?;
+    ensure!(
+        serde_json::from_slice::<Findings>(&text).is_ok_and(|read| read == findings),
+        "{}: a number of the analysis is not finite: expected smaller weights",
+        source.directory.display()
+    );
+    disk::write_whole(&findings_path, &text)?;
     disk::write_whole(&report_path, report::page(&findings, &pictures).as_bytes())?;
     Ok(Analysed { findings, findings_path, report_path })
 }
@@ -98,8 +104,11 @@ pub fn report(
     );
     let findings: Findings = serde_json::from_slice(&disk::read(&findings_path)?)
         .with_context(|| format!("{}: not the findings of an analysis", findings_path.display()))?;
+    // The page needs no split, so a model made elsewhere need not come with it again.
+    let here = facts(&source, &Group::of(source.op, source.shape.p)?);
+    let here = Model { train_pairs: findings.model.train_pairs, ..here };
     ensure!(
-        findings.schema == analysis::SCHEMA && findings.model == facts(&source, &Group::of(source.op, source.shape.p)?),
+        findings.schema == analysis::SCHEMA && findings.model == here,
         "{}: of another network than the one here: expected to be made again by grokscope analyze",
         findings_path.display()
     );
@@ -209,15 +218,15 @@ fn subject(source: &Source) -> Result<Subject> {
 
 /// Calls `each` with the step and the network of every checkpoint, where the source is a run with several; with the
 /// source's own network where it is not.
-fn checkpoints(source: &Source, subject: &Subject, mut each: impl FnMut(usize, u64, &Network)) -> Result<()> {
+fn checkpoints(source: &Source, subject: &Subject, mut each: impl FnMut(usize, Option<u64>, &Network)) -> Result<()> {
     match &source.run {
         Some((run, steps)) if steps.len() > 1 => {
             for (i, &step) in steps.iter().enumerate() {
                 let weights = run.checkpoint_weights(step)?;
-                each(i, step, &Network::new(source.shape, &weights, subject.network.group.clone()));
+                each(i, Some(step), &Network::new(source.shape, &weights, subject.network.group.clone()));
             }
         }
-        _ => each(0, source.step.unwrap_or(0), &subject.network),
+        _ => each(0, source.step, &subject.network),
     }
     Ok(())
 }
@@ -234,7 +243,8 @@ fn take_apart(source: &Source, options: &Options) -> Result<(Findings, Pictures)
     let album = Album::new(source, &findings);
     let (mut measures, mut frames) = (Vec::new(), Vec::new());
     checkpoints(source, &subject, |i, step, network| {
-        measures.push(measure(step, network, &subject.fourier, &subject.judge, &findings.key_frequencies));
+        let keys = &findings.key_frequencies;
+        measures.extend(step.map(|step| measure(step, network, &subject.fourier, &subject.judge, keys)));
         frames.extend(album.frame(i, step, network, &subject));
         bar.step();
     })?;
@@ -275,7 +285,7 @@ impl Album {
         Self { shown, keys: findings.key_frequencies.clone(), tracked }
     }
 
-    fn frame(&self, i: usize, step: u64, network: &Network, subject: &Subject) -> Option<Frame> {
+    fn frame(&self, i: usize, step: Option<u64>, network: &Network, subject: &Subject) -> Option<Frame> {
         let frame = || pictures::frame(step, network, &subject.fourier, &self.keys, &self.tracked);
         self.shown.contains(&i).then(frame)
     }
@@ -293,6 +303,7 @@ fn facts(source: &Source, group: &Group) -> Model {
         d_vocab_out: shape.d_vocab_out,
         parameters: source.weights.tensors.iter().map(Vec::len).sum(),
         step: source.step,
+        weights_sha256: lens::weights_sha256(&source.weights),
         train_pairs: source.train.as_ref().map(Pairs::len),
     }
 }

@@ -92,11 +92,11 @@ impl Observer for Keeper<'_> {
             Ok(findings) => {
                 let keys = findings.key_frequencies.clone();
                 self.findings.push(findings);
-                keys
+                Some(keys)
             }
             Err(problem) => {
                 note(&format!("{}: trained, but not analysed: {problem:#}", run.path.display()));
-                Vec::new()
+                None
             }
         };
         let summary = Summary {

@@ -1,6 +1,7 @@
 """Opens the page of a run in headless Chromium and reads it as a person would.
 
 Usage: python page.py RUN_DIR [SCREENSHOT_DIR]
+       python page.py --open-only RUN_DIR ..        only that the pages open, without a complaint, in all four layouts
 
 RUN_DIR holds report.html, findings.json and checkpoints/step-NNNNNN/model.safetensors. At 1280 and at 390 pixels, light
 and dark: no console messages, nothing fetched, nothing wider than the window, no two texts of a figure over each other,
@@ -97,6 +98,71 @@ def post(weights, n):
     return np.maximum(mid @ w["W_in"] + w["b_in"], 0).reshape(n, n, -1)
 
 
+def basis(n):
+    """The Fourier basis of Z_n, n odd: [row, t]."""
+    k, t = np.arange(1, n // 2 + 1)[:, None], np.arange(n)
+    waves = np.stack([np.cos(2 * np.pi * k * t / n), np.sin(2 * np.pi * k * t / n)], 1).reshape(-1, n)
+    return np.vstack([np.full(n, n**-0.5), waves * (2 / n) ** 0.5])
+
+
+def circle(table, k):
+    """Rows of a table in the plane of its cosine and sine of frequency k, about their mean: [row, 2]."""
+    first, second = basis(len(table))[2 * k - 1:2 * k + 1] @ table
+    first /= np.linalg.norm(first)
+    second -= second @ first * first
+    second /= np.linalg.norm(second)
+    return (table - table.mean(0)) @ np.stack([first, second], 1)
+
+
+def check_pictures(driver, findings, weights, n):
+    """The attention maps and the unembedding's circles that stand in the page."""
+    w = {name.split(".")[-1]: tensor.astype(np.float64) for name, tensor in weights.items()}
+    resid = w["W_E"][:n] + w["W_pos"][0], w["W_E"][:n] + w["W_pos"][1], (w["W_E"][n] + w["W_pos"][2])[None]
+    for head in range(findings["model"]["n_heads"]):
+        q = resid[2][0] @ w["W_Q"][head]
+        x, y, equals = (r @ w["W_K"][head] @ q / np.sqrt(len(q)) for r in resid)
+        scores = np.stack(np.broadcast_arrays(x[:, None], y[None, :], equals[0]), -1)
+        weight = np.exp(scores[..., 0]) / np.exp(scores).sum(-1)
+        for row, column in ((0, n - 1), (n // 3, 2), (n - 1, n // 2)):
+            tip = hover(driver, f"map-attention-{head}", row, column, n)
+            step = (weight.max() - weight.min()) / 255
+            close(float(tip.split()[-1]), weight[row, column], 1.01 * step + 0.006 * weight[row, column], f"head {head} at {row}, {column}")
+    for k in findings["key_frequencies"]:
+        script = "const g = document.getElementById('circle-unembed-%d'), { reach, x, y, size } = g.dataset; return [...g.children].map((c) => [(c.getAttribute('cx') - x) / size * reach, (y - c.getAttribute('cy')) / size * reach])"
+        expected = circle(w["W_U"][:, :n].T, k)
+        # Places are written to a tenth of a unit of 108.
+        close(driver.execute_script(script % k), expected, 0.06 / 108 * np.abs(expected).max() * 1.01 + 1e-9, f"W_U's circle {k}")
+
+
+def check_curves(driver, findings):
+    """The loss curve's points say what the findings say, train and test each on its own line."""
+    tips = driver.execute_script("return [...document.querySelectorAll('#figure-loss .hit title')].map((t) => t.textContent)")
+    rows = findings["progress"]["checkpoints"]
+    expected = [(split, row["step"], row["scores"][split]["loss"]) for split in ("train", "test") for row in rows]
+    require(len(tips) == len(expected), f"the loss curves have {len(tips)} points, not {len(expected)}")
+    for tip, (split, step, loss) in zip(tips, expected):
+        require(tip.startswith(f"{split}: step (updates) "), f"a point of the {split} curve says {tip}")
+        close(float(tip.split()[-1]), loss, 0.06 * loss, f"{split} loss at step {step}")
+
+
+def check_tables(driver, findings):
+    """Certificate and losses as the findings have them."""
+    text = lambda selector: driver.execute_script("return [...document.querySelectorAll(arguments[0])].map((row) => row.innerText)", selector)
+    rows = text("#certificate tbody tr")
+    claims = findings["certificate"]["claims"]
+    require(len(rows) == len(claims), f"the certificate has {len(rows)} rows")
+    for row, claim in zip(rows, claims):
+        require(claim["claim"] in row and ("holds" if claim["passed"] else "fails") in row, f"{claim} is shown as {row}")
+    losses = {row.split("\t")[0]: row.split("\t")[1:] for row in text("#logits .scroll:last-of-type tbody tr")}
+    of = findings["restricted"]
+    expected = {"the network": findings["scores"], "keys only, at the logits": of["logits"]["all"]["restricted"],
+                "keys excluded, at the logits": of["logits"]["all"]["excluded"], "keys only, at the neurons": of["neurons"]["all"]["restricted"],
+                "keys excluded, at the neurons": of["neurons"]["all"]["excluded"]}
+    for name, scores in expected.items():
+        for shown, split in zip(losses[name], ("train", "test", "all")):
+            close(float(shown), scores[split]["loss"], 0.06 * scores[split]["loss"], f"{name}, {split}")
+
+
 def use(driver, slider, neuron):
     driver.execute_script("""
         for (const [id, value] of [['step-slider', arguments[0]], ['neuron', arguments[1]]]) {
@@ -144,8 +210,11 @@ def check_explorer(driver, url, run, findings):
     last = len(frames) - 1
     output = lambda: driver.execute_script("return document.getElementById('step-output').textContent")
     require(output().startswith(f"step {frames[-1]:,}"), f"at first the slider says {output()}")
-    places = "return [...document.querySelectorAll('#figure-explorer-w-e .bars')].map((g) => [g.dataset.scale, [...g.children].map((bar) => bar.getAttribute('height'))])"
-    circles = "return [...document.querySelectorAll('#figure-explorer-embed-%d circle')].map((c) => Number(c.getAttribute('cx')))"
+    places = "return [...document.querySelectorAll('#figure-%s .bars')].map((g) => [g.dataset.scale, [...g.children].map((bar) => bar.getAttribute('height'))])"
+    circles = """
+        const group = document.getElementById('circle-explorer-embed-%d'), { reach, x, y, size } = group.dataset;
+        return [...document.querySelectorAll('#circle-explorer-embed-%d circle')].map((c) =>
+            [(c.getAttribute('cx') - x) / size * reach, (y - c.getAttribute('cy')) / size * reach]);"""
     key = findings["key_frequencies"][0]
     seen = {}
     for place in (last, 0, last // 2):
@@ -153,16 +222,25 @@ def check_explorer(driver, url, run, findings):
         row = next(row for row in checkpoints if row["step"] == step)
         use(driver, place, tracked[0])
         require(output().startswith(f"step {step:,}"), f"the slider at {place} says {output()}")
-        require(f"test loss {row['scores']['test']['loss']:.1e}"[:13] in output().replace("e-0", "e-") or row["scores"]["test"]["loss"] >= 1e-2,
-                f"step {step}: {output()} is not the test loss {row['scores']['test']['loss']}")
-        components = np.array(row["W_E"]["components"])
-        for series, (scale, heights) in enumerate(driver.execute_script(places)):
-            expected = components[1 + series::2]
-            close(np.array(heights, float) / float(scale), expected, 1e-4 * components.max(), f"W_E's bars at step {step}")
+        shown = {part.split(" loss ")[0].strip(): float(part.split(" loss ")[1]) for part in output().split(",") if " loss " in part}
+        for split in ("train", "test"):
+            close(shown[split], row["scores"][split]["loss"], 0.06 * row["scores"][split]["loss"], f"{split} loss at step {step}")
+        for name, figure in (("W_E", "explorer-w-e"), ("W_L", "explorer-w-l")):
+            components = np.array(row[name]["components"])
+            for series, (scale, heights) in enumerate(driver.execute_script(places % figure)):
+                expected = components[1 + series::2]
+                close(np.array(heights, float) / float(scale), expected, 1e-4 * components.max(), f"{name}'s bars at step {step}")
         weights = load_file(run / "checkpoints" / f"step-{step:06}" / "model.safetensors")
         expected = post(weights, n)[:, :, tracked[0]].ravel()
         close(drawn_neuron(driver), expected, 2e-3 * max(expected.max(), 1e-3), f"neuron {tracked[0]} at step {step}")
-        seen[place] = driver.execute_script(circles % key)
+        # The map of its coefficients: F X F^T of the centred activation, symmetric only by chance.
+        plane = basis(n) @ (expected - expected.mean()).reshape(n, n) @ basis(n).T
+        drawn = driver.execute_script("return [...known.get(document.getElementById('map-explorer-spectrum'))]")
+        close(drawn, plane.ravel(), 2e-3 * np.abs(plane).max() + 1e-9, f"coefficients of neuron {tracked[0]} at step {step}")
+        # Tokens in the plane of their cosine and sine: on the page in units of reach, y upwards.
+        shown = np.array(driver.execute_script(circles % (key, key)), float)
+        close(shown, circle(weights["embed.W_E"][:n].astype(float), key), 2e-3, f"W_E's circle {key} at step {step}")
+        seen[place] = shown.tolist()
     require(seen[0] != seen[last], "the embedding's circle does not move with the slider")
     # A neuron that is not followed shows the last step.
     other = next(i for i in reversed(range(d_mlp)) if i not in tracked)
@@ -177,36 +255,56 @@ def check_explorer(driver, url, run, findings):
         require(tip.startswith(f"x = {row}, y = {column}: activation "), f"over {map_id} the tip says {tip}")
         highest = expected[:, :, tracked[0]].max()
         close(float(tip.split()[-1]), highest, 0.01 * highest, f"the tip over {map_id}")
+    check_pictures(driver, findings, load_file(run / "checkpoints" / f"step-{frames[-1]:06}" / "model.safetensors"), n)
+    check_curves(driver, findings)
+    check_tables(driver, findings)
     require(driver.get_log("browser") == [], "the console has messages after use")
 
 
-def main(run, screenshots):
-    findings = json.loads((run / "findings.json").read_text())
-    page = run / "report.html"
-    size = page.stat().st_size
-    require(size < 5_000_000, f"the page has {size} bytes: over 5 MB")
+def browser():
     options = Options()
     for flag in FLAGS:
         options.add_argument(flag)
     options.binary_location = "/usr/bin/chromium"
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    return webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+
+
+def screenshot(driver, path, width):
+    height = driver.execute_script("return document.documentElement.scrollHeight")
+    clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16000), "scale": 1}
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": clip})
+    path.write_bytes(base64.b64decode(shot["data"]))
+
+
+def check_layouts(driver, run, screenshots):
+    page = run / "report.html"
+    size = page.stat().st_size
+    require(size < 5_000_000, f"the page has {size} bytes: over 5 MB")
+    for width in (1280, 390):
+        for dark in (False, True):
+            check_layout(driver, page.resolve().as_uri(), width, dark)
+            if screenshots:
+                screenshot(driver, screenshots / f"page-{width}-{'dark' if dark else 'light'}.png", width)
+    return size
+
+
+def main(arguments):
+    driver = browser()
     try:
-        url = page.resolve().as_uri()
-        for width in (1280, 390):
-            for dark in (False, True):
-                check_layout(driver, url, width, dark)
-                if screenshots:
-                    height = driver.execute_script("return document.documentElement.scrollHeight")
-                    clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16000), "scale": 1}
-                    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": clip})
-                    name = f"page-{width}-{'dark' if dark else 'light'}.png"
-                    (screenshots / name).write_bytes(base64.b64decode(shot["data"]))
-        check_explorer(driver, url, run, findings)
+        if arguments[0] == "--open-only":
+            for run in arguments[1:]:
+                check_layouts(driver, pathlib.Path(run), None)
+            print(f"page: {len(arguments) - 1} pages open in four layouts")
+            return
+        run = pathlib.Path(arguments[0])
+        screenshots = pathlib.Path(arguments[1]) if len(arguments) > 1 else None
+        size = check_layouts(driver, run, screenshots)
+        check_explorer(driver, (run / "report.html").resolve().as_uri(), run, json.loads((run / "findings.json").read_text()))
     finally:
         driver.quit()
-    print(f"page: {size} bytes, four layouts, slider, neurons and maps as they should be")
+    print(f"page: {size} bytes, four layouts, slider, neurons, maps, curves and tables as they should be")
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(sys.argv[1:])

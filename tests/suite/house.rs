@@ -21,7 +21,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are fit for a browser: no files, no clocks, no threads of their own.
-const FOR_THE_BROWSER: &[&str] = &["random", "gpu", "plan", "task", "model", "shaders", "program", "analysis", "train"];
+const FOR_THE_BROWSER: &[&str] =
+    &["random", "gpu", "plan", "task", "model", "shaders", "program", "analysis", "train", "report"];
 
 pub fn tests() -> Vec<Trial> {
     vec![

@@ -280,6 +280,8 @@ fn bad_analyses() -> Outcome {
         ("act_fn", "\"gelu\"", &["config.json: act_fn is \"gelu\"", "relu"]),
         ("normalization_type", "\"LN\"", &["normalization_type is \"LN\"", "null"]),
         ("grokscope", "{\"op\": \"pow\"}", &["'pow'", "add"]),
+        ("grokscope", "{\"split\": \"philox:1\", \"train_fraction\": 1.5}", &["train_fraction is 1.5", "(0, 1]"]),
+        ("grokscope", "{\"split\": \"philox:1\", \"train_fraction\": 1e30}", &["train_fraction", "(0, 1]"]),
         ("grokscope", "{\"split\": \"dice:1\", \"train_fraction\": 0.5}", &["dice:1", "philox"]),
     ];
     for (field, value, parts) in cases {
@@ -297,6 +299,12 @@ fn bad_analyses() -> Outcome {
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(at.join("model/model.safetensors"), &nan)?;
     refused(at, &["analyze", "model"], &["model/model.safetensors", "holds NaN at element"])?;
+    // Finite numbers whose products are not.
+    let shape = Shape { p: 5, d_model: 4, n_heads: 2, d_mlp: 6, d_vocab_out: 5 };
+    let huge = initial_weights("paper", 0, &shape).map(|&w| w * 1e37);
+    std::fs::write(at.join("model/model.safetensors"), model_bytes(&huge, &shape)?)?;
+    refused(at, &["analyze", "model"], &["model: a number of the analysis is not finite"])?;
+    require!(!at.join("model/findings.json").exists(), "findings that are not finite were written");
     std::fs::write(at.join("model/model.safetensors"), &good[..100])?;
     refused(at, &["analyze", "model"], &["model/model.safetensors", "not a whole safetensors file"])?;
     let checkpoint = at.join("run/checkpoints/step-000001/model.safetensors");

@@ -24,6 +24,9 @@ pub fn tests() -> Vec<Trial> {
         test("a_split_of_all_pairs_leaves_the_test_fields_null", all_pairs),
         test("a_dry_run_prints_the_plan_and_writes_nothing", dry_run),
         test("json_is_lines_of_metrics_and_the_summary", json),
+        test("findings_and_page_repeat_to_the_byte", findings_repeat),
+        test("figures_and_tables_are_the_findings", figures_and_tables),
+        test("the_summary_fits_a_terminal", terminal),
     ]
 }
 
@@ -279,7 +282,7 @@ fn demo_groks() -> Outcome {
     let summary = run.summary()?.ok_or("no summary.json")?;
     require!(summary.grokked && summary.grok_step.is_some_and(|step| step <= 1000), "{summary:?}");
     require!(summary.test_loss.is_some_and(|loss| loss < 1e-5), "{summary:?}");
-    require!(!summary.key_frequencies.is_empty() && summary.key_frequencies.len() <= 8, "{summary:?}");
+    require!(summary.key_frequencies.as_ref().is_some_and(|keys| (1..=8).contains(&keys.len())), "{summary:?}");
     for name in ["plan.toml", "config.json", "model.safetensors", "metrics.jsonl", "timing.jsonl"] {
         require!(out.join(name).is_file(), "no {name}");
     }
@@ -423,5 +426,127 @@ fn devices() -> Outcome {
     for part in [&wanted_adapter()[..], "driver", "subgroups", "cpu", "auto takes"] {
         require!(stdout.contains(part), "no '{part}' in {stdout}");
     }
+    Ok(())
+}
+
+/// Findings and page do not depend on the threads, `report` makes the page of `analyze` again, and a checkpoint's findings
+/// are those of the run that ended there.
+fn findings_repeat() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let (long, short) = (directory.path().join("long"), directory.path().join("short"));
+    train("cpu", &long, &["--steps", "60"])?;
+    train("cpu", &short, &["--steps", "40"])?;
+    let (run, read) = (long.display().to_string(), |path: &Path| std::fs::read(path));
+    let (findings, page) = (read(&long.join("findings.json"))?, read(&long.join("report.html"))?);
+    for threads in ["1", "3"] {
+        succeed(&["analyze", "--quiet", "--threads", threads, &run])?;
+        require!(read(&long.join("findings.json"))? == findings, "findings differ with {threads} threads");
+        require!(read(&long.join("report.html"))? == page, "the page differs with {threads} threads");
+    }
+    std::fs::remove_file(long.join("report.html"))?;
+    succeed(&["report", "--quiet", &run])?;
+    require!(read(&long.join("report.html"))? == page, "report makes another page than analyze");
+    succeed(&["analyze", "--quiet", &run, "--step", "40"])?;
+    require!(
+        read(&long.join("findings-000040.json"))? == read(&short.join("findings.json"))?,
+        "the findings of checkpoint 40 are not those of a run of 40 steps"
+    );
+    require!(read(&long.join("findings.json"))? == findings, "--step touched the findings of the end");
+    // A run that goes on has no findings until it has ended again.
+    let resumed = RunDir::open(&short)?;
+    resumed.rewind(20, &resumed.history(20)?)?;
+    require!(!short.join("findings.json").exists() && !short.join("report.html").exists(), "old findings stay behind");
+    // Weights put in by another hand are noticed.
+    std::fs::copy(
+        long.join("checkpoints/step-000020/model.safetensors"),
+        long.join("checkpoints/step-000060/model.safetensors"),
+    )?;
+    let output = grokscope(&["report", "--quiet", &run]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    require!(output.status.code() == Some(1) && said.contains("of another network"), "{said}");
+    Ok(())
+}
+
+/// Figures are whole SVG files, and every cell of the tables is a number of the findings.
+fn figures_and_tables() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    train("cpu", &directory.path().join("run"), &["--steps", "60"])?;
+    succeed(&["report", "--quiet", &path("run"), "--figures", &path("svg"), "--tables", &path("csv")])?;
+    let mut figures = 0;
+    for entry in std::fs::read_dir(path("svg"))? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        let whole = text.starts_with("<svg") && text.trim_end().ends_with("</svg>") && text.contains("<style>");
+        require!(whole && !text.contains("NaN") && !text.contains("inf"), "not a whole figure: {}", &text[..200]);
+        figures += 1;
+    }
+    require!(figures > 25, "only {figures} figures were written");
+    let findings: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(directory.path().join("run/findings.json"))?)?;
+    let table = |name: &str| -> Result<Vec<Vec<String>>, Failed> {
+        let mut reader = csv::Reader::from_path(directory.path().join("csv").join(name))?;
+        let mut rows = vec![reader.headers()?.iter().map(String::from).collect::<Vec<_>>()];
+        for record in reader.records() {
+            rows.push(record?.iter().map(String::from).collect());
+        }
+        Ok(rows)
+    };
+    let number = |place: String| findings.pointer(&place).and_then(|value| value.as_f64()).map(|x| x.to_string());
+    let cases: &[(&str, usize, usize, &str)] = &[
+        ("neurons.csv", 4, 2, "/neurons/fve/3"),
+        ("neurons.csv", 4, 3, "/neurons/fires/3"),
+        ("ablations.csv", 1, 1, "/scores/train/loss"),
+        ("ablations.csv", 1, 4, "/scores/test/accuracy"),
+        ("ablations.csv", 2, 3, "/ablations/0/zeroed/test/loss"),
+        ("ablations.csv", 3, 5, "/ablations/0/mean/all/loss"),
+        ("restricted.csv", 1, 6, "/restricted/logits/all/restricted/test/loss"),
+        ("restricted.csv", 2, 4, "/restricted/logits/all/excluded/train/loss"),
+        ("spectra.csv", 3, 2, "/spectra/W_E/components/2"),
+        ("spectra.csv", 3, 3, "/spectra/W_L/components/2"),
+        ("spectra.csv", 3, 5, "/effective_weights/W_attn/1/components/2"),
+        ("spectra.csv", 3, 8, "/effective_weights/W_neur/0/components/2"),
+        ("certificate.csv", 3, 3, "/certificate/claims/2/value"),
+        ("progress.csv", 2, 3, "/progress/checkpoints/1/W_E/gini"),
+        ("progress.csv", 2, 7, "/progress/checkpoints/1/scores/test/loss"),
+        ("progress.csv", 2, 11, "/progress/checkpoints/1/squares/tensors/W_E"),
+    ];
+    for (name, row, column, place) in cases {
+        let rows = table(name)?;
+        let cell = rows.get(*row).and_then(|row| row.get(*column)).ok_or(format!("{name} has no {row}, {column}"))?;
+        let expected = number(place.to_string()).ok_or(format!("{place} is no number"))?;
+        require!(*cell == expected, "{name} {row}, {column} ({}) is {cell}, not {expected}", rows[0][*column]);
+    }
+    Ok(())
+}
+
+/// The summary for a terminal fits 80 columns and 24 lines, and says what the findings say.
+fn terminal() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("run").display().to_string();
+    let output = grokscope(&[SMALL, &["--device", "cpu", "--steps", "60", "--out", &out]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    require!(output.status.success(), "{output:?}");
+    let summary: Vec<&str> = text.lines().skip_while(|line| !line.contains('│')).collect();
+    require!(summary.len() <= 24, "{} lines: {text}", summary.len());
+    require!(summary.iter().all(|line| line.chars().count() <= 80), "a line is wider than 80 columns: {summary:#?}");
+    let findings: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(directory.path().join("run/findings.json"))?)?;
+    let explained = &findings["neurons"]["explained"];
+    for part in
+        ["W_E │", "W_L │", "keys      {", "certificate  failed: ", &format!("clusters  {explained} of 24 neurons")]
+    {
+        require!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    // The largest component of W_L has the tallest bar: at its own frequency, one column each.
+    let components: Vec<f64> = findings["spectra"]["W_L"]["components"]
+        .as_array()
+        .ok_or("no components")?
+        .iter()
+        .filter_map(|x| x.as_f64())
+        .collect();
+    let merged: Vec<f64> = components[1..].chunks(2).map(|pair| pair.iter().map(|x| x * x).sum::<f64>()).collect();
+    let tallest = (0..merged.len()).max_by(|&a, &b| merged[a].total_cmp(&merged[b])).ok_or("no frequency")?;
+    let bars = summary.iter().find_map(|line| line.split("W_L │").nth(1)).ok_or("no bars")?;
+    require!(bars.chars().nth(tallest) == Some('█'), "frequency {} has no full bar: {bars}", tallest + 1);
     Ok(())
 }
