@@ -40,8 +40,7 @@ fn certificate(certificate: &Certificate) -> Vec<String> {
     let of = |kind: Kind| certificate.claims.iter().filter(move |claim| claim.kind == kind);
     let failed: Vec<&Claim> = of(Kind::Computation).filter(|claim| !claim.passed).collect();
     let count = of(Kind::Computation).count();
-    let tell =
-        |claim: &&Claim| format!("  {} ({}: {})", claim.claim, claim.measure, claim.value.map_or("none".into(), short));
+    let tell = |claim: &&Claim| format!("  {}: {}", claim.claim, claim.value.map_or("none".into(), short));
     let mut lines = match failed.is_empty() {
         true => vec![format!("certificate  passed: all {count} claims hold")],
         false => vec![format!("certificate  failed: {} of {count} claims do not hold", failed.len())],

@@ -130,8 +130,8 @@ def check_pictures(driver, findings, weights, n):
     for k in findings["key_frequencies"]:
         script = "const g = document.getElementById('circle-unembed-%d'), { reach, x, y, size } = g.dataset; return [...g.children].map((c) => [(c.getAttribute('cx') - x) / size * reach, (y - c.getAttribute('cy')) / size * reach])"
         expected = circle(w["W_U"][:, :n].T, k)
-        # Places are written to a tenth of a unit of 108.
-        close(driver.execute_script(script % k), expected, 0.06 / 108 * np.abs(expected).max() * 1.01 + 1e-9, f"W_U's circle {k}")
+        # Places and the figure's size are written to a tenth of a unit of 108.
+        close(driver.execute_script(script % k), expected, 1e-3 * np.abs(expected).max(), f"W_U's circle {k}")
 
 
 def check_curves(driver, findings):
