@@ -200,7 +200,9 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
                 say(&terminal::summary(findings));
             }
             if options.style != Style::Json {
-                say(&format!("results are in {directory}"));
+                let page = ended.directory.join("report.html");
+                let page = if page.is_file() { format!(", the page is {}", page.display()) } else { String::new() };
+                say(&format!("results are in {directory}{page}"));
             }
             Ok(0)
         }

@@ -96,12 +96,14 @@ pub fn phases(checkpoints: &[Measures]) -> Phases {
         let along = (curve[i].0 - curve[peak].0) / (curve[last].0 - curve[peak].0);
         curve[i].1 - (curve[peak].1 + along * (curve[last].1 - curve[peak].1))
     };
-    let knee = (peak..last).max_by(|&a, &b| above_chord(a).total_cmp(&above_chord(b))).filter(|_| fallen);
+    // An excluded loss that was never lower than at the start says nothing of memorisation.
+    let knee = (peak..last)
+        .max_by(|&a, &b| above_chord(a).total_cmp(&above_chord(b)))
+        .filter(|&knee| fallen && lowest > 0 && lowest < knee);
     let elbow = knee.and_then(|knee| (knee..=last).min_by(|&a, &b| above_chord(a).total_cmp(&above_chord(b))));
     let step = |i: usize| checkpoints[i].step;
     Phases {
-        // An excluded loss that was never lower than at the start says nothing of memorisation.
-        circuit_formation: knee.filter(|&knee| lowest > 0 && lowest < knee).map(|_| step(lowest)),
+        circuit_formation: knee.map(|_| step(lowest)),
         cleanup: knee.map(step),
         end: elbow.filter(|&elbow| above_chord(elbow) < 0.0).map(step),
     }

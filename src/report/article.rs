@@ -106,7 +106,8 @@ fn percent(share: f64) -> String {
 }
 
 fn score(score: Score) -> String {
-    format!("loss {}, accuracy {}", short(score.loss), percent(score.accuracy))
+    // With a hyphen that breaks no line.
+    format!("loss {}, accuracy {}", short(score.loss).replace('-', "\u{2011}"), percent(score.accuracy))
 }
 
 /// What the pairs are called on which most numbers of the text are.
@@ -173,11 +174,11 @@ fn certificate(findings: &Findings) -> Markup {
     let row = |claim: &Claim| {
         vec![
             verdict(claim.passed),
-            html! {
+            html! { div.long {
                 (claim.claim)
                 @if claim.kind == Kind::Simplification { " " small { "(a simplification, does not decide)" } }
                 br; small { (claim.measure) }
-            },
+            } },
             text(value(claim.value)),
             text(range(&claim.expected)),
             match &claim.control {
@@ -190,9 +191,10 @@ fn certificate(findings: &Findings) -> Markup {
     };
     html! {
         p {
-            "Each claim has a value, the range expected of it, and, where there is one, a control: the same measure where the claim "
+            "Does the story told below hold for this network? Each claim has a value, the range expected of it, and, where there is one, a control: the same measure where the claim "
             "should not hold. Random sets hold as many frequencies as there are keys, harmonics of keys left out of the draw; the control "
-            "is the worst of them."
+            "is the worst of them. The ranges are thresholds set so that networks of this kind pass when trained to their end and untrained ones fail; W_L is W_out W_U, FVE the share of a neuron's variance that "
+            "its frequency explains; the other measures have their sections."
         }
         (table(&["", "claim", "value", "expected", "control (expected)"], findings.certificate.claims.iter().map(row).collect()))
     }
@@ -224,7 +226,7 @@ fn no_phases(findings: &Findings) -> &'static str {
     } else if checkpoints < 10 {
         "There are too few checkpoints to tell phases by: train with a smaller --checkpoint-every."
     } else {
-        "The curves show no phases: either the test loss has not fallen, or there was no memorisation before it fell."
+        "The curves show no phases that could be told apart: the test loss has not fallen, or it fell while the train pairs were still being memorised."
     }
 }
 
@@ -375,13 +377,13 @@ fn embedding(findings: &Findings, figures: &Figures) -> Markup {
     html! {
         p {
             "Written in the Fourier basis along its tokens, the embedding has Gini coefficient " (short(findings.spectra.W_E.gini)) ", where random numbers have "
-            (short(findings.random_gini)) ": " @if findings.spectra.W_E.gini >= 0.35 { "it is sparse" } @else { "it is not sparse" } ". Four rules name its key frequencies:"
+            (short(findings.random_gini)) ": " @if findings.spectra.W_E.gini >= 0.35 { "it is sparse" } @else { "it is not sparse" } ". Four rules, and the headline that combines two of them:"
         }
         (table(&["rule", "frequencies"], vec![
             vec![text("cosine or sine above a quarter of the largest in W_E"), text(set(&rules.W_E))],
             vec![text("the same in W_L = W_out W_U"), text(set(&rules.W_L))],
             vec![text("above the largest gap in W_E"), text(set(&rules.gap))],
-            vec![text("best of each neuron (with the number of neurons)"), text(counts.join(", "))],
+            vec![text("best of each neuron (with the number of neurons)"), html! { div.long { (counts.join(", ")) } }],
             vec![html! { strong { "in W_L and with a cluster: the headline" } }, html! { strong { (set(&findings.key_frequencies)) } }],
         ]))
         @if !findings.key_frequencies.is_empty() {
@@ -457,10 +459,10 @@ fn logits(findings: &Findings, figures: &Figures) -> Markup {
     };
     let mut rows = vec![
         losses("the network", &findings.scores),
-        losses("keys only, at the logits", &restricted.logits.all.restricted),
-        losses("keys only, at the neurons", &restricted.neurons.all.restricted),
-        losses("keys excluded, at the logits", &restricted.logits.all.excluded),
-        losses("keys excluded, at the neurons", &restricted.neurons.all.excluded),
+        losses("restricted (keys only), at the logits", &restricted.logits.all.restricted),
+        losses("restricted (keys only), at the neurons", &restricted.neurons.all.restricted),
+        losses("excluded (keys taken away), at the logits", &restricted.logits.all.excluded),
+        losses("excluded (keys taken away), at the neurons", &restricted.neurons.all.excluded),
     ];
     for loss in &restricted.logits.each {
         rows.push(losses(&format!("excluded {}, at the logits", set(&loss.frequencies)), &loss.excluded));
@@ -491,7 +493,12 @@ fn logits(findings: &Findings, figures: &Figures) -> Markup {
             (table(&["frequency", "alpha", "norm of u", "cos explains", "norm of v", "sin explains"], logits.directions.iter().map(direction).collect()))
         }
         (show(&figures.logits))
-        (table(&["logits", "train loss", "test loss", "all", "accuracy"], rows))
+        p {
+            "What follows are losses of changed logits. Restricted: each class's mean and the waves of the keys in the label. Excluded: all but those waves. At the neurons: the same done to the neurons, the rest of the network as it is. "
+            "Key terms: each class's mean and the terms of the keys in the 2D basis of (a, b). Neurons reduced: each neuron of a cluster keeps the nine 2D terms of its frequency, nothing goes round the MLP, and each class's mean is restored; then one cluster is "
+            "left out."
+        }
+        (table(&["logits", "loss on train pairs", "on test pairs", "on all pairs", &format!("accuracy on {}", pairs(findings))], rows))
     }
 }
 

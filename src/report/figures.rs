@@ -418,7 +418,8 @@ fn pizza(findings: &Findings) -> Figure {
     let row =
         |(name, own, [clock, pizza]): (&str, Option<f64>, [Option<f64>; 2])| (name.into(), vec![own, clock, pizza]);
     let rows: Vec<_> = rows.into_iter().map(row).collect();
-    let axis = Axis { name: "measure (1 at most)", scale: Scale::linear(0.0, 1.0) };
+    let lowest = rows.iter().flat_map(|(_, values)| values.iter().flatten()).fold(0.0f64, |lo, &x| lo.min(x));
+    let axis = Axis { name: "measure (1 at most)", scale: Scale::linear((5.0 * lowest).floor() / 5.0, 1.0) };
     svg::named_bars(
         "clock-or-pizza",
         "Clock or Pizza",

@@ -18,6 +18,8 @@ impl Scale {
     pub fn linear_over(values: impl Iterator<Item = f64> + Clone) -> Self {
         let (lo, hi) = ends(values);
         let (lo, hi) = (lo.min(0.0), hi.max(0.0));
+        // What is too small to be seen needs no room of its own.
+        let (lo, hi) = (if -lo < 0.02 * hi { 0.0 } else { lo }, if hi < -0.02 * lo { 0.0 } else { hi });
         let step = tick_step(hi - lo);
         Self::linear((lo / step).floor() * step, (hi / step).ceil() * step)
     }

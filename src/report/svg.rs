@@ -120,7 +120,7 @@ pub fn named_bars(
                 @for (j, value) in values.iter().enumerate() {
                     @if let Some(value) = value {
                         @let y = y + thick * j as f64;
-                        rect class=(format!("bar c{j}")) x=(r(left)) y=(r(y)) width=(r((px(*value) - left).max(0.8))) height=(r(thick - 1.5)) {
+                        rect class=(format!("bar c{j}")) x=(r(px(*value).min(px(0.0)))) y=(r(y)) width=(r((px(*value) - px(0.0)).abs().max(0.8))) height=(r(thick - 1.5)) {
                             title { (label) " " (series.get(j).unwrap_or(&"")) ": " (short(*value)) }
                         }
                         text.value x=(r(px(*value) + 4.0)) y=(r(y + thick - 3.0)) { (short(*value)) }

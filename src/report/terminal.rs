@@ -30,7 +30,8 @@ pub fn summary(findings: &Findings) -> String {
     if neurons.clusters.len() > 4 {
         clusters.push("..".into());
     }
-    lines.push(format!("clusters  {} of {} neurons: {}", neurons.explained, neurons.fve.len(), clusters.join(", ")));
+    let list = if clusters.is_empty() { String::new() } else { format!(": {}", clusters.join(", ")) };
+    lines.push(format!("clusters  {} of {} neurons{list}", neurons.explained, neurons.fve.len()));
     lines.extend(certificate(&findings.certificate));
     lines.join("\n")
 }
@@ -40,14 +41,21 @@ fn certificate(certificate: &Certificate) -> Vec<String> {
     let of = |kind: Kind| certificate.claims.iter().filter(move |claim| claim.kind == kind);
     let failed: Vec<&Claim> = of(Kind::Computation).filter(|claim| !claim.passed).collect();
     let count = of(Kind::Computation).count();
-    let tell = |claim: &&Claim| format!("  {}: {}", claim.claim, claim.value.map_or("none".into(), short));
+    let tell = |claim: &&Claim| {
+        let bound = match (claim.expected.at_least, claim.expected.at_most) {
+            (Some(low), _) => format!(">= {}", short(low)),
+            (_, Some(high)) => format!("<= {}", short(high)),
+            _ => "any".into(),
+        };
+        format!("  {}: {} ({bound})", claim.claim, claim.value.map_or("none".into(), short))
+    };
     let mut lines = match failed.is_empty() {
         true => vec![format!("certificate  passed: all {count} claims hold")],
         false => vec![format!("certificate  failed: {} of {count} claims do not hold", failed.len())],
     };
-    lines.extend(failed.iter().take(4).map(tell));
-    if failed.len() > 4 {
-        lines.push(format!("  and {} more", failed.len() - 4));
+    lines.extend(failed.iter().take(6).map(tell));
+    if failed.len() > 6 {
+        lines.push(format!("  and {} more", failed.len() - 6));
     }
     if certificate.passed {
         let simplifications = of(Kind::Simplification).filter(|claim| !claim.passed);
@@ -77,7 +85,7 @@ fn curve(train: &[(f64, f64)], test: &[(f64, f64)]) -> Vec<String> {
     let label = |row: usize| match row {
         0 => format!("{:>8}", short(10f64.powf(hi))),
         row if row == HEIGHT - 1 => format!("{:>8}", short(10f64.powf(lo))),
-        row if row == HEIGHT / 2 => "    loss".into(),
+        row if row == HEIGHT / 2 => "log loss".into(),
         _ => " ".repeat(8),
     };
     let mut lines: Vec<String> = cells

@@ -176,7 +176,11 @@ fn from_model(request: &Request) -> Result<Source> {
             "{0}: holds the runs of several models: expected one of them, such as {0}/model-0",
             directory.display()
         );
-        let what = if directory.is_dir() { "not a run and not a model" } else { "no such directory" };
+        let what = match (directory.is_dir(), directory.is_file()) {
+            (true, _) => "not a run and not a model",
+            (_, true) => "is a file",
+            _ => "no such directory",
+        };
         bail!("{}: {what}: expected a plan.toml, or a config.json and a model.safetensors", directory.display());
     }
     ensure!(

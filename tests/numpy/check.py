@@ -576,10 +576,11 @@ def phases(checkpoints):
         return none
     above = curve - curve[peak] - (curve[-1] - curve[peak]) * (steps - steps[peak]) / (steps[-1] - steps[peak])
     knee = peak + highest(above[peak:-1])
+    if not 0 < lowest < knee:  # never lower than at the start, or lowest when it was over
+        return none
     elbow = knee + int(np.argmin(above[knee:]))
     step = lambda i: checkpoints[i]["step"]
-    formed = step(lowest) if 0 < lowest < knee else None
-    return {"circuit_formation": formed, "cleanup": step(knee), "end": step(elbow) if above[elbow] < 0 else None}
+    return {"circuit_formation": step(lowest), "cleanup": step(knee), "end": step(elbow) if above[elbow] < 0 else None}
 
 # At least and at most, of each claim and of its control; the number of keys is held between 1 and a third of all.
 BOUNDS = [((0.999, None), None), (None, None), ((0.35, None), (None, 0.25)), ((0.5, None), None), ((0.5, None), (None, 0.05)),

@@ -155,9 +155,9 @@ def check_tables(driver, findings):
         require(claim["claim"] in row and ("holds" if claim["passed"] else "fails") in row, f"{claim} is shown as {row}")
     losses = {row.split("\t")[0]: row.split("\t")[1:] for row in text("#logits .scroll:last-of-type tbody tr")}
     of = findings["restricted"]
-    expected = {"the network": findings["scores"], "keys only, at the logits": of["logits"]["all"]["restricted"],
-                "keys excluded, at the logits": of["logits"]["all"]["excluded"], "keys only, at the neurons": of["neurons"]["all"]["restricted"],
-                "keys excluded, at the neurons": of["neurons"]["all"]["excluded"]}
+    expected = {"the network": findings["scores"], "restricted (keys only), at the logits": of["logits"]["all"]["restricted"],
+                "excluded (keys taken away), at the logits": of["logits"]["all"]["excluded"], "restricted (keys only), at the neurons": of["neurons"]["all"]["restricted"],
+                "excluded (keys taken away), at the neurons": of["neurons"]["all"]["excluded"]}
     for name, scores in expected.items():
         for shown, split in zip(losses[name], ("train", "test", "all")):
             close(float(shown), scores[split]["loss"], 0.06 * scores[split]["loss"], f"{name}, {split}")
