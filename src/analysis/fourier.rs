@@ -40,6 +40,13 @@ impl Fourier {
         2 * k - 1..if 2 * k == self.n { 2 * k } else { 2 * k + 1 }
     }
 
+    /// Entries (i, j) of a 2D transform that belong to frequency k: {0, cos_k, sin_k} squared, the constant left out.
+    pub fn terms_of(&self, k: usize) -> Vec<(usize, usize)> {
+        let rows: Vec<usize> = std::iter::once(0).chain(self.rows_of(k)).collect();
+        let all = rows.iter().flat_map(|&i| rows.iter().map(move |&j| (i, j)));
+        all.filter(|&term| term != (0, 0)).collect()
+    }
+
     /// The frequency in 0..=n/2 whose waves are those of any integer: k and -k are the same.
     pub fn folded(&self, k: usize) -> usize {
         let k = k % self.n;

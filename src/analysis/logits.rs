@@ -99,15 +99,21 @@ pub fn logit_formula(
 fn key_terms(network: &Network, fourier: &Fourier, logits: &[f64], keys: &[usize]) -> Vec<f64> {
     let n = network.order();
     let planes = Planes::of(fourier, logits, n);
-    let mut terms: Vec<(usize, usize)> = keys.iter().flat_map(|&k| planes.terms(fourier, k)).collect();
+    let mut terms: Vec<(usize, usize)> = keys.iter().flat_map(|&k| fourier.terms_of(k)).collect();
     terms.sort();
     terms.dedup();
     let coefficient = |class: usize, (i, j): (usize, usize)| planes.plane(class)[i * n + j];
     let coefficients: Vec<f64> =
         terms.iter().flat_map(|&term| (0..n).map(move |class| (class, term))).map(|(c, t)| coefficient(c, t)).collect();
+    sum_of_terms(fourier, &planes.means, &terms, &coefficients)
+}
+
+/// constant + sum of coefficient times its 2D wave, for every class: [row, class]. `coefficients` are [term, class].
+fn sum_of_terms(fourier: &Fourier, constant: &[f64], terms: &[(usize, usize)], coefficients: &[f64]) -> Vec<f64> {
+    let n = fourier.n();
     let mut out = vec![0.0; n * n * n];
     cpu::rows(&mut out, n, |row, out| {
-        out.copy_from_slice(&planes.means);
+        out.copy_from_slice(constant);
         for (&(i, j), coefficients) in terms.iter().zip(coefficients.chunks_exact(n)) {
             cpu::add_scaled(out, fourier.row(i)[row / n] * fourier.row(j)[row % n], coefficients);
         }
@@ -169,7 +175,7 @@ pub fn dropped(
     drop(rest);
     // What a cluster's nine terms give to the logits.
     let of_cluster = |k: usize| {
-        let terms = planes.terms(fourier, k);
+        let terms = fourier.terms_of(k);
         let mut coefficients = vec![0.0; terms.len() * n];
         let mut constant = vec![0.0; n];
         for neuron in (0..m).filter(|&neuron| in_cluster(neuron, k)) {
@@ -179,14 +185,7 @@ pub fn dropped(
                 cpu::add_scaled(out, planes.plane(neuron)[i * n + j], to_logits);
             }
         }
-        let mut out = vec![0.0; n * n * n];
-        cpu::rows(&mut out, n, |row, out| {
-            out.copy_from_slice(&constant);
-            for (&(i, j), coefficients) in terms.iter().zip(coefficients.chunks_exact(n)) {
-                cpu::add_scaled(out, fourier.row(i)[row / n] * fourier.row(j)[row % n], coefficients);
-            }
-        });
-        out
+        sum_of_terms(fourier, &constant, &terms, &coefficients)
     };
     for cluster in &neurons.clusters {
         cpu::add(&mut whole, &of_cluster(cluster.frequency));

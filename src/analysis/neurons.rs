@@ -68,13 +68,6 @@ impl Planes {
         &self.values[neuron * self.n * self.n..][..self.n * self.n]
     }
 
-    /// The entries of a plane that belong to frequency k: {0, cos_k, sin_k} squared, the constant left out.
-    pub fn terms(&self, fourier: &Fourier, k: usize) -> Vec<(usize, usize)> {
-        let rows: Vec<usize> = std::iter::once(0).chain(fourier.rows_of(k)).collect();
-        let all = rows.iter().flat_map(|&i| rows.iter().map(move |&j| (i, j)));
-        all.filter(|&term| term != (0, 0)).collect()
-    }
-
     /// Mean over the neurons of |G|: [n, n].
     pub fn mean_magnitude(&self) -> Vec<f64> {
         let neurons = self.means.len();
@@ -91,7 +84,7 @@ impl Planes {
 /// FVE_k = (sum of G^2 over {0, cos_k, sin_k}^2 - G_00^2) / (sum of G^2 - G_00^2), for the best k.
 pub fn neurons(fourier: &Fourier, planes: &Planes, post: &[f64]) -> Neurons {
     let (n, m) = (fourier.n(), planes.means.len());
-    let terms: Vec<_> = fourier.frequencies().map(|k| (k, planes.terms(fourier, k))).collect();
+    let terms: Vec<_> = fourier.frequencies().map(|k| (k, fourier.terms_of(k))).collect();
     // Frequency and share of each neuron.
     let mut found = vec![0.0; 2 * m];
     cpu::rows(&mut found, 2, |neuron, out| {

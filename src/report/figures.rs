@@ -327,12 +327,13 @@ fn clusters(findings: &Findings) -> Vec<Figure> {
         };
         groups.iter().map(one).collect()
     };
+    // One cluster after the other, so that none hides another.
     let mut rank = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(place, &neuron)| rank[neuron] = place + 1);
+    groups.iter().flat_map(|(_, _, of)| of).enumerate().for_each(|(place, &neuron)| rank[neuron] = place + 1);
     let by_rank = series(&|i| (rank[i] as f64, neurons.fve[i]));
     let by_fires = series(&|i| (neurons.fires[i], neurons.fve[i]));
     let share = || Axis { name: "FVE of best k (share)", scale: Scale::linear(0.0, 1.0) };
-    let ranks = Axis { name: "neuron, by falling FVE", scale: Scale::linear(0.0, order.len() as f64) };
+    let ranks = Axis { name: "neuron, by frequency and falling FVE", scale: Scale::linear(0.0, order.len() as f64) };
     let fires = Axis { name: "inputs it fires on (share)", scale: Scale::linear(0.0, 1.0) };
     vec![
         svg::chart("neurons-fve", "Variance explained by one frequency", ranks, share(), &by_rank, &[]),
