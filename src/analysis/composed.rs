@@ -12,12 +12,9 @@
 //!
 //! Nothing is dropped. Simplified patterns A are scored through it; the analysis tells how far it is from the plain pass.
 
-use super::network::{Network, product};
+use super::network::{Network, ROWS, product};
 use crate::cpu::matmul::{Into, Mat, MatMut, matmul};
 use crate::cpu::{self, add, add_scaled, dot, embed};
-
-/// Rows at a time: their activations stay in a cache.
-const ROWS: usize = 1024;
 
 pub struct Composed {
     n: usize,

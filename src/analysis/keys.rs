@@ -49,11 +49,11 @@ pub fn headline(rules: &KeyRules, neurons: &Neurons) -> Vec<usize> {
 
 fn stand_out(fourier: &Fourier, spectrum: &Spectrum) -> Vec<usize> {
     let largest = spectrum.components[1..].iter().copied().fold(0.0, f64::max);
-    fourier.frequencies().filter(|&k| spectrum.largest(fourier, k) > STANDS_OUT * largest).collect()
+    fourier.frequencies().filter(|&k| spectrum.largest(k) > STANDS_OUT * largest).collect()
 }
 
 fn above_the_gap(fourier: &Fourier, spectrum: &Spectrum) -> Vec<usize> {
-    let mut sorted: Vec<(usize, f64)> = fourier.frequencies().map(|k| (k, spectrum.merged(fourier, k))).collect();
+    let mut sorted: Vec<(usize, f64)> = fourier.frequencies().map(|k| (k, spectrum.merged(k))).collect();
     sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
     let half = sorted.len().div_ceil(2);
     let ratio = |i: &usize| if sorted[i + 1].1 > 0.0 { sorted[*i].1 / sorted[i + 1].1 } else { f64::INFINITY };

@@ -107,7 +107,7 @@ impl Subject {
         let fourier = Fourier::new(network.order());
         let judge = Judge::new(&network, trained_on);
         let activations = network.run();
-        let planes = Planes::new(&fourier, &activations, network.shape.d_mlp);
+        let planes = Planes::of(&fourier, &activations.post, network.shape.d_mlp);
         Self { network, fourier, judge, activations, planes }
     }
 
@@ -136,7 +136,7 @@ impl Subject {
         let logits = logits::logit_formula(network, activations, fourier, judge, &keys);
         let dropped = logits::dropped(network, activations, fourier, planes, &neurons, judge, &keys);
         done();
-        let clock_or_pizza = pizza::clock_or_pizza(network, activations);
+        let clock_or_pizza = pizza::clock_or_pizza(network, activations, fourier);
         done();
         let mut findings = Findings {
             schema: SCHEMA,

@@ -10,8 +10,8 @@ use crate::cpu::{Context, attention, embed, loss, mlp, rows, unembed};
 use crate::model::{PARAMETERS, Weights};
 use crate::plan::Shape;
 
-/// Rows that go through the MLP at a time where only the logits are wanted.
-const ROWS: usize = 1024;
+/// Rows that go through the MLP at a time where only the logits are wanted: their activations stay in a cache.
+pub const ROWS: usize = 1024;
 
 pub struct Network {
     /// Sizes in the group's order: `p` and `d_vocab_out` are n.

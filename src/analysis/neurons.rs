@@ -1,7 +1,6 @@
 //! Which frequency each neuron computes: its activations over the grid in the 2D Fourier basis.
 
 use super::fourier::Fourier;
-use super::network::Activations;
 use crate::cpu;
 use serde::{Deserialize, Serialize};
 
@@ -44,10 +43,6 @@ pub struct Planes {
 }
 
 impl Planes {
-    pub fn new(fourier: &Fourier, activations: &Activations, d_mlp: usize) -> Self {
-        Self::of(fourier, &activations.post, d_mlp)
-    }
-
     /// Of `post` [row, d_mlp] over the grid.
     pub fn of(fourier: &Fourier, post: &[f64], d_mlp: usize) -> Self {
         let n = fourier.n();

@@ -1,5 +1,6 @@
 //! Clock or Pizza (Zhong et al. 2023): three measures that tell the two algorithms apart.
 
+use super::fourier::Fourier;
 use super::network::{Activations, Network, mean_row, product};
 use super::spectrum::norm;
 use crate::cpu::{add, add_scaled, dot, matmul, rows};
@@ -29,7 +30,7 @@ pub struct ClockOrPizza {
     pub circularity: Option<f64>,
 }
 
-pub fn clock_or_pizza(network: &Network, activations: &Activations) -> ClockOrPizza {
+pub fn clock_or_pizza(network: &Network, activations: &Activations, fourier: &Fourier) -> ClockOrPizza {
     let n = network.order();
     let gradients = Gradients::new(network, activations);
     let triples = (n as u64).pow(3);
@@ -54,7 +55,7 @@ pub fn clock_or_pizza(network: &Network, activations: &Activations) -> ClockOrPi
         gradient_symmetricity: published,
         gradient_symmetricity_wide: means.iter().sum::<f64>() / means.len() as f64,
         distance_irrelevance: distance_irrelevance(network, activations),
-        circularity: circularity(network),
+        circularity: circularity(network, fourier),
     }
 }
 
@@ -137,7 +138,7 @@ fn distance_irrelevance(network: &Network, activations: &Activations) -> Option<
 }
 
 /// max over k of (2/n) |sum of v_t e^(2 pi i k t / n)|^2, averaged over the first components v, |v| = 1.
-fn circularity(network: &Network) -> Option<f64> {
+fn circularity(network: &Network, fourier: &Fourier) -> Option<f64> {
     let (n, d) = (network.order(), network.shape.d_model);
     if n.min(d) < COMPONENTS + usize::from(n <= d) {
         return None;
@@ -152,17 +153,11 @@ fn circularity(network: &Network) -> Option<f64> {
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&i, &j| decomposed.eigenvalues[j].total_cmp(&decomposed.eigenvalues[i]));
     let largest_share = |&component: &usize| {
-        let v = decomposed.eigenvectors.column(component);
-        let power = |k: usize| {
-            let angle = |t: usize| 2.0 * std::f64::consts::PI * (k * t % n) as f64 / n as f64;
-            let (re, im) = v
-                .iter()
-                .enumerate()
-                .fold((0.0, 0.0), |(re, im), (t, x)| (re + x * angle(t).cos(), im + x * angle(t).sin()));
-            // The norm of the wave squared is n/2, and n at n/2.
-            (re * re + im * im) * if 2 * k == n { 1.0 } else { 2.0 } / n as f64
-        };
-        (1..=n / 2).map(power).fold(0.0, f64::max)
+        let v: Vec<f64> = decomposed.eigenvectors.column(component).iter().copied().collect();
+        // In the orthonormal basis (2/n) |sum of v_t e^(2 pi i k t / n)|^2 is the sum of two squares.
+        let waves = fourier.transform(&v);
+        let power = |k: usize| waves[fourier.rows_of(k)].iter().map(|x| x * x).sum::<f64>();
+        fourier.frequencies().map(power).fold(0.0, f64::max)
     };
     Some(order[..COMPONENTS].iter().map(largest_share).sum::<f64>() / COMPONENTS as f64)
 }

@@ -268,31 +268,25 @@ fn embedding(findings: &Findings, pictures: &Pictures) -> Vec<Figure> {
     all
 }
 
+/// A tracked neuron over the pairs and in the 2D basis. Names and titles are those of the two maps.
+fn neuron_maps(findings: &Findings, pictures: &Pictures, place: usize, maps: [(&str, &str); 2]) -> [Figure; 2] {
+    let (activation, plane, n) = (&pictures.activations[place], &pictures.planes[place], pictures.n);
+    let [(over_pairs, first), (in_basis, second)] = maps;
+    [
+        svg::map(over_pairs, first, activation, n, Palette::Sequential, tokens(findings), "activation"),
+        svg::map(in_basis, second, plane, n, Palette::Diverging, Plane::Components, "coefficient"),
+    ]
+}
+
 fn neurons(findings: &Findings, pictures: &Pictures) -> Vec<Figure> {
-    let mut all = Vec::new();
-    for (i, &neuron) in pictures.tracked.iter().enumerate() {
-        let neurons = &findings.neurons;
-        let of = format!("k = {}, FVE {:.2}", neurons.frequency[neuron], neurons.fve[neuron]);
-        let (activation, plane) = (&pictures.activations[i], &pictures.planes[i]);
-        all.push(svg::map(
-            &format!("neuron-{neuron}"),
-            &format!("Neuron {neuron} ({of})"),
-            activation,
-            pictures.n,
-            Palette::Sequential,
-            tokens(findings),
-            "activation",
-        ));
-        all.push(svg::map(
-            &format!("neuron-{neuron}-spectrum"),
-            &format!("Neuron {neuron} in the 2D Fourier basis"),
-            plane,
-            pictures.n,
-            Palette::Diverging,
-            Plane::Components,
-            "coefficient",
-        ));
-    }
+    let neurons = &findings.neurons;
+    let of_neuron = |(place, &neuron): (usize, &usize)| {
+        let title = format!("Neuron {neuron} (k = {}, FVE {:.2})", neurons.frequency[neuron], neurons.fve[neuron]);
+        let in_basis = format!("Neuron {neuron} in the 2D Fourier basis");
+        let names = [format!("neuron-{neuron}"), format!("neuron-{neuron}-spectrum")];
+        neuron_maps(findings, pictures, place, [(&names[0], &title), (&names[1], &in_basis)])
+    };
+    let mut all: Vec<Figure> = pictures.tracked.iter().enumerate().flat_map(of_neuron).collect();
     all.push(svg::map(
         "neurons-mean-spectrum",
         "All neurons: mean magnitude in the basis",
@@ -457,24 +451,10 @@ fn explorer(findings: &Findings, pictures: &Pictures) -> Vec<Figure> {
             ));
         }
     }
-    let (activation, plane) = (&pictures.activations[0], &pictures.planes[0]);
-    all.push(svg::map(
-        "explorer-activation",
-        "The neuron over (x, y)",
-        activation,
-        pictures.n,
-        Palette::Sequential,
-        tokens(findings),
-        "activation",
-    ));
-    all.push(svg::map(
-        "explorer-spectrum",
-        "The neuron in the 2D Fourier basis",
-        plane,
-        pictures.n,
-        Palette::Diverging,
-        Plane::Components,
-        "coefficient",
-    ));
+    let maps = [
+        ("explorer-activation", "The neuron over (x, y)"),
+        ("explorer-spectrum", "The neuron in the 2D Fourier basis"),
+    ];
+    all.extend(neuron_maps(findings, pictures, 0, maps));
     all
 }

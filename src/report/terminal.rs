@@ -113,13 +113,9 @@ fn at(points: &[(f64, f64)], step: f64) -> Option<f64> {
 /// A bar for each frequency, or for the largest of several where there are more than fit.
 fn spectrum(name: &str, spectrum: &Spectrum) -> String {
     let count = spectrum.components.len() / 2;
-    let merged = |k: usize| {
-        let of = &spectrum.components[2 * k - 1..(2 * k + 1).min(spectrum.components.len())];
-        of.iter().map(|c| c * c).sum::<f64>().sqrt()
-    };
     let each = count.div_ceil(WIDTH);
     let bars: Vec<f64> = (0..count.div_ceil(each))
-        .map(|i| (i * each + 1..=((i + 1) * each).min(count)).map(merged).fold(0.0, f64::max))
+        .map(|i| (i * each + 1..=((i + 1) * each).min(count)).map(|k| spectrum.merged(k)).fold(0.0, f64::max))
         .collect();
     let top = bars.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let bar = |x: &f64| LEVELS[(x / top * 8.0).round() as usize];
