@@ -9,7 +9,9 @@
 @group(0) @binding(4) var<storage, read_write> row_correct: array<f32>;    // [model, row]
 @group(0) @binding(5) var<storage, read_write> d_logits: array<f32>;       // [model, row, d_vocab_out]
 
-fn logits_at(model: u32, row: u32) -> u32 { return part(model, ROWS * D_VOCAB_OUT) + row * D_VOCAB_OUT; }
+override LOGITS_ROW: u32;   // elements of a row of logits: d_vocab, or more, the rest being zero
+
+fn logits_at(model: u32, row: u32) -> u32 { return part(model, ROWS * LOGITS_ROW) + row * LOGITS_ROW; }
 
 // log(1 + x) for x >= 0. WGSL's log may err by 2^-21 near 1, so small x take the series of 2 atanh(x / (2 + x)).
 fn log1p(x: f32) -> f32 {
@@ -71,4 +73,5 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
         d_logits[at + c] = exp(logits[at + c] - rest.top) * factor;
     }
     d_logits[at + label] = -rest.sum * factor;
+    for (var c = D_VOCAB_OUT; c < LOGITS_ROW; c++) { d_logits[at + c] = 0.0; }
 }

@@ -25,12 +25,30 @@ pub enum Axis {
     DMlp,
     DVocab,
     DVocabOut,
+    /// Widths rounded up to whole vec4s; what is added is zero.
+    DModel4,
+    DMlp4,
+    DVocabOut4,
+    /// What the heads put out, end to end: (head, d_head rounded up to whole vec4s).
+    Z4,
+    /// What reads from the residual stream: the neurons, then the classes, each rounded up to whole vec4s.
+    Reader,
+    /// [`CHUNK`] rows of the batch, over which a sum is begun.
+    Chunk,
     /// Updates that the host has prepared at a time.
     Window,
 }
 
 /// Updates prepared at a time: the longest stretch of steps between two writes of the host.
 pub const WINDOW: usize = 256;
+
+/// Rows over which one workgroup sums a gradient; the chunks' sums are added in their order.
+pub const CHUNK: usize = 256;
+
+/// n rounded up to whole vec4s.
+pub fn whole4(n: usize) -> usize {
+    n.next_multiple_of(4)
+}
 
 /// The sizes that turn axes into numbers: the network's and the batch's.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +73,12 @@ impl Axis {
             Self::DMlp => shape.d_mlp,
             Self::DVocab => shape.d_vocab(),
             Self::DVocabOut => shape.d_vocab_out,
+            Self::DModel4 => whole4(shape.d_model),
+            Self::DMlp4 => whole4(shape.d_mlp),
+            Self::DVocabOut4 => whole4(shape.d_vocab_out),
+            Self::Z4 => shape.n_heads * whole4(shape.d_head()),
+            Self::Reader => whole4(shape.d_mlp) + whole4(shape.d_vocab_out),
+            Self::Chunk => sizes.rows.div_ceil(CHUNK),
             Self::Window => WINDOW,
         }
     }
@@ -126,7 +150,7 @@ const fn row(name: &'static str, role: Role, axes: &'static [Axis]) -> Tensor {
     Tensor { name, axes, role }
 }
 
-/// Every tensor of the layered program.
+/// Every tensor of the programs. What ends in 4 has rows of whole vec4s.
 pub const TENSORS: &[Tensor] = &[
     // The batch.
     row("n_rows", Role::Index, &[]),
@@ -186,6 +210,42 @@ pub const TENSORS: &[Tensor] = &[
     row("d_W_out", Role::Gradient, &[DMlp, DModel]),
     row("d_b_out", Role::Gradient, &[DModel]),
     row("d_W_U", Role::Gradient, &[DModel, DVocabOut]),
+    // The composed program: parameters in whole vec4s, those that read from the residual stream side by side,
+    row("W_read", Role::Activation, &[DModel4, Reader]),
+    row("W_U4", Role::Activation, &[DModel4, DVocabOut4]),
+    row("W_out4", Role::Activation, &[DMlp4, DModel4]),
+    row("W_O4", Role::Activation, &[Z4, DModel4]),
+    row("W_V4", Role::Activation, &[DModel4, Z4]),
+    // products of them, and what stands in them at every slot. A slot is told relative to "=", and "=" itself in full:
+    // resid4[s] = resid_pre[s] - resid_pre[=].
+    row("W_O_read", Role::Activation, &[Z4, Reader]),
+    row("W_logit", Role::Activation, &[DMlp4, DVocabOut4]),
+    row("resid4", Role::Activation, &[Slot, DModel4]),
+    row("v4", Role::Activation, &[Slot, Z4]),
+    row("u", Role::Activation, &[Head, DModel4]),
+    row("slot_score", Role::Activation, &[Slot, Head]),
+    // What a reader gets from a head that looks at a slot, and what it gets where every head looks at "=".
+    row("head_read", Role::Activation, &[Head, Slot, Reader]),
+    row("base_read", Role::Activation, &[Reader]),
+    row("post4", Role::Activation, &[Row, DMlp4]),
+    row("logits4", Role::Activation, &[Row, DVocabOut4]),
+    row("d_logits4", Role::Activation, &[Row, DVocabOut4]),
+    row("d_pre4", Role::Activation, &[Row, DMlp4]),
+    row("d_W_logit_parts", Role::Activation, &[Chunk, DMlp4, DVocabOut4]),
+    row("d_W_logit", Role::Activation, &[DMlp4, DVocabOut4]),
+    row("d_head_read", Role::Activation, &[Head, Slot, Reader]),
+    // Over the rows of a slot, whatever their heads look at.
+    row("d_slot_read", Role::Activation, &[Slot, Reader]),
+    row("d_base_read", Role::Activation, &[Reader]),
+    row("d_W_O_read", Role::Activation, &[Z4, Reader]),
+    row("d_v4", Role::Activation, &[Slot, Z4]),
+    row("d_u", Role::Activation, &[Head, DModel4]),
+    row("d_resid4", Role::Activation, &[Slot, DModel4]),
+    row("d_W_read", Role::Activation, &[DModel4, Reader]),
+    row("d_W_U4", Role::Activation, &[DModel4, DVocabOut4]),
+    row("d_W_out4", Role::Activation, &[DMlp4, DModel4]),
+    row("d_W_O4", Role::Activation, &[Z4, DModel4]),
+    row("d_W_V4", Role::Activation, &[DModel4, Z4]),
     // The optimizer.
     row("params", Role::Arena, &[]),
     row("grads", Role::Arena, &[]),
@@ -211,9 +271,14 @@ impl Tensor {
         self.dims(sizes).iter().product()
     }
 
+    /// Whether its rows are whole vec4s.
+    pub fn in_fours(&self) -> bool {
+        matches!(self.axes.last(), Some(DModel4 | DMlp4 | DVocabOut4 | Z4 | Reader))
+    }
+
     /// Whether the tensor exists once for each batch of rows.
     pub fn per_batch(&self) -> bool {
-        self.role == Role::Index || self.axes.contains(&Row)
+        self.role == Role::Index || self.axes.iter().any(|axis| matches!(axis, Row | Chunk))
     }
 }
 
@@ -266,7 +331,7 @@ mod tests {
     use super::*;
 
     /// Gradients of what no tensor holds.
-    const NOT_STORED: &[&str] = &["score", "slot_score", "resid_equals"];
+    const NOT_STORED: &[&str] = &["score", "resid_equals", "pre4", "W_logit_parts", "slot_read"];
 
     #[test]
     fn gradients_have_the_axes_of_what_they_are_gradients_of() {

@@ -100,14 +100,14 @@ const FIELDS: &[(&str, Kind, &str)] = &[
     ("stop_after_cleanup", Kind::Bool, "stop once the network has grokked and its weight norm has levelled off"),
     ("eval_every", Kind::Integer { least: 1 }, "steps between evaluations"),
     ("checkpoint_every", Kind::Integer { least: 1 }, "steps between checkpoints"),
-    ("program", Kind::Text, "the list of kernels: auto or layered"),
+    ("program", Kind::Text, "the list of kernels: auto, layered or composed"),
 ];
 
 /// The fields that a resumed run may change without becoming another run.
 pub const CHANGEABLE: &[&str] = &["steps", "stop_at_test_loss", "stop_after_cleanup"];
 
 pub const PRESETS: &[&str] = &["default", "demo", "paper"];
-pub const PROGRAMS: &[&str] = &["auto", "layered"];
+pub const PROGRAMS: &[&str] = &["auto", "layered", "composed"];
 pub const INITS: &[&str] = &["paper", "transformer-lens"];
 
 /// The plan of a preset. Sources: `demo` and `default` are ours; `paper` is Nanda et al. 2023, appendix A, with the

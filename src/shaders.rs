@@ -10,14 +10,25 @@ macro_rules! shader {
 }
 
 /// Stem and text of every operation.
-pub const OPERATIONS: &[(&str, &str)] =
-    &[shader!("embed"), shader!("attention"), shader!("mlp"), shader!("unembed"), shader!("loss"), shader!("adamw")];
+pub const OPERATIONS: &[(&str, &str)] = &[
+    shader!("embed"),
+    shader!("attention"),
+    shader!("mlp"),
+    shader!("unembed"),
+    shader!("loss"),
+    shader!("adamw"),
+    shader!("compose"),
+    shader!("slots"),
+    shader!("rows"),
+    shader!("product"),
+];
 
 /// Appended to every operation; module scope has no order in WGSL.
 pub const HELPERS: &str = concat!(
     include_str!("../shaders/shared/dims.wgsl"),
     include_str!("../shaders/shared/index.wgsl"),
     include_str!("../shaders/shared/tile.wgsl"),
+    include_str!("../shaders/shared/fours.wgsl"),
 );
 
 /// All kernels, parsed.

@@ -90,7 +90,7 @@ impl Network {
     }
 
     fn context(&self) -> Context<'static> {
-        Context { shape: self.shape, rows: self.order().pow(2), updates: &[] }
+        Context { shape: self.shape, rows: self.order().pow(2), updates: &[], product: Default::default() }
     }
 
     /// The slots of every row: a, n + b, 2n.

@@ -25,9 +25,9 @@ fn rest<T: Real>(logits: &[T], label: usize) -> (T, T) {
 /// row_loss = log1p(sum over c != y of exp(l_c - l_y)) where y has the largest logit, else
 /// l_max - l_y + log(sum of exp(l_c - l_max)); row_correct = 1 where y is the first of the largest logits
 pub fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &mut [T], row_correct: &mut [T]) {
-    let classes = cx.shape.d_vocab_out;
+    let (classes, width) = (cx.shape.d_vocab_out, logits.len() / cx.rows);
     rows2(&mut row_loss[..cx.rows], 1, &mut row_correct[..cx.rows], 1, |row, loss, correct| {
-        let (logits, label) = (&logits[row * classes..][..classes], labels[row] as usize);
+        let (logits, label) = (&logits[row * width..][..classes], labels[row] as usize);
         let (top, sum) = rest(logits, label);
         let behind = top - logits[label];
         loss[0] = if behind == T::zero() { sum.ln_1p() } else { behind + ((-behind).exp() + sum).ln() };
@@ -38,10 +38,12 @@ pub fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &m
 
 /// d_logits = (softmax - one-hot) / rows, the label's entry as minus the sum of the others
 fn backward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], d_logits: &mut [T]) {
-    let classes = cx.shape.d_vocab_out;
+    let (classes, width) = (cx.shape.d_vocab_out, logits.len() / cx.rows);
     let mean = T::one() / T::of(cx.rows as f64);
-    rows(&mut d_logits[..cx.rows * classes], classes, |row, d_logits| {
-        let (logits, label) = (&logits[row * classes..][..classes], labels[row] as usize);
+    rows(&mut d_logits[..cx.rows * width], width, |row, d_logits| {
+        let (logits, label) = (&logits[row * width..][..classes], labels[row] as usize);
+        let (d_logits, rest_of_row) = d_logits.split_at_mut(classes);
+        rest_of_row.fill(T::zero());
         let (top, sum) = rest(logits, label);
         let factor = mean / ((logits[label] - top).exp() + sum);
         for (d, &l) in d_logits.iter_mut().zip(logits) {

@@ -80,31 +80,50 @@ impl<T> Shared<T> {
 }
 
 /// out = a b, or out += a b.
-///
-/// The longer side of `out` is cut into chunks whose size follows from the shapes alone and each chunk is one serial
-/// product, so the result has the same bits whatever the number of threads.
 pub fn matmul<T: Real>(out: MatMut<T>, a: Mat<T>, b: Mat<T>, into: Into) {
-    let (m, n, k) = (out.rows, out.cols, a.cols);
-    assert!(a.rows == m && b.cols == n && b.rows == k, "{m}x{n} = {}x{k} times {}x{}", a.rows, b.rows, b.cols);
+    matmuls(out, 1, 0, |_| (a, b), into);
+}
+
+/// The same for every one of `batches`, whose outputs begin `batch_stride` elements apart, the first at `out`.
+///
+/// The longer side of an output is cut into chunks whose size follows from the shapes alone and each chunk is one serial
+/// product, so the result has the same bits whatever the number of threads.
+pub fn matmuls<'a, T: Real>(
+    out: MatMut<T>,
+    batches: usize,
+    batch_stride: usize,
+    of_batch: impl Fn(usize) -> (Mat<'a, T>, Mat<'a, T>) + Sync,
+    into: Into,
+) {
+    let (m, n) = (out.rows, out.cols);
+    // Outputs are columns beside each other, or follow each other.
+    let beside = batch_stride >= n && batches * batch_stride <= out.row_stride;
+    let after = batch_stride >= (m.max(1) - 1) * out.row_stride + n;
+    assert!(batches == 1 || beside || after, "outputs of a product overlap");
+    check(out.data.len() - (batches - 1) * batch_stride, m, n, out.row_stride);
     let by_rows = m >= n;
     let length = m.max(n);
     let chunk = length.div_ceil(16).next_multiple_of(16).max(48);
+    let chunks = length.div_ceil(chunk);
     let target = Shared(out.data.as_mut_ptr());
-    (0..length.div_ceil(chunk)).into_par_iter().for_each(|i| {
-        let start = i * chunk;
+    (0..batches * chunks).into_par_iter().for_each(|task| {
+        let (batch, start) = (task / chunks, task % chunks * chunk);
         let size = chunk.min(length - start);
+        let (a, b) = of_batch(batch);
+        let k = a.cols;
+        assert!(a.rows == m && b.cols == n && b.rows == k, "{m}x{n} = {}x{k} times {}x{}", a.rows, b.rows, b.cols);
         let (rows, cols, a_at, b_at, out_at) = match by_rows {
             true => (size, n, start * a.row_stride, 0, start * out.row_stride),
             false => (m, size, 0, start * b.col_stride, start),
         };
-        // SAFETY: `check` held the three views inside their slices, the chunk lies inside the view, and chunks of the
-        // output are disjoint.
+        // SAFETY: `check` held the views inside their slices, the chunk lies inside the view, and chunks and batches of
+        // the output are disjoint.
         unsafe {
             gemm::gemm(
                 rows,
                 cols,
                 k,
-                target.at(out_at),
+                target.at(batch * batch_stride + out_at),
                 1,
                 out.row_stride as isize,
                 into == Into::Add,

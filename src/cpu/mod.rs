@@ -7,10 +7,14 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod compose;
 pub mod embed;
 pub mod loss;
 pub mod matmul;
 pub mod mlp;
+pub mod product;
+pub mod rows;
+pub mod slots;
 pub mod unembed;
 
 use crate::plan::{Shape, Update};
@@ -62,6 +66,8 @@ pub struct Context<'a> {
     pub rows: usize,
     /// The updates that the host has prepared.
     pub updates: &'a [Update],
+    /// Where a product finds its matrices; of no meaning to other kernels.
+    pub product: product::Geometry,
 }
 
 /// One model's tensors under the names that a kernel uses.
@@ -121,6 +127,10 @@ pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
         "embed" => embed::twin(entry),
         "attention" => attention::twin(entry),
         "mlp" => mlp::twin(entry),
+        "compose" => compose::twin(entry),
+        "product" => product::twin(entry),
+        "rows" => rows::twin(entry),
+        "slots" => slots::twin(entry),
         "unembed" => unembed::twin(entry),
         "loss" => loss::twin(entry),
         "adamw" => adamw::twin(entry),
@@ -131,12 +141,19 @@ pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
 /// Rows that a task takes at a time.
 const CHUNK: usize = 64;
 
+/// Runs `f` compiled for the widest vectors that this processor has; the crate itself is built for any.
+pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
 /// Calls `f(row, its elements)` for every row of `out`, spread over the cores.
 pub fn rows<T: Real>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, block)| {
-        for (i, row) in block.chunks_exact_mut(width).enumerate() {
-            f(chunk * CHUNK + i, row);
-        }
+        vectorised(|| {
+            for (i, row) in block.chunks_exact_mut(width).enumerate() {
+                f(chunk * CHUNK + i, row);
+            }
+        });
     });
 }
 
@@ -150,10 +167,12 @@ pub fn rows2<T: Real>(
 ) {
     let blocks = a.par_chunks_mut(CHUNK * a_width).zip(b.par_chunks_mut(CHUNK * b_width));
     blocks.enumerate().for_each(|(chunk, (a, b))| {
-        let pairs = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
-        for (i, (a, b)) in pairs.enumerate() {
-            f(chunk * CHUNK + i, a, b);
-        }
+        vectorised(|| {
+            let pairs = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
+            for (i, (a, b)) in pairs.enumerate() {
+                f(chunk * CHUNK + i, a, b);
+            }
+        });
     });
 }
 

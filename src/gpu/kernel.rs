@@ -37,6 +37,8 @@ pub struct Binding {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Element {
     F32,
+    /// Four floats.
+    Vec4,
     U32,
     Record(Record),
 }
@@ -169,12 +171,17 @@ impl Kernel {
 
     fn element(&self, ty: naga::Handle<naga::Type>) -> Result<Element> {
         let TypeInner::Array { base, stride, .. } = self.module.types[ty].inner else {
-            bail!("expected an array of f32, u32 or a struct of f32");
+            bail!("expected an array of f32, vec4<f32>, u32 or a struct of f32");
         };
         let element = &self.module.types[base];
         match &element.inner {
             TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Float && scalar.width == 4 => Ok(Element::F32),
             TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Uint && scalar.width == 4 => Ok(Element::U32),
+            TypeInner::Vector { size: naga::VectorSize::Quad, scalar }
+                if scalar.kind == ScalarKind::Float && scalar.width == 4 =>
+            {
+                Ok(Element::Vec4)
+            }
             TypeInner::Struct { members, .. } => {
                 let member = |member: &naga::StructMember| {
                     let name = member.name.clone().unwrap_or_default();
@@ -186,7 +193,7 @@ impl Kernel {
                 let members = members.iter().map(member).collect::<Result<_>>()?;
                 Ok(Element::Record(Record { name: element.name.clone().unwrap_or_default(), stride, members }))
             }
-            _ => bail!("expected an array of f32, u32 or a struct of f32"),
+            _ => bail!("expected an array of f32, vec4<f32>, u32 or a struct of f32"),
         }
     }
 }

@@ -4,14 +4,17 @@
 //! from the twin) by name. Nothing here runs anything: [`on_gpu`] and [`on_cpu`] do.
 
 pub mod batch;
+pub mod composed;
 pub mod engine;
 pub mod layered;
 pub mod on_cpu;
 pub mod on_gpu;
+pub mod product;
 
 use crate::model::{Axis, Role, Sizes, Tensor, Weights};
 use crate::plan::Shape;
 use anyhow::{Context, Result, bail};
+pub use product::Per;
 
 /// A line of a program.
 #[derive(Clone, Debug)]
@@ -19,6 +22,26 @@ pub struct Call {
     pub kernel: &'static str,
     pub entry: &'static str,
     pub over: Over,
+    /// A kernel of general use names roles: who plays them here. Other names are tensors'.
+    pub roles: Vec<(&'static str, &'static str)>,
+    /// Multiply-adds, as a sum of products of axes.
+    pub work: &'static [&'static [Axis]],
+}
+
+impl Call {
+    /// The tensor that stands behind a name of the kernel.
+    pub fn tensor<'a>(&self, name: &'a str) -> &'a str {
+        self.roles.iter().find(|(role, _)| *role == name).map_or(name, |(_, tensor)| tensor)
+    }
+
+    /// What it does beside moving numbers.
+    fn work(self, work: &'static [&'static [Axis]]) -> Self {
+        Self { work, ..self }
+    }
+
+    fn with(self, roles: &[(&'static str, &'static str)]) -> Self {
+        Self { roles: roles.to_vec(), ..self }
+    }
 }
 
 /// What a call's invocations are spread over, besides the models; the last axis lies along x.
@@ -26,8 +49,12 @@ pub struct Call {
 pub enum Over {
     /// One invocation an element of the axes.
     Elements(&'static [Axis]),
+    /// One invocation four neighbours along the last axis, which has whole vec4s.
+    Fours(&'static [Axis]),
     /// One invocation a tile of TILE x TILE elements of two axes, TILE being a constant of the shader.
     Tiles([Axis; 2]),
+    /// One workgroup a tile of C of a product.
+    Product(Per),
     /// One invocation an element of the parameters' arena.
     Arena,
     /// One invocation a model.
@@ -84,13 +111,14 @@ impl State<f32> {
 }
 
 pub fn run(kernel: &'static str, entry: &'static str, over: Over) -> Call {
-    Call { kernel, entry, over }
+    Call { kernel, entry, over, roles: Vec::new(), work: &[] }
 }
 
 /// The program of a name in a plan.
 pub fn by_name(name: &str) -> Result<Program> {
     match name {
         "layered" => Ok(layered::program()),
+        "composed" => Ok(composed::program()),
         other => bail!("unknown program '{other}': there are {}", crate::plan::PROGRAMS.join(", ")),
     }
 }
@@ -158,7 +186,7 @@ pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usi
     let evaluation = program.evaluation().map(|call| (call, batch::Batch::Grid, grid_rows));
     for (call, batch, rows) in step.chain(evaluation) {
         let Some(twin) = crate::cpu::twin_of::<f32>(call.kernel, call.entry) else { continue };
-        for tensor in twin.reads.iter().chain(twin.writes).filter_map(|name| Tensor::find(name)) {
+        for tensor in twin.reads.iter().chain(twin.writes).filter_map(|name| Tensor::find(call.tensor(name))) {
             // Parameters have two moments besides.
             let copies = if tensor.role == Role::Parameter { 3 } else { 1 };
             let elements: u64 = tensor.dims(&Sizes { shape, rows }).iter().map(|&n| n as u64).product();

@@ -1,7 +1,9 @@
 //! The machine of plain Rust: runs a program's twins, model by model.
 
-use super::batch::{Batch, Key, Layout, key};
+use super::batch::{Batch, Key, Layout, Rows, key};
+use super::product::geometry;
 use super::{Call, Over, Program, State};
+use crate::cpu::product::Geometry;
 use crate::cpu::{Arguments, Context, Real, Twin, twin_of};
 use crate::model::{PARAMETERS, Role, Sizes, TENSORS, Tensor, Weights};
 use crate::plan::Update;
@@ -10,10 +12,18 @@ use std::collections::HashMap;
 
 pub struct OnCpu<T> {
     layout: Layout,
-    step: Vec<(Call, Twin<T>)>,
-    evaluation: Vec<(Call, Twin<T>)>,
+    step: Vec<Line<T>>,
+    evaluation: Vec<Line<T>>,
     models: Vec<Model<T>>,
     pool: rayon::ThreadPool,
+}
+
+/// A call with its twin.
+struct Line<T> {
+    call: Call,
+    twin: Twin<T>,
+    /// Where a product's matrices stand, for each model.
+    geometry: Vec<Geometry>,
 }
 
 /// All tensors of one model.
@@ -25,20 +35,23 @@ struct Model<T> {
     updates: Vec<Update>,
 }
 
-fn with_twins<'a, T: Real>(calls: impl Iterator<Item = &'a Call>) -> Result<Vec<(Call, Twin<T>)>> {
-    let twin = |call: &Call| {
-        let twin =
-            twin_of(call.kernel, call.entry).with_context(|| format!("{}.{} has no twin", call.kernel, call.entry))?;
-        Ok((call.clone(), twin))
+fn lines<'a, T: Real>(calls: impl Iterator<Item = &'a Call>, layout: &Layout, batch: Batch) -> Result<Vec<Line<T>>> {
+    let line = |call: &Call| {
+        let place = || format!("{}.{}", call.kernel, call.entry);
+        let twin = twin_of(call.kernel, call.entry).with_context(|| format!("{} has no twin", place()))?;
+        let of_model = |rows: &Rows| geometry(call, &Sizes { shape: layout.shape, rows: rows.len() });
+        let geometry = layout.of(batch).iter().map(|rows| Ok(of_model(rows)?.unwrap_or_default()));
+        Ok(Line { call: call.clone(), twin, geometry: geometry.collect::<Result<_>>().with_context(place)? })
     };
-    calls.map(twin).collect()
+    calls.map(line).collect()
 }
 
 impl<T: Real> OnCpu<T> {
     /// `threads` = 0 takes one for each core.
     pub fn new(program: &Program, layout: Layout, threads: usize) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("no threads to run on")?;
-        let (step, evaluation) = (with_twins(program.step())?, with_twins(program.evaluation())?);
+        let step = lines(program.step(), &layout, Batch::Train)?;
+        let evaluation = lines(program.evaluation(), &layout, Batch::Grid)?;
         let models = (0..layout.models()).map(|model| Model::new(&layout, model, &step, &evaluation)).collect();
         Ok(Self { layout, step, evaluation, models, pool })
     }
@@ -71,13 +84,11 @@ impl<T: Real> OnCpu<T> {
         let (shape, rows) = (self.layout.shape, &self.layout.train);
         let models = self.models.iter_mut().zip(updates).zip(rows);
         self.pool.install(|| {
-            for ((model, updates), rows) in models {
-                model.updates.clone_from(updates);
-                model.indices.insert(("step", Batch::Train), vec![0]);
+            for (index, ((model, updates), rows)) in models.enumerate() {
+                model.begin(updates);
                 for _ in updates {
-                    for (call, twin) in &self.step {
-                        let at = Place { shape, rows: rows.len(), batch: Batch::Train };
-                        model.run(call, twin, at);
+                    for line in &self.step {
+                        model.run(line, Place { shape, rows: rows.len(), batch: Batch::Train, index });
                     }
                 }
             }
@@ -87,10 +98,9 @@ impl<T: Real> OnCpu<T> {
     /// Runs the forward pass over the grid; losses and hits can be read then.
     pub fn evaluate(&mut self) {
         self.pool.install(|| {
-            for (model, rows) in self.models.iter_mut().zip(&self.layout.grid) {
-                for (call, twin) in &self.evaluation {
-                    let at = Place { shape: self.layout.shape, rows: rows.len(), batch: Batch::Grid };
-                    model.run(call, twin, at);
+            for (index, (model, rows)) in self.models.iter_mut().zip(&self.layout.grid).enumerate() {
+                for line in &self.evaluation {
+                    model.run(line, Place { shape: self.layout.shape, rows: rows.len(), batch: Batch::Grid, index });
                 }
             }
         });
@@ -102,12 +112,12 @@ impl<T: Real> OnCpu<T> {
             Batch::Train => &self.step,
             Batch::Grid => &self.evaluation,
         };
-        for ((model, rows), updates) in self.models.iter_mut().zip(self.layout.of(batch)).zip(updates) {
-            model.updates.clone_from(updates);
-            model.indices.insert(("step", Batch::Train), vec![0]);
-            for (call, twin) in indices.iter().map(|&index| &calls[index]) {
-                let at = Place { shape: self.layout.shape, rows: rows.len(), batch };
-                self.pool.install(|| model.run(call, twin, at));
+        let models = self.models.iter_mut().zip(self.layout.of(batch)).zip(updates);
+        for (index, ((model, rows), updates)) in models.enumerate() {
+            model.begin(updates);
+            for line in indices.iter().map(|&call| &calls[call]) {
+                let at = Place { shape: self.layout.shape, rows: rows.len(), batch, index };
+                self.pool.install(|| model.run(line, at));
             }
         }
     }
@@ -130,10 +140,12 @@ struct Place {
     shape: crate::plan::Shape,
     rows: usize,
     batch: Batch,
+    /// The model's.
+    index: usize,
 }
 
 impl<T: Real> Model<T> {
-    fn new(layout: &Layout, model: usize, step: &[(Call, Twin<T>)], evaluation: &[(Call, Twin<T>)]) -> Self {
+    fn new(layout: &Layout, model: usize, step: &[Line<T>], evaluation: &[Line<T>]) -> Self {
         let mut floats = HashMap::new();
         let mut indices = HashMap::from([(("step", Batch::Train), vec![0])]);
         for (batch, calls) in [(Batch::Train, step), (Batch::Grid, evaluation)] {
@@ -141,9 +153,9 @@ impl<T: Real> Model<T> {
             let sizes = Sizes { shape: layout.shape, rows: rows.len() };
             let used = |tensor: &&Tensor| {
                 tensor.role == Role::Parameter
-                    || calls
-                        .iter()
-                        .any(|(_, twin)| twin.reads.iter().chain(twin.writes).any(|&name| name == tensor.name))
+                    || calls.iter().any(|Line { call, twin, .. }| {
+                        twin.reads.iter().chain(twin.writes).any(|name| call.tensor(name) == tensor.name)
+                    })
             };
             let is_float =
                 |tensor: &&Tensor| matches!(tensor.role, Role::Parameter | Role::Gradient | Role::Activation);
@@ -160,51 +172,64 @@ impl<T: Real> Model<T> {
         Self { floats, indices, exp_avg: moments.clone(), exp_avg_sq: moments, updates: Vec::new() }
     }
 
-    fn run(&mut self, call: &Call, twin: &Twin<T>, at: Place) {
-        match call.over {
+    /// Makes ready for the first of some updates.
+    fn begin(&mut self, updates: &[Update]) {
+        self.updates.clear();
+        self.updates.extend_from_slice(updates);
+        self.index_mut("step", Batch::Train).fill(0);
+    }
+
+    fn run(&mut self, line: &Line<T>, at: Place) {
+        match line.call.over {
             // The arenas are taken parameter by parameter.
             Over::Arena => {
-                (0..PARAMETERS.len()).for_each(|rank| (twin.run)(&mut OfParameter { model: self, at, rank }))
+                (0..PARAMETERS.len()).for_each(|rank| (line.twin.run)(&mut OfParameter { model: self, at, rank }))
             }
-            _ => (twin.run)(&mut OfModel { model: self, at }),
+            _ => (line.twin.run)(&mut OfModel { model: self, at, line }),
         }
     }
 
     fn key(name: &str, batch: Batch) -> Key {
         key(Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}")), batch)
     }
+
+    fn float_mut(&mut self, name: &str, batch: Batch) -> &mut Vec<T> {
+        self.floats.get_mut(&Self::key(name, batch)).expect("a tensor of the program")
+    }
+
+    fn index_mut(&mut self, name: &str, batch: Batch) -> &mut Vec<u32> {
+        self.indices.get_mut(&Self::key(name, batch)).expect("indices of the program")
+    }
 }
 
 struct OfModel<'a, T> {
     model: &'a mut Model<T>,
     at: Place,
+    line: &'a Line<T>,
 }
 
 impl<T: Real> Arguments<T> for OfModel<'_, T> {
     fn context(&self) -> Context<'_> {
-        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates }
+        let product = self.line.geometry[self.at.index];
+        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates, product }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]
     }
     fn read(&self, name: &str) -> &[T] {
-        &self.model.floats[&Model::<T>::key(name, self.at.batch)]
+        &self.model.floats[&Model::<T>::key(self.line.call.tensor(name), self.at.batch)]
     }
     fn take(&mut self, name: &str) -> Vec<T> {
-        std::mem::take(
-            self.model.floats.get_mut(&Model::<T>::key(name, self.at.batch)).expect("a tensor of the program"),
-        )
+        std::mem::take(self.model.float_mut(self.line.call.tensor(name), self.at.batch))
     }
     fn put(&mut self, name: &str, tensor: Vec<T>) {
-        self.model.floats.insert(Model::<T>::key(name, self.at.batch), tensor);
+        *self.model.float_mut(self.line.call.tensor(name), self.at.batch) = tensor;
     }
     fn take_counter(&mut self, name: &str) -> Vec<u32> {
-        std::mem::take(
-            self.model.indices.get_mut(&Model::<T>::key(name, self.at.batch)).expect("a counter of the program"),
-        )
+        std::mem::take(self.model.index_mut(name, self.at.batch))
     }
     fn put_counter(&mut self, name: &str, tensor: Vec<u32>) {
-        self.model.indices.insert(Model::<T>::key(name, self.at.batch), tensor);
+        *self.model.index_mut(name, self.at.batch) = tensor;
     }
 }
 
@@ -228,7 +253,8 @@ impl<T: Real> OfParameter<'_, T> {
 
 impl<T: Real> Arguments<T> for OfParameter<'_, T> {
     fn context(&self) -> Context<'_> {
-        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates }
+        let product = Geometry::default();
+        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates, product }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]

@@ -1,12 +1,13 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
 use super::batch::{Batch, Layout, key};
+use super::product::geometry;
 use super::{Call, Over, Program, State, Uses, find};
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Binding, Constants, Element, Entry, Kernel, Record};
 use crate::gpu::pass::{Compiled, Dispatch, cover, submit};
 use crate::gpu::tensors::{self, BLOCK, Window, padded};
-use crate::model::{PARAMETERS, Role, Tensor, WINDOW, Weights};
+use crate::model::{CHUNK, PARAMETERS, Role, Tensor, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
@@ -36,14 +37,42 @@ fn constants(layout: &Layout, batch: Batch) -> Constants {
         ("ROWS", sizes.rows),
         ("BLOCK", BLOCK),
         ("WINDOW", WINDOW),
+        ("CHUNK", CHUNK),
     ];
     constants.into_iter().map(|(name, value)| (name, value as u32)).collect()
 }
 
+/// The same for one call: strides of the tensor that plays `logits`, and where a product's matrices stand.
+fn constants_of(call: &Call, layout: &Layout, batch: Batch) -> Result<Constants> {
+    let sizes = layout.sizes(batch);
+    let mut constants = constants(layout, batch);
+    let mut add = |name, value: usize| constants.push((name, value as u32));
+    if call.kernel == "loss" {
+        add("LOGITS_ROW", find(call.tensor("logits"))?.dims(&sizes)[1]);
+    }
+    if let Some(g) = geometry(call, &sizes)? {
+        let len = |role| Ok::<_, anyhow::Error>(find(call.tensor(role))?.len(&sizes));
+        for (name, value) in [("I", g.i), ("J", g.j), ("K", g.k), ("BATCHES", g.batches)] {
+            add(name, value);
+        }
+        add("ROWS_ARE", g.rows_are as usize);
+        for (name, value) in [("A_LEN", len("A")?), ("A_ROW", g.a.row), ("A_BATCH", g.a.batch)] {
+            add(name, value);
+        }
+        for (name, value) in [("B_LEN", len("B")?), ("B_ROW", g.b.row), ("B_BATCH", g.b.batch)] {
+            add(name, value);
+        }
+        for (name, value) in [("C_LEN", len("C")?), ("C_ROW", g.c.row), ("C_BATCH", g.c.batch)] {
+            add(name, value);
+        }
+    }
+    Ok(constants)
+}
+
 /// Constants for reflection where no sizes are known: they change neither names nor access.
-fn any_constants() -> Constants {
+fn any_constants(call: &Call) -> Result<Constants> {
     let shape = crate::plan::Shape { p: 3, d_model: 2, n_heads: 1, d_mlp: 1, d_vocab_out: 3 };
-    constants(&Layout::new(shape, &[], &[]), Batch::Train)
+    constants_of(call, &Layout::new(shape, &[], &[]), Batch::Train)
 }
 
 fn kernel<'a>(kernels: &'a [Kernel], stem: &str) -> Result<&'a Kernel> {
@@ -52,26 +81,29 @@ fn kernel<'a>(kernels: &'a [Kernel], stem: &str) -> Result<&'a Kernel> {
 
 /// What a call reads and writes according to its shader, each name being a tensor of the type that the table gives it.
 pub fn uses(kernels: &[Kernel], call: &Call) -> Result<Uses> {
-    let entry = kernel(kernels, call.kernel)?.entry(call.entry, &any_constants())?;
+    let entry = kernel(kernels, call.kernel)?.entry(call.entry, &any_constants(call)?)?;
     let mut uses = Uses { reads: Vec::new(), writes: Vec::new() };
     for binding in entry.bindings {
-        check_element(&binding)?;
-        if binding.reads && !(binding.writes && find(&binding.name)?.role == Role::Counter) {
-            uses.reads.push(binding.name.clone());
+        let tensor = find(call.tensor(&binding.name))?;
+        check_element(&binding, tensor)?;
+        if binding.reads && !(binding.writes && tensor.role == Role::Counter) {
+            uses.reads.push(tensor.name.into());
         }
         if binding.writes {
-            uses.writes.push(binding.name);
+            uses.writes.push(tensor.name.into());
         }
     }
     Ok(uses)
 }
 
 /// Whether a variable's type is the one that the table gives its name.
-fn check_element(binding: &Binding) -> Result<()> {
-    let name = &binding.name;
-    match (find(name)?.role, &binding.element) {
+fn check_element(binding: &Binding, tensor: &Tensor) -> Result<()> {
+    let name = tensor.name;
+    match (tensor.role, &binding.element) {
         (Role::Index | Role::Counter | Role::Layout, Element::U32) => Ok(()),
         (Role::Parameter | Role::Gradient | Role::Activation | Role::Arena, Element::F32) => Ok(()),
+        (Role::Activation, Element::Vec4) if tensor.in_fours() => Ok(()),
+        (Role::Activation, Element::Vec4) => bail!("{name} is declared as vec4s, and its rows are not whole ones"),
         (Role::Record, Element::Record(record)) => record.pack(|member| Update::default().member(member)).map(|_| ()),
         (role, element) => bail!("{name} is declared as an array of {element:?}, and the table says {role:?}"),
     }
@@ -152,18 +184,18 @@ impl OnGpu {
         calls: impl Iterator<Item = &'a Call>,
         batch: Batch,
     ) -> Result<Vec<Dispatch>> {
-        let constants = constants(&self.layout, batch);
         let mut dispatches = Vec::new();
         for call in calls {
+            let constants = constants_of(call, &self.layout, batch)?;
             let module = compiled.iter().find(|compiled| compiled.kernel.stem == call.kernel);
             let module = module.with_context(|| format!("no shader {}.wgsl", call.kernel))?;
             let entry = module.kernel.entry(call.entry, &constants)?;
             for binding in &entry.bindings {
-                self.window(find(&binding.name)?, batch)?;
+                self.window(find(call.tensor(&binding.name))?, batch)?;
             }
             let workgroups = self.workgroups(call, module.kernel, &entry, batch)?;
             let tensor = |binding: &Binding| {
-                let tensor = find(&binding.name)?;
+                let tensor = find(call.tensor(&binding.name))?;
                 let key = key(tensor, batch);
                 self.windows.get(&key).cloned().with_context(|| format!("no memory for {}", tensor.name))
             };
@@ -178,9 +210,19 @@ impl OnGpu {
         let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
         let groups = match call.over {
             Over::Models => [1, 1, models as u32],
+            Over::Fours([x]) => cover([x.size(&sizes) / 4, 1, models], entry.workgroup),
+            Over::Fours([y, x]) => cover([x.size(&sizes) / 4, y.size(&sizes), models], entry.workgroup),
+            Over::Product(_) => {
+                let g = geometry(call, &sizes)?.context("a product has a geometry")?;
+                let tile = |name| kernel.constant(name).with_context(|| format!("no constant {name}"));
+                let tiles = |size: usize, tile: u32| (size as u32).div_ceil(tile);
+                [tiles(g.j, tile("TILE_COLUMNS")?), tiles(g.i, tile("TILE_ROWS")?), (g.batches * models) as u32]
+            }
             Over::Elements([x]) => cover([x.size(&sizes), 1, models], entry.workgroup),
             Over::Elements([y, x]) => cover([x.size(&sizes), y.size(&sizes), models], entry.workgroup),
-            Over::Elements(axes) => bail!("{}.{}: {} axes, expected one or two", call.kernel, call.entry, axes.len()),
+            Over::Elements(axes) | Over::Fours(axes) => {
+                bail!("{}.{}: {} axes, expected one or two", call.kernel, call.entry, axes.len())
+            }
             Over::Tiles([y, x]) => {
                 let tile = kernel.constant("TILE").context("no constant TILE")? as usize;
                 let tiles = |axis: crate::model::Axis| axis.size(&sizes).div_ceil(tile);
@@ -314,7 +356,8 @@ fn whole(windows: &[Window]) -> Window {
 
 /// The layout of the updates, as the optimizer's shader declares it.
 fn record(kernels: &[Kernel]) -> Result<Record> {
-    let entry = kernel(kernels, "adamw")?.entry("update", &any_constants())?;
+    let entry =
+        kernel(kernels, "adamw")?.entry("update", &any_constants(&super::run("adamw", "update", Over::Arena))?)?;
     let declared = entry.bindings.into_iter().find_map(|binding| match binding.element {
         Element::Record(record) if binding.name == "updates" => Some(record),
         _ => None,

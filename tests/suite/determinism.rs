@@ -5,34 +5,54 @@ use grokscope::model::initial_weights;
 use grokscope::plan::{Plan, Shape, Update, preset};
 use grokscope::program::batch::Layout;
 use grokscope::program::engine::Engine;
-use grokscope::program::{State, layered};
+use grokscope::program::{Program, State, composed, layered};
 use grokscope::task::{Op, Pairs};
 use libtest_mimic::{Failed, Trial};
 
+type Make = dyn Fn(&Program, Layout) -> Result<Engine, Failed>;
+
+fn of_every_program(f: impl Fn(&Program) -> Outcome) -> Outcome {
+    [layered::program(), composed::program()].iter().try_for_each(|program| {
+        f(program).map_err(|e| format!("{}: {}", program.name, e.message().unwrap_or("?")).into())
+    })
+}
+
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("threads_change_no_bit_on_the_cpu_engine", threads),
-        test("a_model_alone_and_among_others_is_the_same_on_the_cpu_engine", || ensembles(&|layout| on_cpu(layout, 2))),
-        test("a_resumed_state_goes_on_the_same_on_the_cpu_engine", || resumed(&|layout| on_cpu(layout, 2))),
+        test("threads_change_no_bit_on_the_cpu_engine", || of_every_program(threads)),
+        test("a_model_alone_and_among_others_is_the_same_on_the_cpu_engine", || {
+            of_every_program(|program| ensembles(program, &on_two_threads))
+        }),
+        test("a_resumed_state_goes_on_the_same_on_the_cpu_engine", || {
+            of_every_program(|program| resumed(program, &on_two_threads))
+        }),
     ]
 }
 
 pub fn adapter_tests() -> Vec<Trial> {
     vec![
-        test("a_model_alone_and_among_others_is_the_same_on_the_adapter", || ensembles(&on_adapter)),
-        test("a_resumed_state_goes_on_the_same_on_the_adapter", || resumed(&on_adapter)),
-        test("stretches_change_no_bit_on_the_adapter", stretches),
+        test("a_model_alone_and_among_others_is_the_same_on_the_adapter", || {
+            of_every_program(|program| ensembles(program, &on_adapter))
+        }),
+        test("a_resumed_state_goes_on_the_same_on_the_adapter", || {
+            of_every_program(|program| resumed(program, &on_adapter))
+        }),
+        test("stretches_change_no_bit_on_the_adapter", || of_every_program(stretches)),
     ]
 }
 
 const SHAPE: Shape = Shape { p: 11, d_model: 12, n_heads: 3, d_mlp: 20, d_vocab_out: 11 };
 
-fn on_cpu(layout: Layout, threads: usize) -> Result<Engine, Failed> {
-    Ok(Engine::on_cpu(&layered::program(), layout, threads)?)
+fn on_cpu(program: &Program, layout: Layout, threads: usize) -> Result<Engine, Failed> {
+    Ok(Engine::on_cpu(program, layout, threads)?)
 }
 
-fn on_adapter(layout: Layout) -> Result<Engine, Failed> {
-    Ok(pollster::block_on(Engine::on_gpu(gpu()?, &layered::program(), layout))?)
+fn on_two_threads(program: &Program, layout: Layout) -> Result<Engine, Failed> {
+    on_cpu(program, layout, 2)
+}
+
+fn on_adapter(program: &Program, layout: Layout) -> Result<Engine, Failed> {
+    Ok(pollster::block_on(Engine::on_gpu(gpu()?, program, layout))?)
 }
 
 /// Model k differs in its seed, its rows, their number, and its learning rate.
@@ -44,9 +64,9 @@ fn plan(k: usize) -> Plan {
     Plan { lr: 1e-3 * (k + 1) as f64, ..preset("demo").unwrap() }
 }
 
-fn engine(make: &dyn Fn(Layout) -> Result<Engine, Failed>, models: &[usize]) -> Result<Engine, Failed> {
+fn engine(program: &Program, make: &Make, models: &[usize]) -> Result<Engine, Failed> {
     let trains: Vec<Pairs> = models.iter().map(|&k| rows(k)).collect();
-    let mut engine = make(Layout::new(SHAPE, &trains, &vec![Pairs::grid(Op::Add, SHAPE.p); models.len()]))?;
+    let mut engine = make(program, Layout::new(SHAPE, &trains, &vec![Pairs::grid(Op::Add, SHAPE.p); models.len()]))?;
     for (place, &k) in models.iter().enumerate() {
         engine.write_state(place, &State::fresh(initial_weights("paper", k as u64, &SHAPE)))?;
     }
@@ -75,9 +95,9 @@ fn results(engine: &mut Engine, models: usize) -> Result<Vec<Result1>, Failed> {
     Ok(states.into_iter().zip(scores).map(|(state, scores)| (state, bits(&scores.losses))).collect())
 }
 
-fn ensembles(make: &dyn Fn(Layout) -> Result<Engine, Failed>) -> Outcome {
+fn ensembles(program: &Program, make: &Make) -> Outcome {
     let run = |models: &[usize]| -> Result<Vec<Result1>, Failed> {
-        let mut engine = engine(make, models)?;
+        let mut engine = engine(program, make, models)?;
         train(&mut engine, models, 0..15, 5)?;
         results(&mut engine, models.len())
     };
@@ -91,22 +111,22 @@ fn ensembles(make: &dyn Fn(Layout) -> Result<Engine, Failed>) -> Outcome {
     Ok(())
 }
 
-fn resumed(make: &dyn Fn(Layout) -> Result<Engine, Failed>) -> Outcome {
-    let mut whole = engine(make, &[0])?;
+fn resumed(program: &Program, make: &Make) -> Outcome {
+    let mut whole = engine(program, make, &[0])?;
     train(&mut whole, &[0], 0..15, 4)?;
-    let mut first = engine(make, &[0])?;
+    let mut first = engine(program, make, &[0])?;
     train(&mut first, &[0], 0..7, 4)?;
     let state = pollster::block_on(first.read_states(1))?.remove(0);
-    let mut second = engine(make, &[0])?;
+    let mut second = engine(program, make, &[0])?;
     second.write_state(0, &state)?;
     train(&mut second, &[0], 7..15, 4)?;
     require!(results(&mut whole, 1)? == results(&mut second, 1)?, "the resumed run differs");
     Ok(())
 }
 
-fn stretches() -> Outcome {
+fn stretches(program: &Program) -> Outcome {
     let run = |stretch| -> Result<Vec<Result1>, Failed> {
-        let mut engine = engine(&on_adapter, &[0])?;
+        let mut engine = engine(program, &on_adapter, &[0])?;
         train(&mut engine, &[0], 0..12, stretch)?;
         results(&mut engine, 1)
     };
@@ -114,11 +134,11 @@ fn stretches() -> Outcome {
     Ok(())
 }
 
-fn threads() -> Outcome {
+fn threads(program: &Program) -> Outcome {
     // Wide enough that every product and every loop is cut into several chunks.
     let shape = shape(13, 64, 4, 200);
     let run = |threads| -> Result<Vec<Result1>, Failed> {
-        let mut engine = on_cpu(layout(shape, &[169]), threads)?;
+        let mut engine = on_cpu(program, layout(shape, &[169]), threads)?;
         engine.write_state(0, &State::fresh(initial_weights("paper", 0, &shape)))?;
         train(&mut engine, &[0], 0..5, 1)?;
         results(&mut engine, 1)

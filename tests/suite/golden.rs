@@ -7,7 +7,7 @@ use grokscope::plan::{Plan, Shape, preset};
 use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::on_cpu::OnCpu;
 use grokscope::program::on_gpu::OnGpu;
-use grokscope::program::{State, layered};
+use grokscope::program::{State, by_name};
 use grokscope::task::{Op, Pairs};
 use libtest_mimic::{Failed, Trial};
 use safetensors::SafeTensors;
@@ -16,31 +16,43 @@ use std::path::{Path, PathBuf};
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("twins_in_f64_agree_with_autograd", || {
-            in_f64("tiny").and_then(|()| in_f64("odd")).and_then(|()| in_f64("paper"))
-        }),
+        test("twins_in_f64_agree_with_autograd", || of_every_program(in_f64)),
         test("the_cpu_engine_agrees_with_autograd", || {
-            ["tiny", "odd", "paper"].into_iter().try_for_each(|name| compare(&Golden::load(name)?, on_f32(name)?))
+            of_every_program(|name, program| compare(&Golden::load(name)?, on_f32(name, program)?))
         }),
         test("the_program_repeats_the_losses_of_tiny_and_odd_on_cpu", || {
-            losses("tiny", "cpu", 1e-5)
-                .and_then(|()| losses("odd", "cpu", 1e-5))
-                .and_then(|()| losses("paper", "cpu", 1e-5))
+            of_every_program(|name, program| losses(name, "cpu", program, 1e-5))
         }),
-        test("the_program_repeats_the_losses_of_full_on_cpu", || losses("full", "cpu", 1e-4)),
+        test("the_program_repeats_the_losses_of_full_on_cpu", || {
+            PROGRAMS.iter().try_for_each(|program| losses("full", "cpu", program, 1e-4))
+        }),
     ]
 }
 
 pub fn adapter_tests() -> Vec<Trial> {
     vec![
         test("kernels_agree_with_autograd", || {
-            ["tiny", "odd", "paper"].into_iter().try_for_each(|name| compare(&Golden::load(name)?, on_kernels(name)?))
+            of_every_program(|name, program| compare(&Golden::load(name)?, on_kernels(name, program)?))
         }),
         test("the_program_repeats_the_losses_of_tiny_and_odd_on_the_adapter", || {
-            losses("tiny", &wanted_adapter(), 1e-5).and_then(|()| losses("odd", &wanted_adapter(), 1e-5))
+            of_every_program(|name, program| losses(name, &wanted_adapter(), program, 1e-5))
         }),
-        test("the_program_repeats_the_losses_of_full_on_the_adapter", || losses("full", &wanted_adapter(), 1e-4)),
+        test("the_program_repeats_the_losses_of_full_on_the_adapter", || {
+            losses("full", &wanted_adapter(), "composed", 1e-4)
+        }),
     ]
+}
+
+const PROGRAMS: [&str; 2] = ["layered", "composed"];
+
+/// Calls `f(golden file, program)` for the small files.
+fn of_every_program(f: impl Fn(&str, &str) -> Outcome) -> Outcome {
+    for program in PROGRAMS {
+        for name in ["tiny", "odd", "paper"] {
+            f(name, program).map_err(|e| format!("{program}: {}", e.message().unwrap_or("?")))?;
+        }
+    }
+    Ok(())
 }
 
 struct Golden {
@@ -105,18 +117,38 @@ impl Golden {
 /// Everything of a first step, and the parameters after all steps, by the golden file's keys.
 type Values = Vec<(String, Vec<f64>)>;
 
-const ACTIVATIONS: [&str; 6] = ["pattern", "z", "resid_mid", "pre", "resid_post", "logits"];
+/// The activations of a program that the files have, and the tensors that hold them.
+fn activations(program: &str) -> Vec<(&'static str, &'static str)> {
+    match program {
+        "layered" => ["pattern", "z", "resid_mid", "pre", "resid_post", "logits"].map(|name| (name, name)).to_vec(),
+        _ => vec![("pattern", "pattern"), ("logits", "logits4")],
+    }
+}
+
+/// A tensor without what rounds its rows up to whole vec4s.
+fn without_padding(values: Vec<f64>, name: &str, shape: &Shape) -> Vec<f64> {
+    match name {
+        "logits4" => {
+            let rows = values.chunks_exact(shape.d_vocab_out.next_multiple_of(4));
+            rows.flat_map(|row| row[..shape.d_vocab_out].to_vec()).collect()
+        }
+        _ => values,
+    }
+}
 
 /// One step, whose activations and gradients are read, and then the rest of them.
-fn on_twins<T: grokscope::cpu::Real>(golden: &Golden) -> Result<(Values, f64), Failed> {
-    let mut machine = OnCpu::<T>::new(&layered::program(), golden.layout()?, 1)?;
+fn on_twins<T: grokscope::cpu::Real>(golden: &Golden, program: &str) -> Result<(Values, f64), Failed> {
+    let mut machine = OnCpu::<T>::new(&by_name(program)?, golden.layout()?, 1)?;
     machine.write_state(0, &State::fresh(golden.weights("init")?.map(|&x| T::of(x))));
     let plan = golden.plan()?;
     machine.evaluate();
     machine.steps(&[vec![plan.update(0)]]);
     let wide = |values: &[T]| values.iter().map(|x| x.wide()).collect::<Vec<_>>();
     let tensor = |name| wide(machine.tensor(0, name, Batch::Train));
-    let mut values: Values = ACTIVATIONS.iter().map(|&name| (format!("act/{name}"), tensor(name))).collect();
+    let shape = golden.shape()?;
+    let mut values: Values = (activations(program).into_iter())
+        .map(|(name, of)| (format!("act/{name}"), without_padding(tensor(of), of, &shape)))
+        .collect();
     values.extend(PARAMETERS.iter().map(|p| (format!("grad/{}", p.lens), tensor(p.gradient))));
     // The loss of the initial parameters, out of the evaluation of all pairs.
     let p = golden.shape()?.p;
@@ -131,9 +163,9 @@ fn on_twins<T: grokscope::cpu::Real>(golden: &Golden) -> Result<(Values, f64), F
     Ok((values, loss))
 }
 
-fn in_f64(name: &str) -> Outcome {
+fn in_f64(name: &str, program: &str) -> Outcome {
     let golden = Golden::load(name)?;
-    let (values, loss) = on_twins::<f64>(&golden)?;
+    let (values, loss) = on_twins::<f64>(&golden, program)?;
     let expected = golden.floats("loss")?[0];
     require!((loss - expected).abs() <= 1e-12 * expected, "{name}: loss {loss:e}, autograd {expected:e}");
     for (key, got) in values {
@@ -159,15 +191,15 @@ fn agree(what: &str, got: &[f64], want: &[f64], tolerance: f64) -> Outcome {
     Ok(())
 }
 
-fn on_f32(name: &str) -> Result<Values, Failed> {
-    Ok(on_twins::<f32>(&Golden::load(name)?)?.0)
+fn on_f32(name: &str, program: &str) -> Result<Values, Failed> {
+    Ok(on_twins::<f32>(&Golden::load(name)?, program)?.0)
 }
 
-fn on_kernels(name: &str) -> Result<Values, Failed> {
+fn on_kernels(name: &str, program: &str) -> Result<Values, Failed> {
     let golden = Golden::load(name)?;
     let (kernels, shape, plan) = (grokscope::shaders::kernels()?, golden.shape()?, golden.plan()?);
     let rows = golden.pairs()?.len();
-    let mut machine = pollster::block_on(OnGpu::new(gpu()?, &kernels, &layered::program(), golden.layout()?))?;
+    let mut machine = pollster::block_on(OnGpu::new(gpu()?, &kernels, &by_name(program)?, golden.layout()?))?;
     machine.write_state(0, &State::fresh(golden.weights("init")?.map(|&x| x as f32)))?;
     pollster::block_on(machine.steps(&[vec![plan.update(0)]]))?;
     let tensor = |name: &'static str| -> Result<Vec<f64>, Failed> {
@@ -179,8 +211,8 @@ fn on_kernels(name: &str) -> Result<Values, Failed> {
         Ok(bits[..len].iter().map(|&bits| f32::from_bits(bits) as f64).collect())
     };
     let mut values = Values::new();
-    for name in ACTIVATIONS {
-        values.push((format!("act/{name}"), tensor(name)?));
+    for (name, of) in activations(program) {
+        values.push((format!("act/{name}"), without_padding(tensor(of)?, of, &shape)));
     }
     for parameter in &PARAMETERS {
         values.push((format!("grad/{}", parameter.lens), tensor(parameter.gradient)?));
@@ -212,7 +244,7 @@ fn compare(golden: &Golden, values: Values) -> Outcome {
 }
 
 /// Trains through the program's own --init and --split, and compares the train loss of every step.
-fn losses(name: &str, device: &str, tolerance: f64) -> Outcome {
+fn losses(name: &str, device: &str, program: &str, tolerance: f64) -> Outcome {
     let golden = Golden::load(name)?;
     let shape = golden.shape()?;
     let directory = tempfile::tempdir()?;
@@ -231,6 +263,8 @@ fn losses(name: &str, device: &str, tolerance: f64) -> Outcome {
         "--quiet",
         "--device",
         device,
+        "--program",
+        program,
         "--p",
         &p,
         "--d-model",

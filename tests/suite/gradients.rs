@@ -5,17 +5,25 @@ use grokscope::model::{PARAMETERS, Weights, initial_weights};
 use grokscope::plan::preset;
 use grokscope::program::batch::Batch;
 use grokscope::program::on_cpu::OnCpu;
-use grokscope::program::{State, layered};
+use grokscope::program::{Program, State, composed, layered};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    vec![test("gradients_are_the_slopes_of_the_loss", gradients_are_slopes)]
+    vec![
+        test("gradients_of_the_layered_program_are_the_slopes_of_the_loss", || {
+            gradients_are_slopes(layered::program(), "pre")
+        }),
+        test("gradients_of_the_composed_program_are_the_slopes_of_the_loss", || {
+            gradients_are_slopes(composed::program(), "post4")
+        }),
+    ]
 }
 
-fn gradients_are_slopes() -> Outcome {
+/// `neurons` is the tensor that is positive where a neuron is on.
+fn gradients_are_slopes(program: Program, neurons: &'static str) -> Outcome {
     for (p, d_model, n_heads, d_mlp, rows) in [(5, 6, 2, 7, 11), (7, 9, 3, 12, 20), (4, 4, 1, 5, 16)] {
         let shape = shape(p, d_model, n_heads, d_mlp);
-        let mut machine = OnCpu::<f64>::new(&layered::program(), layout(shape, &[rows]), 1)?;
+        let mut machine = OnCpu::<f64>::new(&program, layout(shape, &[rows]), 1)?;
         let mut weights = initial_weights("paper", p as u64, &shape).map(|&x| x as f64);
         for (name, shift) in [("b_in", 0.05), ("b_out", -0.03)] {
             let rank = PARAMETERS.iter().position(|parameter| parameter.name == name).unwrap();
@@ -30,7 +38,7 @@ fn gradients_are_slopes() -> Outcome {
         let mut checked = 0;
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
             for (i, &gradient) in gradients[rank].iter().enumerate() {
-                let Some(slope) = slope(&mut machine, &weights, rank, i, &trained) else { continue };
+                let Some(slope) = slope(&mut machine, &weights, (rank, i), &trained, neurons) else { continue };
                 // Truncation is of order h^4 = 1e-16, rounding of eps / h = 2e-12.
                 require!(
                     (slope - gradient).abs() <= 1e-9 * (1.0 + gradient.abs()),
@@ -49,7 +57,13 @@ fn gradients_are_slopes() -> Outcome {
 const H: f64 = 1e-4;
 
 /// (8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12h, or nothing where a neuron turns on or off in between.
-fn slope(machine: &mut OnCpu<f64>, weights: &Weights<f64>, rank: usize, i: usize, trained: &[usize]) -> Option<f64> {
+fn slope(
+    machine: &mut OnCpu<f64>,
+    weights: &Weights<f64>,
+    (rank, i): (usize, usize),
+    trained: &[usize],
+    neurons: &'static str,
+) -> Option<f64> {
     let mut losses = [0.0; 4];
     let mut signs: Option<Vec<bool>> = None;
     for (loss, factor) in losses.iter_mut().zip([-2.0, -1.0, 1.0, 2.0]) {
@@ -57,7 +71,7 @@ fn slope(machine: &mut OnCpu<f64>, weights: &Weights<f64>, rank: usize, i: usize
         moved.tensors[rank][i] += factor * H;
         machine.write_state(0, &State::fresh(moved));
         machine.evaluate();
-        let on: Vec<bool> = machine.tensor(0, "pre", Batch::Grid).iter().map(|&x| x > 0.0).collect();
+        let on: Vec<bool> = machine.tensor(0, neurons, Batch::Grid).iter().map(|&x| x > 0.0).collect();
         if *signs.get_or_insert_with(|| on.clone()) != on {
             return None;
         }

@@ -9,7 +9,7 @@ use grokscope::plan::{Shape, Update};
 use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::on_cpu::OnCpu;
 use grokscope::program::on_gpu::OnGpu;
-use grokscope::program::{Call, Program, State, layered};
+use grokscope::program::{Call, Program, State, composed, layered};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Trial> {
             // Half of the shapes have a class for "=", as the paper's code does.
             shape.d_vocab_out += shape.d_mlp % 2;
             let kernels = grokscope::shaders::kernels()?;
-            compare(&kernels, &layered::program(), shape, rows, |_| true)
+            both(&kernels, shape, rows)
         }));
     }
     for seed in 0..4 {
@@ -46,9 +46,7 @@ pub fn tests() -> Vec<Trial> {
             "kernels_agree_with_their_twins_at_random_p{}_d{}_h{}_m{}_c{}_rows{rows:?}",
             shape.p, shape.d_model, shape.n_heads, shape.d_mlp, shape.d_vocab_out
         );
-        trials.push(Trial::test(name, move || {
-            compare(&grokscope::shaders::kernels()?, &layered::program(), shape, &rows, |_| true)
-        }));
+        trials.push(Trial::test(name, move || both(&grokscope::shaders::kernels()?, shape, &rows)));
     }
     trials.push(test("adamw_agrees_with_its_twin_over_steps", || {
         adamw(&grokscope::shaders::kernels()?, shape(7, 12, 3, 20), &[30, 1, 49])
@@ -67,6 +65,12 @@ fn random_case(seed: u64) -> (Shape, Vec<usize>) {
     let models = if seed.is_multiple_of(2) { 1 } else { 3 };
     let rows = (0..models).map(|k| draw(10 + k, 1..=p * p)).collect();
     (Shape { d_vocab_out: p + draw(4, 0..=1), ..shape }, rows)
+}
+
+/// Every call of both programs.
+fn both(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
+    compare(kernels, &layered::program(), shape, rows, |_| true)?;
+    compare(kernels, &composed::program(), shape, rows, |_| true)
 }
 
 type Tensors = BTreeMap<&'static str, Vec<Vec<f32>>>;
@@ -137,15 +141,15 @@ fn random_tensors(machine: &OnGpu, case: &Case) -> Tensors {
                 values.chunks_exact_mut(3).for_each(normalize);
             }
             // The kink of relu, where the gradient is 0.
-            if tensor.name == "pre" {
+            if tensor.name == "pre" || tensor.name == "post4" {
                 values.iter_mut().step_by(7).for_each(|x| *x = 0.0);
             }
             // Scores of some hundreds, and logits that far apart: what is not shifted overflows.
-            if model == 1 && (tensor.name == "q" || tensor.name == "logits") {
+            if model == 1 && ["q", "slot_score", "logits", "logits4"].contains(&tensor.name) {
                 values.iter_mut().for_each(|x| *x *= 100.0);
             }
             // Logits of which several are the largest.
-            if model == 2 && tensor.name == "logits" {
+            if model == 2 && ["logits", "logits4"].contains(&tensor.name) {
                 values.iter_mut().for_each(|x| *x = x.round());
             }
             values
@@ -180,13 +184,13 @@ fn compare_one(machine: &OnGpu, case: &Case, inputs: &Tensors) -> Outcome {
     let after = pollster::block_on(read(&machine.gpu, &list))?;
 
     let twin = grokscope::cpu::twin_of::<f64>(case.call.kernel, case.call.entry).ok_or("no twin")?;
-    let expected = on_twin(case, inputs, f64::from)?;
+    let expected = on_twin(case, inputs, |_, _, x| f64::from(x))?;
     let tolerances = Tolerance { case, inputs };
     for (((tensor, window), before), after) in windows.iter().zip(&before).zip(&after) {
         for model in 0..case.models() {
             let start = model * window.stride;
             let own = case.own(tensor, model);
-            let written = twin.writes.contains(&tensor.name);
+            let written = twin.writes.iter().any(|name| case.call.tensor(name) == tensor.name);
             if written {
                 let tolerance = tolerances.of(tensor.name, model, &expected)?;
                 for i in 0..own {
@@ -216,13 +220,14 @@ fn compare_one(machine: &OnGpu, case: &Case, inputs: &Tensors) -> Outcome {
     Ok(())
 }
 
-/// The twin's machine after the same call, its tensors set to `f` of the inputs.
-fn on_twin(case: &Case, inputs: &Tensors, f: impl Fn(f32) -> f64) -> Result<OnCpu<f64>, Failed> {
+/// The twin's machine after the same call, its tensors set to `f(tensor, index, value)` of the inputs.
+fn on_twin(case: &Case, inputs: &Tensors, f: impl Fn(&str, usize, f32) -> f64) -> Result<OnCpu<f64>, Failed> {
     let rows: Vec<usize> = case.layout.train.iter().map(|rows| rows.len()).collect();
     let mut machine = OnCpu::<f64>::new(case.program, layout(case.layout.shape, &rows), 1)?;
     for (name, models) in inputs {
         for (model, values) in models.iter().enumerate() {
-            *machine.tensor_mut(model, name, case.batch) = values.iter().map(|&x| f(x)).collect();
+            *machine.tensor_mut(model, name, case.batch) =
+                values.iter().enumerate().map(|(i, &x)| f(name, i, x)).collect();
         }
     }
     machine.run_some(case.batch, &[case.index], &vec![vec![Update::default()]; case.models()]);
@@ -238,7 +243,7 @@ impl Tolerance<'_> {
     /// What float32 may err by, element by element.
     ///
     /// A sum of n products errs by at most (n + 1) eps sum |terms|. A linear kernel of the absolute values gives just
-    /// those sums. The other three have bounds of their own.
+    /// those sums. The others have bounds of their own.
     fn of(&self, name: &'static str, model: usize, expected: &OnCpu<f64>) -> Result<Vec<f64>, Failed> {
         let shape = self.case.layout.shape;
         let value = |name: &'static str| expected.tensor(model, name, self.case.batch);
@@ -271,6 +276,30 @@ impl Tolerance<'_> {
                 };
                 Ok(value("pattern").iter().enumerate().map(bound).collect())
             }
+            // The same with scores that are given.
+            ("rows", "forward_pattern") => {
+                let scores = expected.tensor(model, "slot_score", self.case.batch);
+                let top = scores.iter().fold(0.0f64, |top, score| top.max(score.abs()));
+                let relative = EPS * (16.0 + 4.0 * top);
+                Ok(value(name).iter().map(|a| a * relative + f64::from(f32::MIN_POSITIVE)).collect())
+            }
+            ("rows", "backward_pattern") => {
+                let abs = self.absolute()?;
+                let positive = |name: &'static str| abs.tensor(model, name, self.case.batch);
+                let (heads, n_slots) = (shape.n_heads, shape.n_slots());
+                let (m, c) = (shape.d_mlp.next_multiple_of(4), shape.d_vocab_out.next_multiple_of(4));
+                let slots = &self.case.layout.of(self.case.batch)[model].slots;
+                let size = |row: usize, head: usize, pos: usize| {
+                    let line = &positive("head_read")[(head * n_slots + slots[row * 3 + pos] as usize) * (m + c)..];
+                    let d = positive("d_pre4")[row * m..][..m].iter().chain(&positive("d_logits4")[row * c..][..c]);
+                    d.zip(line).map(|(d, x)| d * x).sum::<f64>()
+                };
+                let bound = |(i, a): (usize, &f64)| {
+                    let (row, head) = (i / 3 / heads, i / 3 % heads);
+                    2.0 * a * size(row, head, 0).max(size(row, head, 1)) * EPS * ((m + c) as f64 + 8.0)
+                };
+                Ok(value("pattern").iter().enumerate().map(bound).collect())
+            }
             // What the loss must keep (NUMERICS): 1e-5 of each value. Far below, exp may err by (3 + 2 |x|) eps.
             ("loss", _) => {
                 let relative = |x: f64| if x >= 1e-15 { 1e-5 } else { 1e-4 };
@@ -281,6 +310,8 @@ impl Tolerance<'_> {
                     shape.d_model,
                     shape.d_mlp,
                     shape.d_vocab_out,
+                    // Neurons and classes, rounded up.
+                    shape.d_mlp + shape.d_vocab_out + 6,
                     shape.n_slots(),
                     self.case.layout.of(self.case.batch)[model].len(),
                 ];
@@ -289,14 +320,23 @@ impl Tolerance<'_> {
                     .absolute()?
                     .tensor(model, name, self.case.batch)
                     .iter()
-                    .map(|sum| (n + 4.0) * EPS * sum)
+                    .map(|sum| (n + 4.0) * EPS * sum.abs())
                     .collect())
             }
         }
     }
 
+    /// The call on absolute values, with a minus where it subtracts: every sum becomes that of its absolute terms.
     fn absolute(&self) -> Result<OnCpu<f64>, Failed> {
-        on_twin(self.case, self.inputs, |x| f64::from(x.abs()))
+        let shape = self.case.layout.shape;
+        let subtracted = |name: &str, i: usize| match (self.case.call.kernel, self.case.call.entry, name) {
+            ("slots", "forward", "W_E") => i >= shape.p * shape.d_model,
+            ("slots", "forward", "W_pos") => i >= 2 * shape.d_model,
+            ("slots", "backward_embed", "d_resid4") => i < 2 * shape.p * shape.d_model.next_multiple_of(4),
+            _ => false,
+        };
+        let sign = |name: &str, i: usize| if subtracted(name, i) { -1.0 } else { 1.0 };
+        on_twin(self.case, self.inputs, |name, i, x| sign(name, i) * f64::from(x.abs()))
     }
 
     /// For each row and head, the largest sum of |q k| / sqrt(d_head) over its positions.

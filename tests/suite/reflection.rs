@@ -3,7 +3,7 @@
 use crate::support::{Outcome, require, test};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::program::on_gpu::uses;
-use grokscope::program::{Call, Program, Uses, check, layered};
+use grokscope::program::{Call, Program, Uses, check, composed, layered};
 use grokscope::shaders::{HELPERS, OPERATIONS, kernels};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ pub fn tests() -> Vec<Trial> {
 
 fn of_twin(call: &Call) -> anyhow::Result<Uses> {
     let twin = grokscope::cpu::twin_of::<f32>(call.kernel, call.entry).ok_or(anyhow::anyhow!("no twin"))?;
-    let names = |list: &[&str]| list.iter().map(|name| name.to_string()).collect();
+    let names = |list: &[&str]| list.iter().map(|name| call.tensor(name).to_string()).collect();
     Ok(Uses { reads: names(twin.reads), writes: names(twin.writes) })
 }
 
@@ -29,12 +29,18 @@ fn calls(program: &Program) -> impl Iterator<Item = &Call> {
     program.step().chain(&program.score)
 }
 
+fn programs() -> [Program; 2] {
+    [layered::program(), composed::program()]
+}
+
 fn programs_walk() -> Outcome {
-    let (kernels, program) = (kernels()?, layered::program());
-    check(program.step(), true, |call| uses(&kernels, call))?;
-    check(program.evaluation(), false, |call| uses(&kernels, call))?;
-    check(program.step(), true, of_twin)?;
-    check(program.evaluation(), false, of_twin)?;
+    let kernels = kernels()?;
+    for program in programs() {
+        check(program.step(), true, |call| uses(&kernels, call))?;
+        check(program.evaluation(), false, |call| uses(&kernels, call))?;
+        check(program.step(), true, of_twin)?;
+        check(program.evaluation(), false, of_twin)?;
+    }
     Ok(())
 }
 
@@ -42,8 +48,8 @@ fn programs_walk() -> Outcome {
 const SHADER_ONLY: &[&str] = &["n_rows", "block_model"];
 
 fn same_tensors() -> Outcome {
-    let (kernels, program) = (kernels()?, layered::program());
-    for call in calls(&program) {
+    let (kernels, programs) = (kernels()?, programs());
+    for call in programs.iter().flat_map(calls) {
         let (shader, twin) = (uses(&kernels, call)?, of_twin(call)?);
         let set = |names: Vec<String>| {
             names.into_iter().filter(|n| !SHADER_ONLY.contains(&n.as_str())).collect::<BTreeSet<_>>()
@@ -58,10 +64,10 @@ fn same_tensors() -> Outcome {
 }
 
 fn no_idle_entry() -> Outcome {
-    let program = layered::program();
+    let programs = programs();
     for kernel in kernels()? {
         for entry in kernel.entry_names() {
-            let called = calls(&program).any(|call| call.kernel == kernel.stem && call.entry == entry);
+            let called = programs.iter().flat_map(calls).any(|call| call.kernel == kernel.stem && call.entry == entry);
             require!(called, "{}.{entry} is in no program", kernel.stem);
         }
     }
@@ -70,8 +76,8 @@ fn no_idle_entry() -> Outcome {
 
 /// WebGPU promises no more storage buffers to a stage.
 fn eight_bindings() -> Outcome {
-    let (kernels, program) = (kernels()?, layered::program());
-    for call in calls(&program) {
+    let (kernels, programs) = (kernels()?, programs());
+    for call in programs.iter().flat_map(calls) {
         let uses = uses(&kernels, call)?;
         let names: BTreeSet<_> = uses.reads.iter().chain(&uses.writes).collect();
         require!(names.len() <= 8, "{}.{} binds {}: {names:?}", call.kernel, call.entry, names.len());

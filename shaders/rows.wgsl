@@ -1,0 +1,124 @@
+// pattern = softmax over pos of slot_score;  [post | logits] = base_read + sum over heads and pos of pattern head_read[slot], relu on the neurons
+//
+// What of the composed program is done for every row. logits lacks post W_logit yet, a product of its own.
+
+@group(0) @binding(0) var<storage, read> n_rows: array<u32>;                     // [model]
+@group(0) @binding(1) var<storage, read> slots: array<u32>;                      // [model, row, pos]
+@group(0) @binding(2) var<storage, read> slot_edges: array<u32>;                 // [model, slot + 1]
+@group(0) @binding(3) var<storage, read> slot_rows: array<u32>;                  // [model, row * 3] by slot
+@group(0) @binding(4) var<storage, read> slot_score: array<f32>;                 // [model, slot, head]
+@group(0) @binding(5) var<storage, read> head_read: array<vec4<f32>>;            // [model, head, slot, reader]
+@group(0) @binding(6) var<storage, read> base_read: array<vec4<f32>>;            // [model, reader]
+@group(0) @binding(7) var<storage, read_write> pattern: array<f32>;              // [model, row, head, pos]
+@group(0) @binding(8) var<storage, read_write> post4: array<vec4<f32>>;          // [model, row, d_mlp]
+@group(0) @binding(9) var<storage, read_write> logits4: array<vec4<f32>>;        // [model, row, d_vocab]
+@group(0) @binding(10) var<storage, read> d_pre4: array<vec4<f32>>;              // [model, row, d_mlp]
+@group(0) @binding(11) var<storage, read> d_logits4: array<vec4<f32>>;           // [model, row, d_vocab]
+@group(0) @binding(12) var<storage, read_write> d_score: array<f32>;             // [model, row, head, pos]
+@group(0) @binding(13) var<storage, read_write> d_head_read: array<vec4<f32>>;   // [model, head, slot, reader]
+@group(0) @binding(14) var<storage, read_write> d_slot_read: array<vec4<f32>>;   // [model, slot, reader]
+
+fn slots_at(model: u32) -> u32 { return part(model, ROWS * 3u); }
+fn pattern_at(model: u32, row: u32) -> u32 { return part(model, ROWS * N_HEADS * 3u) + row * N_HEADS * 3u; }
+fn post_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * mlp4()) + row * mlp4(); }
+fn logits_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * class4()) + row * class4(); }
+fn read_at(model: u32, head: u32, slot: u32) -> u32 {
+    return part4(model, N_HEADS * (2u * P + 1u) * reader4()) + (head * (2u * P + 1u) + slot) * reader4();
+}
+
+// Four readers of [d_pre | d_logits].
+fn d_read(model: u32, row: u32, reader: u32) -> vec4<f32> {
+    if (reader < mlp4()) { return d_pre4[post_at(model, row) + reader]; }
+    return d_logits4[logits_at(model, row) + reader - mlp4()];
+}
+
+@compute @workgroup_size(4, 16)
+fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
+    let head = id.x;
+    let row = id.y;
+    let model = id.z;
+    if (head >= N_HEADS || row >= n_rows[model]) { return; }
+    let scores = part(model, (2u * P + 1u) * N_HEADS) + head;
+    let at = slots_at(model) + row * 3u;
+    let score = vec3(slot_score[scores + slots[at] * N_HEADS], slot_score[scores + slots[at + 1u] * N_HEADS], 0.0);
+    let weight = exp(score - max(max(score.x, score.y), score.z));
+    let out = weight / (weight.x + weight.y + weight.z);
+    let first = pattern_at(model, row) + head * 3u;
+    pattern[first] = out.x;
+    pattern[first + 1u] = out.y;
+    pattern[first + 2u] = out.z;
+}
+
+@compute @workgroup_size(64)
+fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
+    let reader = id.x;
+    let row = id.y;
+    let model = id.z;
+    if (reader >= reader4() || row >= n_rows[model]) { return; }
+    let at = slots_at(model) + row * 3u;
+    let weights = pattern_at(model, row);
+    var sum = base_read[part4(model, reader4()) + reader];
+    for (var head = 0u; head < N_HEADS; head++) {
+        sum += pattern[weights + head * 3u] * head_read[read_at(model, head, slots[at]) + reader];
+        sum += pattern[weights + head * 3u + 1u] * head_read[read_at(model, head, slots[at + 1u]) + reader];
+    }
+    if (reader < mlp4()) {
+        post4[post_at(model, row) + reader] = max(sum, vec4<f32>());
+    } else {
+        logits4[logits_at(model, row) + reader - mlp4()] = sum;
+    }
+}
+
+// d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern), with d_pattern[pos] = [d_pre | d_logits] . head_read[slot], 0 at "="
+@compute @workgroup_size(4, 16)
+fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
+    let head = id.x;
+    let row = id.y;
+    let model = id.z;
+    if (head >= N_HEADS || row >= n_rows[model]) { return; }
+    let at = slots_at(model) + row * 3u;
+    let first = read_at(model, head, slots[at]);
+    let second = read_at(model, head, slots[at + 1u]);
+    var d_pattern = vec3<f32>();
+    for (var reader = 0u; reader < reader4(); reader++) {
+        let d = d_read(model, row, reader);
+        d_pattern.x += dot(d, head_read[first + reader]);
+        d_pattern.y += dot(d, head_read[second + reader]);
+    }
+    let place = pattern_at(model, row) + head * 3u;
+    let weight = vec3(pattern[place], pattern[place + 1u], pattern[place + 2u]);
+    let out = weight * (d_pattern - dot(weight, d_pattern));
+    d_score[place] = out.x;
+    d_score[place + 1u] = out.y;
+    d_score[place + 2u] = out.z;
+}
+
+// Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone
+@compute @workgroup_size(64)
+fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
+    let reader = id.x;
+    let slot = id.y;
+    let model = id.z;
+    if (reader >= reader4() || slot >= slot_equals()) { return; }
+    let edges = part(model, 2u * P + 2u) + slot;
+    // Four heads at a time, so that a row is read once for them.
+    for (var head = 0u; head < N_HEADS; head += 4u) {
+        var sums = mat4x4<f32>();
+        var plain = vec4<f32>();
+        for (var i = slot_edges[edges]; i < slot_edges[edges + 1u]; i++) {
+            let row = slot_rows[slots_at(model) + i];
+            let weights = pattern_at(model, row) + slot_pos(slot);
+            let d = d_read(model, row, reader);
+            var weight = vec4<f32>();
+            for (var l = 0u; l < min(4u, N_HEADS - head); l++) {
+                weight[l] = pattern[weights + (head + l) * 3u];
+            }
+            sums += outer(d, weight);
+            plain += d;
+        }
+        for (var l = 0u; l < min(4u, N_HEADS - head); l++) {
+            d_head_read[read_at(model, head + l, slot) + reader] = sums[l];
+        }
+        if (head == 0u) { d_slot_read[part4(model, (2u * P + 1u) * reader4()) + slot * reader4() + reader] = plain; }
+    }
+}

@@ -1,0 +1,119 @@
+//! Twin of `product.wgsl`: the products of the composed program, each a list of matrices of one shape.
+
+use super::matmul::{Into, Mat, MatMut, matmuls};
+use super::{Context, Real, Twin, rows, twin};
+use rayon::prelude::*;
+
+/// Where a product's matrices stand in their tensors, in elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Geometry {
+    /// Matrices one after the other: one, or one for each head or chunk of rows.
+    pub batches: usize,
+    /// C is [i, j], and k is summed over.
+    pub i: usize,
+    pub j: usize,
+    pub k: usize,
+    /// Which of the sizes counts rows of the batch, of which a model may have fewer.
+    pub rows_are: RowsAre,
+    pub a: Operand,
+    pub b: Operand,
+    pub c: Operand,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum RowsAre {
+    #[default]
+    Neither,
+    I,
+    K,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Operand {
+    /// Elements from one row to the next.
+    pub row: usize,
+    /// Elements from one batch to the next.
+    pub batch: usize,
+}
+
+pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
+    Some(match entry {
+        "nn" => twin!(nn, read [A, B], write [C]),
+        "nn_add" => twin!(nn_add, read [A, B], write [C]),
+        "nt" => twin!(nt, read [A, B], write [C]),
+        "nt_gated" => twin!(nt_gated, read [A, B, gate], write [C]),
+        "tn" => twin!(tn, read [A, B], write [C]),
+        "sum_chunks" => twin!(sum_chunks, read[A], write[C]),
+        _ => return None,
+    })
+}
+
+/// C = A B
+fn nn<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
+    batched(cx, Form::NN, a, b, c, Into::Overwrite);
+}
+
+/// C += A B
+fn nn_add<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
+    batched(cx, Form::NN, a, b, c, Into::Add);
+}
+
+/// C = A B^T
+fn nt<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
+    batched(cx, Form::NT, a, b, c, Into::Overwrite);
+}
+
+/// C = A B^T where gate > 0, else 0
+fn nt_gated<T: Real>(cx: &Context, a: &[T], b: &[T], gate: &[T], c: &mut [T]) {
+    batched(cx, Form::NT, a, b, c, Into::Overwrite);
+    let width = cx.product.j;
+    rows(&mut c[..cx.rows * width], width, |row, out| {
+        for (out, &gate) in out.iter_mut().zip(&gate[row * width..][..width]) {
+            *out = if gate > T::zero() { *out } else { T::zero() };
+        }
+    });
+}
+
+/// C = A^T B
+fn tn<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
+    batched(cx, Form::TN, a, b, c, Into::Overwrite);
+}
+
+/// C = sum of the parts in A, in their order
+fn sum_chunks<T: Real>(cx: &Context, a: &[T], c: &mut [T]) {
+    const BLOCK: usize = 1024;
+    let len = c.len();
+    c.par_chunks_mut(BLOCK).enumerate().for_each(|(block, out)| {
+        let width = out.len();
+        out.fill(T::zero());
+        for part in a.chunks_exact(len).take(cx.product.batches) {
+            super::add(out, &part[block * BLOCK..][..width]);
+        }
+    });
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    NN,
+    NT,
+    TN,
+}
+
+fn batched<T: Real>(cx: &Context, form: Form, a: &[T], b: &[T], c: &mut [T], into: Into) {
+    let g = cx.product;
+    let i = if g.rows_are == RowsAre::I { cx.rows } else { g.i };
+    let of_batch = |batch: usize| {
+        let (a, b) = (&a[batch * g.a.batch..], &b[batch * g.b.batch..]);
+        let k = if g.rows_are == RowsAre::K { g.k.min(cx.rows - batch * g.k) } else { g.k };
+        let a = match form {
+            Form::TN => Mat::strided(a, k, i, g.a.row).t(),
+            _ => Mat::strided(a, i, k, g.a.row),
+        };
+        let b = match form {
+            Form::NT => Mat::strided(b, g.j, k, g.b.row).t(),
+            _ => Mat::strided(b, k, g.j, g.b.row),
+        };
+        (a, b)
+    };
+    matmuls(MatMut::strided(c, i, g.j, g.c.row), g.batches, g.c.batch, of_batch, into);
+}
