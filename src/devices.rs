@@ -1,7 +1,10 @@
 //! Which machine a run gets, and the list of those there are.
 
-use crate::gpu::device::{adapters, is_real, matches, preference, title};
+use crate::gpu::device::{Gpu, adapters, is_real, matches, preference, title};
 use crate::plan::Plan;
+use crate::program::batch::Layout;
+use crate::program::engine::Engine;
+use crate::program::on_cpu::OnCpu;
 use crate::program::{self, Program};
 use anyhow::{Result, bail, ensure};
 use wgpu::Adapter;
@@ -92,6 +95,22 @@ pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usi
         }
     }
     Ok(total)
+}
+
+/// The engine of a machine, and the machine's name.
+pub fn open_engine(chosen: &Chosen, program: &Program, layout: Layout, threads: usize) -> Result<(Engine, String)> {
+    Ok(match chosen {
+        Chosen::Cpu => {
+            let machine = OnCpu::new(program, layout, threads)?;
+            let name = format!("cpu ({} threads)", machine.threads());
+            (Engine::Cpu(machine), name)
+        }
+        Chosen::Gpu(adapter) => {
+            let gpu = pollster::block_on(Gpu::open(adapter))?;
+            let name = title(&gpu.info);
+            (pollster::block_on(Engine::on_gpu(gpu, program, layout))?, name)
+        }
+    })
 }
 
 /// The table of `grokscope devices`.

@@ -31,6 +31,7 @@
 //! ```
 
 pub mod analysis;
+pub mod bench;
 pub mod cli;
 pub mod cpu;
 pub mod devices;

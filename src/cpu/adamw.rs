@@ -1,6 +1,6 @@
 //! Twin of `adamw.wgsl`.
 
-use super::{Arguments, Real, Twin, twin};
+use super::{Arguments, Real, Twin, twin, wide};
 use crate::plan::Update;
 use rayon::prelude::*;
 
@@ -34,14 +34,8 @@ fn tick(_: &super::Context, step: &mut [u32]) {
 /// x *= decay;  m += (g - m) (1 - beta1);  v = beta2 v + (1 - beta2) g g;
 /// x -= step_size m / (sqrt(v) / root_correction2 + eps)
 pub fn update<T: Real>(u: &Update, grads: &[T], params: &mut [T], exp_avg: &mut [T], exp_avg_sq: &mut [T]) {
-    let [decay, rest1, beta2, rest2] = [u.decay, u.rest1, u.beta2, u.rest2].map(T::of);
-    let [step_size, root_correction2, eps] = [u.step_size, u.root_correction2, u.eps].map(T::of);
-    let tensors = grads.par_iter().zip(params).zip(exp_avg.par_iter_mut().zip(exp_avg_sq));
-    tensors.with_min_len(4096).for_each(|((&g, x), (m, v))| {
-        let g = g.flushed();
-        *m = (*m + (g - *m) * rest1).flushed();
-        let second = beta2 * *v + rest2 * (g * g);
-        *v = if second < T::min_positive_value() { T::zero() } else { second };
-        *x = *x * decay - step_size * *m / (v.sqrt() / root_correction2 + eps);
-    });
+    const BLOCK: usize = 4096;
+    let moments = exp_avg.par_chunks_mut(BLOCK).zip(exp_avg_sq.par_chunks_mut(BLOCK));
+    let blocks = grads.par_chunks(BLOCK).zip(params.par_chunks_mut(BLOCK)).zip(moments);
+    blocks.for_each(|((grads, params), (exp_avg, exp_avg_sq))| wide::adamw(u, grads, params, exp_avg, exp_avg_sq));
 }

@@ -1,5 +1,6 @@
 //! Twin of `loss.wgsl`: cross-entropy that keeps its gradient at losses near 1e-7 and below.
 
+use super::wide::exp_below;
 use super::{Context, Real, Twin, rows, rows2, twin};
 
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
@@ -44,11 +45,12 @@ fn backward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], d_logits: &mut 
         let (logits, label) = (&logits[row * width..][..classes], labels[row] as usize);
         let (d_logits, rest_of_row) = d_logits.split_at_mut(classes);
         rest_of_row.fill(T::zero());
-        let (top, sum) = rest(logits, label);
-        let factor = mean / ((logits[label] - top).exp() + sum);
-        for (d, &l) in d_logits.iter_mut().zip(logits) {
-            *d = weight(l - top) * factor;
-        }
+        let top = logits.iter().fold(logits[0], |top, &l| top.max(l));
+        exp_below(logits, top, d_logits);
+        let of_label = std::mem::replace(&mut d_logits[label], T::zero());
+        let sum: T = d_logits.iter().copied().sum();
+        let factor = mean / (of_label + sum);
+        d_logits.iter_mut().for_each(|d| *d *= factor);
         d_logits[label] = -sum * factor;
     });
 }

@@ -103,7 +103,8 @@ pub fn matmuls<'a, T: Real>(
     check(out.data.len() - (batches - 1) * batch_stride, m, n, out.row_stride);
     let by_rows = m >= n;
     let length = m.max(n);
-    let chunk = length.div_ceil(16).next_multiple_of(16).max(48);
+    // Some sixteen pieces in all, so that a dozen cores have work.
+    let chunk = (length * batches).div_ceil(16).next_multiple_of(16).max(48);
     let chunks = length.div_ceil(chunk);
     let target = Shared(out.data.as_mut_ptr());
     (0..batches * chunks).into_par_iter().for_each(|task| {

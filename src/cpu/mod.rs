@@ -16,13 +16,16 @@ pub mod product;
 pub mod rows;
 pub mod slots;
 pub mod unembed;
+pub mod wide;
 
 use crate::plan::{Shape, Update};
 use rayon::prelude::*;
 use std::fmt::Debug;
 
 /// f32 or f64.
-pub trait Real: num_traits::Float + num_traits::NumAssign + std::iter::Sum + Send + Sync + Debug + 'static {
+pub trait Real:
+    num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default + Send + Sync + Debug + 'static
+{
     /// Logit differences below this have a probability that no sum notices; taken as 0 they keep the backward pass
     /// clear of subnormal numbers, each of which costs a processor some hundred cycles.
     const NEGLIGIBLE_LOGIT: Self;
@@ -30,8 +33,11 @@ pub trait Real: num_traits::Float + num_traits::NumAssign + std::iter::Sum + Sen
     const TINY: Self;
     fn of(x: f64) -> Self;
     fn wide(self) -> f64;
+    /// e^x for x in [[`Self::NEGLIGIBLE_LOGIT`], 0], in a form that a loop over many of them is vectorised with.
+    fn exp_in_lanes(self) -> Self;
 
     /// x, or 0 where its square would be subnormal.
+    #[inline(always)]
     fn flushed(self) -> Self {
         if self.abs() < Self::TINY { Self::zero() } else { self }
     }
@@ -46,6 +52,23 @@ impl Real for f32 {
     fn wide(self) -> f64 {
         self as f64
     }
+    /// 2^n e^r with |r| <= ln(2) / 2, e^r as Cephes has it; within 2 units in the last place.
+    #[inline(always)]
+    fn exp_in_lanes(self) -> Self {
+        // Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
+        const SHIFT: f32 = 12_582_912.0;
+        let shifted = self * std::f32::consts::LOG2_E + SHIFT;
+        let n = shifted - SHIFT;
+        let r = self - n * 0.693_359_4 - n * -2.121_944_4e-4;
+        let p = 1.987_569_1e-4;
+        let p = p * r + 1.398_199_9e-3;
+        let p = p * r + 8.333_452e-3;
+        let p = p * r + 4.166_579_6e-2;
+        let p = p * r + 1.666_666_5e-1;
+        let p = p * r + 0.5;
+        let e = p * r * r + r + 1.0;
+        f32::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 23))
+    }
 }
 
 impl Real for f64 {
@@ -56,6 +79,10 @@ impl Real for f64 {
     }
     fn wide(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn exp_in_lanes(self) -> Self {
+        self.exp()
     }
 }
 
@@ -141,19 +168,12 @@ pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
 /// Rows that a task takes at a time.
 const CHUNK: usize = 64;
 
-/// Runs `f` compiled for the widest vectors that this processor has; the crate itself is built for any.
-pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
-}
-
 /// Calls `f(row, its elements)` for every row of `out`, spread over the cores.
 pub fn rows<T: Real>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, block)| {
-        vectorised(|| {
-            for (i, row) in block.chunks_exact_mut(width).enumerate() {
-                f(chunk * CHUNK + i, row);
-            }
-        });
+        for (i, row) in block.chunks_exact_mut(width).enumerate() {
+            f(chunk * CHUNK + i, row);
+        }
     });
 }
 
@@ -167,12 +187,10 @@ pub fn rows2<T: Real>(
 ) {
     let blocks = a.par_chunks_mut(CHUNK * a_width).zip(b.par_chunks_mut(CHUNK * b_width));
     blocks.enumerate().for_each(|(chunk, (a, b))| {
-        vectorised(|| {
-            let pairs = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
-            for (i, (a, b)) in pairs.enumerate() {
-                f(chunk * CHUNK + i, a, b);
-            }
-        });
+        let pairs = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
+        for (i, (a, b)) in pairs.enumerate() {
+            f(chunk * CHUNK + i, a, b);
+        }
     });
 }
 
@@ -208,4 +226,18 @@ pub fn add_scaled<T: Real>(sum: &mut [T], factor: T, x: &[T]) {
 
 pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_in_lanes_is_exp() {
+        for i in 0..=600_000 {
+            let x = -60.0 * i as f32 / 600_000.0;
+            let (got, want) = (x.exp_in_lanes().wide(), x.wide().exp());
+            assert!((got - want).abs() <= 2.0 * f64::from(f32::EPSILON) * want, "exp({x}): {got:e}, f64 {want:e}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Twin of `product.wgsl`: the products of the composed program, each a list of matrices of one shape.
 
 use super::matmul::{Into, Mat, MatMut, matmuls};
-use super::{Context, Real, Twin, rows, twin};
+use super::{Context, Real, Twin, twin, wide};
 use rayon::prelude::*;
 
 /// Where a product's matrices stand in their tensors, in elements.
@@ -43,7 +43,6 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         "nt" => twin!(nt, read [A, B], write [C]),
         "nt_gated" => twin!(nt_gated, read [A, B, gate], write [C]),
         "tn" => twin!(tn, read [A, B], write [C]),
-        "sum_chunks" => twin!(sum_chunks, read[A], write[C]),
         _ => return None,
     })
 }
@@ -67,29 +66,15 @@ fn nt<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
 fn nt_gated<T: Real>(cx: &Context, a: &[T], b: &[T], gate: &[T], c: &mut [T]) {
     batched(cx, Form::NT, a, b, c, Into::Overwrite);
     let width = cx.product.j;
-    rows(&mut c[..cx.rows * width], width, |row, out| {
-        for (out, &gate) in out.iter_mut().zip(&gate[row * width..][..width]) {
-            *out = if gate > T::zero() { *out } else { T::zero() };
-        }
-    });
+    const BLOCK: usize = 64;
+    let (c, gate) = (&mut c[..cx.rows * width], &gate[..cx.rows * width]);
+    let blocks = c.par_chunks_mut(BLOCK * width).zip(gate.par_chunks(BLOCK * width));
+    blocks.for_each(|(out, gate)| wide::gate(gate, out));
 }
 
 /// C = A^T B
 fn tn<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
     batched(cx, Form::TN, a, b, c, Into::Overwrite);
-}
-
-/// C = sum of the parts in A, in their order
-fn sum_chunks<T: Real>(cx: &Context, a: &[T], c: &mut [T]) {
-    const BLOCK: usize = 1024;
-    let len = c.len();
-    c.par_chunks_mut(BLOCK).enumerate().for_each(|(block, out)| {
-        let width = out.len();
-        out.fill(T::zero());
-        for part in a.chunks_exact(len).take(cx.product.batches) {
-            super::add(out, &part[block * BLOCK..][..width]);
-        }
-    });
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -52,11 +52,14 @@ pub fn preference(info: &AdapterInfo) -> Option<u32> {
 }
 
 impl Gpu {
-    /// Opens an adapter with all the limits it has: the defaults are WebGPU's minimum.
+    /// Opens an adapter with all the limits it has (the defaults are WebGPU's minimum), and with what of timestamps and
+    /// subgroups it has.
     pub async fn open(adapter: &Adapter) -> Result<Self> {
         let info = adapter.get_info();
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("grokscope"),
+            required_features: adapter.features() & wanted,
             required_limits: adapter.limits(),
             ..Default::default()
         };

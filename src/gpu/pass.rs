@@ -13,6 +13,15 @@ pub struct Dispatch {
     workgroups: [u32; 3],
 }
 
+impl Dispatch {
+    fn record(&self, pass: &mut wgpu::ComputePass) {
+        let [x, y, z] = self.workgroups;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
 /// A shader in the device's form, made once for all its entry points.
 pub struct Compiled<'a> {
     pub kernel: &'a Kernel,
@@ -95,14 +104,50 @@ pub fn submit<'a>(gpu: &Gpu, dispatches: impl Iterator<Item = &'a Dispatch> + Cl
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for _ in 0..times {
             for dispatch in dispatches.clone() {
-                let [x, y, z] = dispatch.workgroups;
-                pass.set_pipeline(&dispatch.pipeline);
-                pass.set_bind_group(0, &dispatch.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, z);
+                dispatch.record(&mut pass);
             }
         }
     }
     gpu.queue.submit([encoder.finish()]);
+}
+
+/// Seconds that each dispatch takes, in order, by the device's own clock; nothing where it has none.
+pub async fn timed(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Option<Vec<f64>>> {
+    if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        return Ok(None);
+    }
+    let stamps = 2 * dispatches.len() as u32;
+    let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+        label: Some("timestamps"),
+        ty: wgpu::QueryType::Timestamp,
+        count: stamps,
+    });
+    let resolved = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("timestamps"),
+        size: 8 * u64::from(stamps),
+        usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    });
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    for (dispatch, first) in dispatches.iter().zip((0..stamps).step_by(2)) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some(&dispatch.label),
+            timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                query_set: &queries,
+                beginning_of_pass_write_index: Some(first),
+                end_of_pass_write_index: Some(first + 1),
+            }),
+        });
+        dispatch.record(&mut pass);
+    }
+    encoder.resolve_query_set(&queries, 0..stamps, &resolved, 0);
+    gpu.queue.submit([encoder.finish()]);
+    let window = Window { offset: 0, bytes: resolved.size(), len: 0, stride: 0, buffer: resolved };
+    let words = super::tensors::read(gpu, &[&window]).await?.remove(0);
+    let stamps: Vec<u64> = words.chunks_exact(2).map(|w| u64::from(w[0]) | u64::from(w[1]) << 32).collect();
+    let seconds =
+        |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
+    Ok(Some(stamps.chunks_exact(2).map(seconds).collect()))
 }
 
 /// Workgroups that cover `invocations`.

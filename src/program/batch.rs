@@ -20,8 +20,13 @@ pub fn key(tensor: &'static Tensor, batch: Batch) -> Key {
     (tensor.name, if tensor.per_batch() { batch } else { Batch::Train })
 }
 
+/// Values of x whose rows stand together.
+const X_BLOCK: u32 = 16;
+
 /// Rows by their labels and slots, and slots by their rows.
 pub struct Rows {
+    /// The pair that a row is: its place in the list that the rows were made from.
+    pub order: Vec<u32>,
     pub labels: Vec<u32>,
     /// Three a row.
     pub slots: Vec<u32>,
@@ -30,9 +35,17 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Rows stand in blocks of x, in a block by y: neighbours use the same lines of tables over slots, of which a cache
+    /// holds a block's.
     pub fn new(pairs: &Pairs, shape: &Shape) -> Self {
         let p = shape.p as u32;
-        let slots: Vec<u32> = pairs.pairs.iter().flat_map(|&[x, y]| [x, p + y, 2 * p]).collect();
+        let mut order: Vec<u32> = (0..pairs.len() as u32).collect();
+        order.sort_by_key(|&i| {
+            let [x, y] = pairs.pairs[i as usize];
+            (x / X_BLOCK, y, x)
+        });
+        let slots: Vec<u32> =
+            order.iter().map(|&i| pairs.pairs[i as usize]).flat_map(|[x, y]| [x, p + y, 2 * p]).collect();
         // Counting sort of the entries by slot; rows stay in their order.
         let mut slot_edges = vec![0; shape.n_slots() + 1];
         for &slot in &slots {
@@ -48,7 +61,8 @@ impl Rows {
             slot_rows[*place as usize] = entry as u32 / 3;
             *place += 1;
         }
-        Self { labels: pairs.labels.clone(), slots, slot_edges, slot_rows }
+        let labels = order.iter().map(|&i| pairs.labels[i as usize]).collect();
+        Self { order, labels, slots, slot_edges, slot_rows }
     }
 
     pub fn len(&self) -> usize {
@@ -57,6 +71,15 @@ impl Rows {
 
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// Values of the rows in the order of the pairs that the rows were made from.
+    pub fn by_pair<T: Copy + Default>(&self, values: &[T]) -> Vec<T> {
+        let mut out = vec![T::default(); self.len()];
+        for (&pair, &value) in self.order.iter().zip(values) {
+            out[pair as usize] = value;
+        }
+        out
     }
 
     /// The index tensors by name.
@@ -112,12 +135,13 @@ mod tests {
     use crate::task::Op;
 
     #[test]
-    fn every_row_is_found_under_its_three_slots() {
+    fn rows_stand_in_blocks_and_are_found_under_their_slots() {
         let shape = Shape { p: 5, d_model: 4, n_heads: 2, d_mlp: 3, d_vocab_out: 5 };
         let pairs = Pairs::new(vec![[3, 1], [0, 1], [3, 4]], Op::Add, 5);
         let rows = Rows::new(&pairs, &shape);
         let of = |slot: usize| &rows.slot_rows[rows.slot_edges[slot] as usize..rows.slot_edges[slot + 1] as usize];
-        assert_eq!((of(3), of(0), of(1)), (&[0, 2][..], &[1][..], &[][..]));
+        assert_eq!(rows.order, [1, 0, 2]);
+        assert_eq!((of(3), of(0), of(1)), (&[1, 2][..], &[0][..], &[][..]));
         assert_eq!((of(5 + 1), of(5 + 4), of(10)), (&[0, 1][..], &[2][..], &[0, 1, 2][..]));
     }
 }

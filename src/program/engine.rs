@@ -1,6 +1,6 @@
 //! The machine that a run was given: the kernels on a device, or their twins on the CPU.
 
-use super::batch::{Batch, Layout};
+use super::batch::Layout;
 use super::on_cpu::OnCpu;
 use super::on_gpu::OnGpu;
 use super::{Program, State};
@@ -14,7 +14,7 @@ pub enum Engine {
     Gpu(Box<OnGpu>),
 }
 
-/// Loss and hit (1 or 0) of every row of a model's grid.
+/// Loss and hit (1 or 0) of every pair of a model's grid, in the order of the pairs.
 pub struct Scores {
     pub losses: Vec<f32>,
     pub correct: Vec<f32>,
@@ -80,7 +80,7 @@ impl Engine {
         match self {
             Self::Cpu(machine) => {
                 machine.evaluate();
-                let rows = |model, name| machine.tensor(model, name, Batch::Grid).to_vec();
+                let rows = |model, name| machine.of_grid(model, name);
                 let scores = |model| Scores { losses: rows(model, "row_loss"), correct: rows(model, "row_correct") };
                 Ok((0..models).map(scores).collect())
             }

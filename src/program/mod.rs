@@ -34,6 +34,16 @@ impl Call {
         self.roles.iter().find(|(role, _)| *role == name).map_or(name, |(_, tensor)| tensor)
     }
 
+    /// "product.nn_add(post4, W_logit -> logits4)"
+    pub fn title(&self) -> String {
+        let players: Vec<_> = self.roles.iter().filter(|(role, _)| *role != "C").map(|(_, tensor)| *tensor).collect();
+        let out = self.roles.iter().find(|(role, _)| *role == "C").map_or(String::new(), |(_, c)| format!(" -> {c}"));
+        match self.over {
+            Over::Product(_) => format!("{}.{}({}{out})", self.kernel, self.entry, players.join(", ")),
+            _ => format!("{}.{}", self.kernel, self.entry),
+        }
+    }
+
     /// What it does beside moving numbers.
     fn work(self, work: &'static [&'static [Axis]]) -> Self {
         Self { work, ..self }
@@ -59,6 +69,12 @@ pub enum Over {
     Arena,
     /// One invocation a model.
     Models,
+}
+
+impl Over {
+    pub fn is_arena(&self) -> bool {
+        matches!(self, Self::Arena)
+    }
 }
 
 /// A program: what a training step does, of which the forward part alone evaluates.
@@ -177,6 +193,36 @@ pub fn find(name: &str) -> Result<&'static Tensor> {
         let names: Vec<_> = crate::model::TENSORS.iter().map(|tensor| tensor.name).collect();
         format!("no tensor is called '{name}': there are {}", names.join(", "))
     })
+}
+
+/// What a call does to one model.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Two for each multiply-add.
+    pub flops: u64,
+    /// Elements read and written, four bytes each, every tensor once.
+    pub bytes: u64,
+}
+
+/// The cost of a call, from its line in the program and the tensors it names.
+pub fn cost(call: &Call, sizes: &Sizes) -> Cost {
+    let size = |axis: &Axis| axis.size(sizes) as u64;
+    let mads: u64 = call.work.iter().map(|axes| axes.iter().map(size).product::<u64>()).sum();
+    let parameters: u64 =
+        crate::model::PARAMETERS.iter().map(|p| p.dims(&sizes.shape).iter().product::<usize>() as u64).sum();
+    if call.over.is_arena() {
+        // g, x, m and v are read, the last three written; some dozen operations.
+        return Cost { flops: 14 * parameters, bytes: 28 * parameters };
+    }
+    let twin = crate::cpu::twin_of::<f32>(call.kernel, call.entry);
+    let names = twin.iter().flat_map(|twin| twin.reads.iter().chain(twin.writes));
+    let elements = |name: &&'static str| Tensor::find(call.tensor(name)).map_or(0, |tensor| tensor.len(sizes) as u64);
+    Cost { flops: 2 * mads, bytes: 4 * names.map(|name| elements(&name)).sum::<u64>() }
+}
+
+/// Multiply-adds, twice, of a training step of one model.
+pub fn flops(program: &Program, sizes: &Sizes) -> u64 {
+    program.step().map(|call| cost(call, sizes).flops).sum()
 }
 
 /// Bytes that a program's float tensors take in float32, for one model, and the name and bytes of the largest.

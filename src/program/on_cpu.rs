@@ -128,6 +128,11 @@ impl<T: Real> OnCpu<T> {
         &self.models[model].floats[&key(tensor, batch)]
     }
 
+    /// A tensor with a value for each pair of the grid, in the order of the pairs.
+    pub fn of_grid(&self, model: usize, name: &'static str) -> Vec<T> {
+        self.layout.grid[model].by_pair(self.tensor(model, name, Batch::Grid))
+    }
+
     pub fn tensor_mut(&mut self, model: usize, name: &'static str, batch: Batch) -> &mut Vec<T> {
         let tensor = Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}"));
         self.models[model].floats.get_mut(&key(tensor, batch)).unwrap_or_else(|| panic!("{name} is not used"))

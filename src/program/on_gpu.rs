@@ -5,7 +5,7 @@ use super::product::geometry;
 use super::{Call, Over, Program, State, Uses, find};
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Binding, Constants, Element, Entry, Kernel, Record};
-use crate::gpu::pass::{Compiled, Dispatch, cover, submit};
+use crate::gpu::pass::{Compiled, Dispatch, cover, submit, timed};
 use crate::gpu::tensors::{self, BLOCK, Window, padded};
 use crate::model::{CHUNK, PARAMETERS, Role, Tensor, WINDOW, Weights};
 use crate::plan::Update;
@@ -321,8 +321,9 @@ impl OnGpu {
         let windows = ["row_loss", "row_correct"].map(|name| &self.windows[&(name, Batch::Grid)]);
         let read = tensors::read(&self.gpu, &windows).await?;
         let rows = |window: &Window, data: &[u32], model: usize| {
-            let len = self.layout.grid[model].len();
-            data[model * window.stride..][..len].iter().map(|&bits| f32::from_bits(bits)).collect()
+            let grid = &self.layout.grid[model];
+            let of_rows: Vec<f32> = data[model * window.stride..].iter().map(|&bits| f32::from_bits(bits)).collect();
+            grid.by_pair(&of_rows[..grid.len()])
         };
         let of_model = |model| (rows(windows[0], &read[0], model), rows(windows[1], &read[1], model));
         Ok((0..self.layout.models()).map(of_model).collect())
@@ -339,6 +340,12 @@ impl OnGpu {
         };
         submit(&self.gpu, indices.iter().map(|&index| &dispatches[index]), 1);
         self.gpu.wait().await
+    }
+
+    /// Seconds of each call of a training step by the device's own clock, where it has one.
+    pub async fn time_step(&self, updates: &[Vec<Update>]) -> Result<Option<Vec<f64>>> {
+        self.write_updates(updates)?;
+        timed(&self.gpu, &self.step).await
     }
 
     /// The names of the tensors that have memory.

@@ -8,14 +8,11 @@ pub use analyze::{analyze, report};
 pub use resume::resume;
 
 use crate::analysis::Findings;
-use crate::devices::{self, Chosen};
-use crate::gpu::device::{Gpu, title};
+use crate::devices;
 use crate::model::{Weights, initial_weights};
 use crate::plan::{INITS, Plan};
 use crate::program::batch::Layout;
-use crate::program::engine::Engine;
-use crate::program::on_cpu::OnCpu;
-use crate::program::{self, Program, State};
+use crate::program::{self, State};
 use crate::progress::{Progress, Style, note};
 use crate::run::{self, RunDir, Summary, disk, lens};
 use crate::task::{Op, Pairs, Split};
@@ -115,7 +112,7 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
     let layout = Layout::new(shape, &trains, &vec![grid.clone(); starts.len()]);
-    let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;
+    let (mut engine, device) = devices::open_engine(&choice.chosen, &program, layout, options.threads)?;
     let rows = starts[0].train.len();
     let mut members = Vec::new();
     let mut runs = Vec::new();
@@ -152,22 +149,6 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
     Ok(Ended { outcome: outcome?, directory: directory.into(), summaries: keeper.summaries, findings: keeper.findings })
 }
 
-/// The engine of a machine, and the machine's name.
-fn open_engine(chosen: Chosen, program: &Program, layout: Layout, threads: usize) -> Result<(Engine, String)> {
-    Ok(match chosen {
-        Chosen::Cpu => {
-            let machine = OnCpu::new(program, layout, threads)?;
-            let name = format!("cpu ({} threads)", machine.threads());
-            (Engine::Cpu(machine), name)
-        }
-        Chosen::Gpu(adapter) => {
-            let gpu = pollster::block_on(Gpu::open(&adapter))?;
-            let name = title(&gpu.info);
-            (pollster::block_on(Engine::on_gpu(gpu, program, layout))?, name)
-        }
-    })
-}
-
 /// What a plan would take: the device's name, bytes, and milliseconds of a step, measured on a few.
 pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
     const TRIED: u64 = 5;
@@ -177,7 +158,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
     let train = train_pairs(plan, None)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
-    let (mut engine, device) = open_engine(choice.chosen, &program, layout, options.threads)?;
+    let (mut engine, device) = devices::open_engine(&choice.chosen, &program, layout, options.threads)?;
     for k in 0..plan.models {
         engine.write_state(k, &State::fresh(first_weights(&member_plan(plan, k))?))?;
     }

@@ -125,15 +125,17 @@ fn activations(program: &str) -> Vec<(&'static str, &'static str)> {
     }
 }
 
-/// A tensor without what rounds its rows up to whole vec4s.
-fn without_padding(values: Vec<f64>, name: &str, shape: &Shape) -> Vec<f64> {
-    match name {
-        "logits4" => {
-            let rows = values.chunks_exact(shape.d_vocab_out.next_multiple_of(4));
-            rows.flat_map(|row| row[..shape.d_vocab_out].to_vec()).collect()
-        }
-        _ => values,
+/// A tensor of rows as the files have it: rows in the order of the pairs, without what rounds them up to whole vec4s.
+fn as_in_the_files(values: Vec<f64>, name: &str, golden: &Golden) -> Result<Vec<f64>, Failed> {
+    let (shape, layout) = (golden.shape()?, golden.layout()?);
+    let order = &layout.train[0].order;
+    let width = values.len() / order.len();
+    let kept = if name == "logits4" { shape.d_vocab_out } else { width };
+    let mut out = vec![0.0; kept * order.len()];
+    for (row, &pair) in values.chunks_exact(width).zip(order) {
+        out[pair as usize * kept..][..kept].copy_from_slice(&row[..kept]);
     }
+    Ok(out)
 }
 
 /// One step, whose activations and gradients are read, and then the rest of them.
@@ -145,14 +147,14 @@ fn on_twins<T: grokscope::cpu::Real>(golden: &Golden, program: &str) -> Result<(
     machine.steps(&[vec![plan.update(0)]]);
     let wide = |values: &[T]| values.iter().map(|x| x.wide()).collect::<Vec<_>>();
     let tensor = |name| wide(machine.tensor(0, name, Batch::Train));
-    let shape = golden.shape()?;
-    let mut values: Values = (activations(program).into_iter())
-        .map(|(name, of)| (format!("act/{name}"), without_padding(tensor(of), of, &shape)))
-        .collect();
+    let mut values = Values::new();
+    for (name, of) in activations(program) {
+        values.push((format!("act/{name}"), as_in_the_files(tensor(of), of, golden)?));
+    }
     values.extend(PARAMETERS.iter().map(|p| (format!("grad/{}", p.lens), tensor(p.gradient))));
     // The loss of the initial parameters, out of the evaluation of all pairs.
     let p = golden.shape()?.p;
-    let of_grid = wide(machine.tensor(0, "row_loss", Batch::Grid));
+    let of_grid = wide(&machine.of_grid(0, "row_loss"));
     let pairs = golden.pairs()?.pairs;
     let loss = pairs.iter().map(|&[x, y]| of_grid[x as usize * p + y as usize]).sum::<f64>() / pairs.len() as f64;
     for step in 1..golden.floats("losses")?.len() as u64 {
@@ -212,7 +214,7 @@ fn on_kernels(name: &str, program: &str) -> Result<Values, Failed> {
     };
     let mut values = Values::new();
     for (name, of) in activations(program) {
-        values.push((format!("act/{name}"), without_padding(tensor(of)?, of, &shape)));
+        values.push((format!("act/{name}"), as_in_the_files(tensor(of)?, of, &golden)?));
     }
     for parameter in &PARAMETERS {
         values.push((format!("grad/{}", parameter.lens), tensor(parameter.gradient)?));

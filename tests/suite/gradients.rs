@@ -75,7 +75,7 @@ fn slope(
         if *signs.get_or_insert_with(|| on.clone()) != on {
             return None;
         }
-        let losses = machine.tensor(0, "row_loss", Batch::Grid);
+        let losses = machine.of_grid(0, "row_loss");
         *loss = trained.iter().map(|&row| losses[row]).sum::<f64>() / trained.len() as f64;
     }
     Some((8.0 * (losses[2] - losses[1]) - (losses[3] - losses[0])) / (12.0 * H))

@@ -88,8 +88,12 @@ fn logits_for(batch: Batch) -> Vec<f32> {
 
 /// Where each train row stands on the grid.
 fn places() -> Vec<usize> {
+    let layout = layout(SHAPE, &[ROWS]);
     let pairs = crate::support::pairs(SHAPE.p, ROWS, 0).pairs;
-    pairs.iter().map(|&[x, y]| x as usize * SHAPE.p + y as usize).collect()
+    let [train, grid] = [&layout.train[0].order, &layout.grid[0].order];
+    let of_train = train.iter().map(|&pair| pairs[pair as usize]);
+    let on_grid = |[x, y]: [u32; 2]| grid.iter().position(|&pair| pair == x * SHAPE.p as u32 + y);
+    of_train.map(|pair| on_grid(pair).expect("the grid has every pair")).collect()
 }
 
 fn on_kernels() -> Result<(Vec<f64>, Vec<f64>), Failed> {

@@ -1,0 +1,258 @@
+//! The innermost loops, compiled for the widest vectors that the processor has; the crate itself is built for any.
+//!
+//! A closure is compiled for them only where the compiler chooses to inline it, so each loop is a struct whose method is
+//! always inlined.
+
+use super::Real;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Neighbouring elements that stay in registers.
+const LANES: usize = 32;
+
+/// a b + c, in one rounding where the processor can; elsewhere that would be a call for each element.
+#[inline(always)]
+fn multiply_add<T: Real, S: Simd>(a: T, b: T, c: T) -> T {
+    if S::IS_SCALAR { a * b + c } else { a.mul_add(b, c) }
+}
+
+#[inline(always)]
+fn lanes<T, const N: usize>(x: &[T], at: usize) -> &[T; N] {
+    x[at..][..N].try_into().expect("a whole block of lanes")
+}
+
+/// Where blocks of `n` elements begin in the part of `0..len` that comes after `from`.
+#[inline(always)]
+fn blocks(from: usize, len: usize, n: usize) -> impl Iterator<Item = usize> {
+    (from..len - (len - from) % n).step_by(n)
+}
+
+/// Elements of a vec4: every width is a multiple of it.
+const FOUR: usize = 4;
+
+/// out += sum over the lines of weight * table[line..].
+pub fn add_lines<T: Real>(lines: &[(T, usize)], table: &[T], out: &mut [T]) {
+    Arch::new().dispatch(AddLines { lines, table, out })
+}
+
+struct AddLines<'a, T> {
+    lines: &'a [(T, usize)],
+    table: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Real> AddLines<'_, T> {
+    #[inline(always)]
+    fn block<S: Simd, const N: usize>(&mut self, at: usize) {
+        let mut sum: [T; N] = *lanes(self.out, at);
+        for &(weight, line) in self.lines {
+            let x: &[T; N] = lanes(self.table, line + at);
+            for l in 0..N {
+                sum[l] = multiply_add::<T, S>(weight, x[l], sum[l]);
+            }
+        }
+        self.out[at..][..N].copy_from_slice(&sum);
+    }
+}
+
+impl<T: Real> WithSimd for AddLines<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) {
+        let (len, whole) = (self.out.len(), self.out.len() / LANES * LANES);
+        blocks(0, whole, LANES).for_each(|at| self.block::<S, LANES>(at));
+        blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(at));
+    }
+}
+
+/// x . table[line..] for each of the lines, added to `out`.
+pub fn dot_lines<T: Real>(x: &[T], lines: &[usize], table: &[T], out: &mut [T]) {
+    Arch::new().dispatch(DotLines { x, lines, table, out })
+}
+
+struct DotLines<'a, T> {
+    x: &'a [T],
+    lines: &'a [usize],
+    table: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Real> DotLines<'_, T> {
+    #[inline(always)]
+    fn block<S: Simd, const N: usize>(&self, table: &[T], at: usize, sum: &mut [T; N]) {
+        let (x, y): (&[T; N], &[T; N]) = (lanes(self.x, at), lanes(table, at));
+        for l in 0..N {
+            sum[l] = multiply_add::<T, S>(x[l], y[l], sum[l]);
+        }
+    }
+}
+
+impl<T: Real> WithSimd for DotLines<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (len, whole) = (self.x.len(), self.x.len() / LANES * LANES);
+        for (n, &line) in self.lines.iter().enumerate() {
+            let table = &self.table[line..][..len];
+            let (mut sum, mut rest) = ([T::zero(); LANES], [T::zero(); FOUR]);
+            blocks(0, whole, LANES).for_each(|at| self.block::<S, LANES>(table, at, &mut sum));
+            blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(table, at, &mut rest));
+            self.out[n] += sum.into_iter().sum::<T>() + rest.into_iter().sum::<T>();
+        }
+    }
+}
+
+/// Lines that are summed side by side.
+pub const SIDE: usize = 4;
+
+/// sums[n] = sum over the rows of weights[row, n] * x[row], and all = sum of x[row]; x has rows of `all.len()` elements,
+/// weights of [`SIDE`] for each entry of `rows`.
+pub fn sum_rows<T: Real>(x: &[T], rows: &[u32], weights: &[[T; SIDE]], sums: &mut [&mut [T]], all: &mut [T]) {
+    Arch::new().dispatch(SumRows { x, rows, weights, sums, all })
+}
+
+struct SumRows<'a, 'b, T> {
+    x: &'a [T],
+    rows: &'a [u32],
+    weights: &'a [[T; SIDE]],
+    sums: &'a mut [&'b mut [T]],
+    all: &'a mut [T],
+}
+
+impl<T: Real> SumRows<'_, '_, T> {
+    #[inline(always)]
+    fn block<S: Simd, const N: usize>(&mut self, at: usize) {
+        let width = self.all.len();
+        let (mut side, mut plain) = ([[T::zero(); N]; SIDE], [T::zero(); N]);
+        for (&row, weights) in self.rows.iter().zip(self.weights) {
+            let x: &[T; N] = lanes(self.x, row as usize * width + at);
+            for (side, &weight) in side.iter_mut().zip(weights) {
+                for l in 0..N {
+                    side[l] = multiply_add::<T, S>(weight, x[l], side[l]);
+                }
+            }
+            for l in 0..N {
+                plain[l] += x[l];
+            }
+        }
+        for (out, side) in self.sums.iter_mut().zip(&side) {
+            out[at..][..N].copy_from_slice(side);
+        }
+        self.all[at..][..N].copy_from_slice(&plain);
+    }
+}
+
+impl<T: Real> WithSimd for SumRows<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) {
+        // Five sums stay in registers: sixteen elements of each.
+        const HALF: usize = LANES / 2;
+        let (len, whole) = (self.all.len(), self.all.len() / HALF * HALF);
+        blocks(0, whole, HALF).for_each(|at| self.block::<S, HALF>(at));
+        blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(at));
+    }
+}
+
+/// out = exp(x - top), 0 where nothing would notice the difference.
+pub fn exp_below<T: Real>(x: &[T], top: T, out: &mut [T]) {
+    Arch::new().dispatch(ExpBelow { x, top, out })
+}
+
+struct ExpBelow<'a, T> {
+    x: &'a [T],
+    top: T,
+    out: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for ExpBelow<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            let below = x - self.top;
+            let weight = below.max(T::NEGLIGIBLE_LOGIT).exp_in_lanes();
+            *out = if below < T::NEGLIGIBLE_LOGIT { T::zero() } else { weight };
+        }
+    }
+}
+
+/// x = max(x, 0)
+pub fn relu<T: Real>(x: &mut [T]) {
+    Arch::new().dispatch(Relu { x })
+}
+
+struct Relu<'a, T> {
+    x: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for Relu<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for x in self.x.chunks_exact_mut(FOUR) {
+            // By way of a copy: a store under a condition is slow.
+            let old: [T; FOUR] = *lanes(x, 0);
+            x.copy_from_slice(&old.map(|x| if x > T::zero() { x } else { T::zero() }));
+        }
+    }
+}
+
+/// out = out where gate > 0, else 0
+pub fn gate<T: Real>(gate: &[T], out: &mut [T]) {
+    Arch::new().dispatch(Gate { gate, out })
+}
+
+struct Gate<'a, T> {
+    gate: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for Gate<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (out, gate) in self.out.chunks_exact_mut(FOUR).zip(self.gate.chunks_exact(FOUR)) {
+            let (old, gate): ([T; FOUR], &[T; FOUR]) = (*lanes(out, 0), lanes(gate, 0));
+            let new: [T; FOUR] = std::array::from_fn(|l| if gate[l] > T::zero() { old[l] } else { T::zero() });
+            out.copy_from_slice(&new);
+        }
+    }
+}
+
+/// One AdamW update of neighbouring parameters.
+pub fn adamw<T: Real>(u: &crate::plan::Update, grads: &[T], params: &mut [T], exp_avg: &mut [T], exp_avg_sq: &mut [T]) {
+    Arch::new().dispatch(AdamW { u, grads, params, exp_avg, exp_avg_sq })
+}
+
+struct AdamW<'a, T> {
+    u: &'a crate::plan::Update,
+    grads: &'a [T],
+    params: &'a mut [T],
+    exp_avg: &'a mut [T],
+    exp_avg_sq: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for AdamW<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let u = self.u;
+        let [decay, rest1, beta2, rest2] = [u.decay, u.rest1, u.beta2, u.rest2].map(T::of);
+        let [step_size, root_correction2, eps] = [u.step_size, u.root_correction2, u.eps].map(T::of);
+        let moments = self.exp_avg.iter_mut().zip(self.exp_avg_sq);
+        for ((&g, x), (m, v)) in self.grads.iter().zip(self.params).zip(moments) {
+            let g = g.flushed();
+            *m = (*m + (g - *m) * rest1).flushed();
+            let second = beta2 * *v + rest2 * (g * g);
+            *v = if second < T::min_positive_value() { T::zero() } else { second };
+            *x = *x * decay - step_size * *m / (v.sqrt() / root_correction2 + eps);
+        }
+    }
+}
