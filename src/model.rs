@@ -99,7 +99,7 @@ pub enum Role {
     Counter,
     /// Structs that the host writes.
     Record,
-    /// Where the engine put things: the model that a block of an arena belongs to.
+    /// Where the engine put things: the model that a block of an arena belongs to, the matrices of a product.
     Layout,
     /// All tensors of a kind end to end: `params`, `grads` and AdamW's moments.
     Arena,
@@ -252,6 +252,7 @@ pub const TENSORS: &[Tensor] = &[
     row("exp_avg", Role::Arena, &[]),
     row("exp_avg_sq", Role::Arena, &[]),
     row("block_model", Role::Layout, &[]),
+    row("geometry", Role::Layout, &[]),
     row("updates", Role::Record, &[Window]),
     row("step", Role::Counter, &[]),
 ];

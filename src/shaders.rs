@@ -9,6 +9,16 @@ macro_rules! shader {
     };
 }
 
+/// A product, with what all its variants share.
+macro_rules! product {
+    ($stem:literal) => {
+        (
+            $stem,
+            concat!(include_str!(concat!("../shaders/", $stem, ".wgsl")), include_str!("../shaders/shared/place.wgsl")),
+        )
+    };
+}
+
 /// Stem and text of every operation.
 pub const OPERATIONS: &[(&str, &str)] = &[
     shader!("embed"),
@@ -20,7 +30,8 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     shader!("compose"),
     shader!("slots"),
     shader!("rows"),
-    shader!("product"),
+    product!("product"),
+    product!("product_subgroup"),
 ];
 
 /// Appended to every operation; module scope has no order in WGSL.

@@ -15,6 +15,8 @@ pub struct Geometry {
     pub k: usize,
     /// Which of the sizes counts rows of the batch, of which a model may have fewer.
     pub rows_are: RowsAre,
+    /// Whether the product is added to what is in C.
+    pub adds: bool,
     pub a: Operand,
     pub b: Operand,
     pub c: Operand,
@@ -30,6 +32,8 @@ pub enum RowsAre {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Operand {
+    /// Elements of a model's part of the tensor.
+    pub len: usize,
     /// Elements from one row to the next.
     pub row: usize,
     /// Elements from one batch to the next.
@@ -39,7 +43,6 @@ pub struct Operand {
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "nn" => twin!(nn, read [A, B], write [C]),
-        "nn_add" => twin!(nn_add, read [A, B], write [C]),
         "nt" => twin!(nt, read [A, B], write [C]),
         "nt_gated" => twin!(nt_gated, read [A, B, gate], write [C]),
         "tn" => twin!(tn, read [A, B], write [C]),
@@ -47,14 +50,9 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     })
 }
 
-/// C = A B
+/// C = A B, or C += A B
 fn nn<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
-    batched(cx, Form::NN, a, b, c, Into::Overwrite);
-}
-
-/// C += A B
-fn nn_add<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
-    batched(cx, Form::NN, a, b, c, Into::Add);
+    batched(cx, Form::NN, a, b, c, if cx.product.adds { Into::Add } else { Into::Overwrite });
 }
 
 /// C = A B^T

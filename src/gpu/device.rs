@@ -80,6 +80,11 @@ impl Gpu {
         Ok(Self { device, queue, info, error })
     }
 
+    /// Whether lanes can hand each other numbers, at least eight of them.
+    pub fn has_subgroups(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SUBGROUP) && self.info.subgroup_min_size >= 8
+    }
+
     /// The first error that the device reported since it was opened.
     pub fn check(&self) -> Result<()> {
         match self.error.lock() {

@@ -77,7 +77,9 @@ impl Kernel {
         let source = format!("{source}\n{helpers}");
         let module = naga::front::wgsl::parse_str(&source)
             .map_err(|e| anyhow!("{path}: not WGSL: {}", e.emit_to_string_with_path(&source, &path)))?;
-        let info = Validator::new(ValidationFlags::all(), Capabilities::default())
+        let info = Validator::new(ValidationFlags::all(), Capabilities::default() | Capabilities::SUBGROUP)
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
             .validate(&module)
             .map_err(|e| anyhow!("{path}: not valid: {}", e.emit_to_string_with_path(&source, &path)))?;
         let kernel = Self { stem: stem.into(), source, module, info };

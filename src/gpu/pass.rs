@@ -41,18 +41,9 @@ impl<'a> Compiled<'a> {
         }
     }
 
-    /// Binds an entry point's variables to the windows that `tensor` knows by name.
-    pub async fn dispatch(
-        &self,
-        gpu: &Gpu,
-        name: &str,
-        entry: &Entry,
-        constants: &Constants,
-        workgroups: [u32; 3],
-        tensor: impl Fn(&Binding) -> Result<Window>,
-    ) -> Result<Dispatch> {
+    /// The pipeline of an entry point.
+    pub async fn pipeline(&self, gpu: &Gpu, name: &str, entry: &Entry, constants: &Constants) -> Result<Pipeline> {
         let label = format!("{}.{name}", self.kernel.stem);
-        let windows = entry.bindings.iter().map(&tensor).collect::<Result<Vec<_>>>().with_context(|| label.clone())?;
         let layout_entry = |binding: &Binding| wgpu::BindGroupLayoutEntry {
             binding: binding.index,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -67,13 +58,6 @@ impl<'a> Compiled<'a> {
         let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(&label),
             entries: &entry.bindings.iter().map(layout_entry).collect::<Vec<_>>(),
-        });
-        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&label),
-            layout: &layout,
-            entries: &(entry.bindings.iter().zip(&windows))
-                .map(|(binding, window)| wgpu::BindGroupEntry { binding: binding.index, resource: window.resource() })
-                .collect::<Vec<_>>(),
         });
         let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(&label),
@@ -92,7 +76,41 @@ impl<'a> Compiled<'a> {
         });
         match scope.pop().await {
             Some(error) => Err(error).context(label),
-            None => Ok(Dispatch { label, pipeline, bind_group, workgroups }),
+            None => Ok(Pipeline { label, layout, pipeline }),
+        }
+    }
+}
+
+/// An entry point compiled, to be bound to as many sets of tensors as wanted.
+#[derive(Clone)]
+pub struct Pipeline {
+    label: String,
+    layout: wgpu::BindGroupLayout,
+    pipeline: wgpu::ComputePipeline,
+}
+
+impl Pipeline {
+    /// Binds the entry point's variables to the windows that `tensor` knows by name.
+    pub async fn dispatch(
+        &self,
+        gpu: &Gpu,
+        entry: &Entry,
+        workgroups: [u32; 3],
+        tensor: impl Fn(&Binding) -> Result<Window>,
+    ) -> Result<Dispatch> {
+        let label = self.label.clone();
+        let windows = entry.bindings.iter().map(&tensor).collect::<Result<Vec<_>>>().with_context(|| label.clone())?;
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&label),
+            layout: &self.layout,
+            entries: &(entry.bindings.iter().zip(&windows))
+                .map(|(binding, window)| wgpu::BindGroupEntry { binding: binding.index, resource: window.resource() })
+                .collect::<Vec<_>>(),
+        });
+        match scope.pop().await {
+            Some(error) => Err(error).context(label),
+            None => Ok(Dispatch { label, pipeline: self.pipeline.clone(), bind_group, workgroups }),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the readers of the residual stream) get from a head that looks at a slot is a table, made once a step. What is left
 //! for a row is to add up two lines of it a head, and one product with W_logit = W_out W_U.
 
-use super::product::{gated, product};
+use super::product::{adding, gated, product};
 use super::{Over, Per, Program, run};
 use crate::model::Axis::*;
 use Over::{Arena, Elements, Fours, Models};
@@ -28,7 +28,7 @@ pub fn program() -> Program {
             run("compose", "forward_base", Fours(&[Reader])).work(&[&[DModel, Reader], &[Head, Reader]]),
             run("rows", "forward_pattern", Elements(&[Row, Head])).work(&[&[Row, Head, Pos]]),
             run("rows", "forward", Fours(&[Row, Reader])).work(&[&[Row, Head, Reader], &[Row, Head, Reader]]),
-            product("nn_add", ["post4", "W_logit", "logits4"], Per::Model).work(&[&[Row, DMlp4, DVocabOut4]]),
+            adding(["post4", "W_logit", "logits4"]).work(&[&[Row, DMlp4, DVocabOut4]]),
         ],
         score: vec![run("loss", "forward", Elements(&[Row])).with(&logits).work(&[&[Row, DVocabOut]])],
         backward: vec![

@@ -14,7 +14,7 @@ pub mod product;
 use crate::model::{Axis, Role, Sizes, Tensor, Weights};
 use crate::plan::Shape;
 use anyhow::{Context, Result, bail};
-pub use product::Per;
+pub use product::{Adds, Per};
 
 /// A line of a program.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Call {
         let players: Vec<_> = self.roles.iter().filter(|(role, _)| *role != "C").map(|(_, tensor)| *tensor).collect();
         let out = self.roles.iter().find(|(role, _)| *role == "C").map_or(String::new(), |(_, c)| format!(" -> {c}"));
         match self.over {
-            Over::Product(_) => format!("{}.{}({}{out})", self.kernel, self.entry, players.join(", ")),
+            Over::Product(..) => format!("{}.{}({}{out})", self.kernel, self.entry, players.join(", ")),
             _ => format!("{}.{}", self.kernel, self.entry),
         }
     }
@@ -64,7 +64,7 @@ pub enum Over {
     /// One invocation a tile of TILE x TILE elements of two axes, TILE being a constant of the shader.
     Tiles([Axis; 2]),
     /// One workgroup a tile of C of a product.
-    Product(Per),
+    Product(Per, Adds),
     /// One invocation an element of the parameters' arena.
     Arena,
     /// One invocation a model.

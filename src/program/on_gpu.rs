@@ -3,9 +3,10 @@
 use super::batch::{Batch, Layout, key};
 use super::product::geometry;
 use super::{Call, Over, Program, State, Uses, find};
+use crate::cpu::product::Geometry;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Binding, Constants, Element, Entry, Kernel, Record};
-use crate::gpu::pass::{Compiled, Dispatch, cover, submit, timed};
+use crate::gpu::pass::{Compiled, Dispatch, Pipeline, cover, submit, timed};
 use crate::gpu::tensors::{self, BLOCK, Window, padded};
 use crate::model::{CHUNK, PARAMETERS, Role, Tensor, WINDOW, Weights};
 use crate::plan::Update;
@@ -42,29 +43,21 @@ fn constants(layout: &Layout, batch: Batch) -> Constants {
     constants.into_iter().map(|(name, value)| (name, value as u32)).collect()
 }
 
-/// The same for one call: strides of the tensor that plays `logits`, and where a product's matrices stand.
+/// The numbers of `geometry` as shared/place.wgsl names them.
+fn words(g: &Geometry) -> [u32; 15] {
+    let sizes = [g.i, g.j, g.k, g.batches, g.rows_are as usize, usize::from(g.adds)];
+    let operands = [g.a, g.b, g.c].map(|operand| [operand.len, operand.row, operand.batch]);
+    let mut numbers = sizes.iter().chain(operands.as_flattened());
+    std::array::from_fn(|_| numbers.next().map_or(0, |&n| n as u32))
+}
+
+/// The same for one call: the stride of the tensor that plays `logits`.
 fn constants_of(call: &Call, layout: &Layout, batch: Batch) -> Result<Constants> {
     let sizes = layout.sizes(batch);
     let mut constants = constants(layout, batch);
     let mut add = |name, value: usize| constants.push((name, value as u32));
     if call.kernel == "loss" {
         add("LOGITS_ROW", find(call.tensor("logits"))?.dims(&sizes)[1]);
-    }
-    if let Some(g) = geometry(call, &sizes)? {
-        let len = |role| Ok::<_, anyhow::Error>(find(call.tensor(role))?.len(&sizes));
-        for (name, value) in [("I", g.i), ("J", g.j), ("K", g.k), ("BATCHES", g.batches)] {
-            add(name, value);
-        }
-        add("ROWS_ARE", g.rows_are as usize);
-        for (name, value) in [("A_LEN", len("A")?), ("A_ROW", g.a.row), ("A_BATCH", g.a.batch)] {
-            add(name, value);
-        }
-        for (name, value) in [("B_LEN", len("B")?), ("B_ROW", g.b.row), ("B_BATCH", g.b.batch)] {
-            add(name, value);
-        }
-        for (name, value) in [("C_LEN", len("C")?), ("C_ROW", g.c.row), ("C_BATCH", g.c.batch)] {
-            add(name, value);
-        }
     }
     Ok(constants)
 }
@@ -77,6 +70,14 @@ fn any_constants(call: &Call) -> Result<Constants> {
 
 fn kernel<'a>(kernels: &'a [Kernel], stem: &str) -> Result<&'a Kernel> {
     kernels.iter().find(|kernel| kernel.stem == stem).with_context(|| format!("no shader {stem}.wgsl"))
+}
+
+/// How the file of a variant with subgroups ends.
+const SUBGROUP: &str = "_subgroup";
+
+/// The name under which programs call a kernel, whichever variant it is.
+fn stem(kernel: &Kernel) -> &str {
+    kernel.stem.strip_suffix(SUBGROUP).unwrap_or(&kernel.stem)
 }
 
 /// What a call reads and writes according to its shader, each name being a tensor of the type that the table gives it.
@@ -129,13 +130,24 @@ impl OnGpu {
         let mut machine = Self { windows, arenas, update: record(kernels)?, step, evaluation, layout, gpu };
         machine.allocate_layout()?;
         let mut compiled = Vec::new();
-        for kernel in kernels {
+        for kernel in machine.variants(kernels) {
             compiled.push(Compiled::new(&machine.gpu, kernel).await?);
         }
         machine.step = machine.record(&compiled, program.step(), Batch::Train).await?;
         machine.evaluation = machine.record(&compiled, program.evaluation(), Batch::Grid).await?;
         machine.write_rows()?;
         Ok(machine)
+    }
+
+    /// The kernels for this device: those with subgroups where it has them, their plain twins where not.
+    fn variants<'a>(&self, kernels: &'a [Kernel]) -> Vec<&'a Kernel> {
+        let has_variant =
+            |kernel: &Kernel| kernels.iter().any(|other| other.stem == format!("{}{SUBGROUP}", kernel.stem));
+        let wanted = |kernel: &&Kernel| match self.gpu.has_subgroups() {
+            true => !has_variant(kernel),
+            false => !kernel.stem.ends_with(SUBGROUP),
+        };
+        kernels.iter().filter(wanted).collect()
     }
 
     /// The map from blocks of the arenas to models.
@@ -151,6 +163,14 @@ impl OnGpu {
         window.write(&self.gpu, 0, bytemuck::cast_slice(&map));
         self.windows.insert(("block_model", Batch::Train), window);
         Ok(())
+    }
+
+    /// A buffer of a product's own that says where its matrices stand.
+    fn geometry(&self, geometry: &Geometry) -> Result<Window> {
+        let words = words(geometry);
+        let window = tensors::allocate(&self.gpu, "geometry", &[words.len()], 1)?.remove(0);
+        window.write(&self.gpu, 0, bytemuck::cast_slice(&words));
+        Ok(window)
     }
 
     /// The window of a tensor, made when it is first asked for.
@@ -185,21 +205,35 @@ impl OnGpu {
         batch: Batch,
     ) -> Result<Vec<Dispatch>> {
         let mut dispatches = Vec::new();
+        let mut pipelines: HashMap<(&str, &str, Constants), Pipeline> = HashMap::new();
         for call in calls {
             let constants = constants_of(call, &self.layout, batch)?;
-            let module = compiled.iter().find(|compiled| compiled.kernel.stem == call.kernel);
+            let module = compiled.iter().find(|compiled| stem(compiled.kernel) == call.kernel);
             let module = module.with_context(|| format!("no shader {}.wgsl", call.kernel))?;
             let entry = module.kernel.entry(call.entry, &constants)?;
-            for binding in &entry.bindings {
+            for binding in entry.bindings.iter().filter(|binding| binding.name != "geometry") {
                 self.window(find(call.tensor(&binding.name))?, batch)?;
             }
             let workgroups = self.workgroups(call, module.kernel, &entry, batch)?;
+            let product = geometry(call, &self.layout.sizes(batch))?.map(|g| self.geometry(&g)).transpose()?;
             let tensor = |binding: &Binding| {
                 let tensor = find(call.tensor(&binding.name))?;
+                if let ("geometry", Some(window)) = (tensor.name, &product) {
+                    return Ok(window.clone());
+                }
                 let key = key(tensor, batch);
                 self.windows.get(&key).cloned().with_context(|| format!("no memory for {}", tensor.name))
             };
-            dispatches.push(module.dispatch(&self.gpu, call.entry, &entry, &constants, workgroups, tensor).await?);
+            // Calls that differ in their tensors alone share a pipeline: software adapters take a second to compile one.
+            let key = (call.kernel, call.entry, module.kernel.overrides(&constants)?);
+            let pipeline = match pipelines.get(&key) {
+                Some(pipeline) => pipeline,
+                None => {
+                    let pipeline = module.pipeline(&self.gpu, call.entry, &entry, &constants).await?;
+                    pipelines.entry(key).or_insert(pipeline)
+                }
+            };
+            dispatches.push(pipeline.dispatch(&self.gpu, &entry, workgroups, tensor).await?);
         }
         Ok(dispatches)
     }
@@ -212,7 +246,7 @@ impl OnGpu {
             Over::Models => [1, 1, models as u32],
             Over::Fours([x]) => cover([x.size(&sizes) / 4, 1, models], entry.workgroup),
             Over::Fours([y, x]) => cover([x.size(&sizes) / 4, y.size(&sizes), models], entry.workgroup),
-            Over::Product(_) => {
+            Over::Product(..) => {
                 let g = geometry(call, &sizes)?.context("a product has a geometry")?;
                 let tile = |name| kernel.constant(name).with_context(|| format!("no constant {name}"));
                 let tiles = |size: usize, tile: u32| (size as u32).div_ceil(tile);

@@ -48,6 +48,14 @@ pub fn tests() -> Vec<Trial> {
         );
         trials.push(Trial::test(name, move || both(&grokscope::shaders::kernels()?, shape, &rows)));
     }
+    for (p, d_model, n_heads, d_mlp, rows) in CASES {
+        let name = format!("products_without_subgroups_agree_at_p{p}_d{d_model}_h{n_heads}_m{d_mlp}_rows{rows:?}");
+        let shape = shape(*p, *d_model, *n_heads, *d_mlp);
+        trials.push(Trial::test(name, move || {
+            let kernels = without_subgroups(grokscope::shaders::kernels()?);
+            compare(&kernels, &composed::program(), shape, rows, |call| call.kernel == "product")
+        }));
+    }
     trials.push(test("adamw_agrees_with_its_twin_over_steps", || {
         adamw(&grokscope::shaders::kernels()?, shape(7, 12, 3, 20), &[30, 1, 49])
     }));
@@ -71,6 +79,11 @@ fn random_case(seed: u64) -> (Shape, Vec<usize>) {
 fn both(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
     compare(kernels, &layered::program(), shape, rows, |_| true)?;
     compare(kernels, &composed::program(), shape, rows, |_| true)
+}
+
+/// The kernels that a device without subgroups gets.
+pub fn without_subgroups(kernels: Vec<Kernel>) -> Vec<Kernel> {
+    kernels.into_iter().filter(|kernel| !kernel.stem.ends_with("_subgroup")).collect()
 }
 
 type Tensors = BTreeMap<&'static str, Vec<Vec<f32>>>;

@@ -1,16 +1,22 @@
 //! Teeth: shaders with one mistake each, every one of which the kernel tests must reject.
 
-use crate::kernels::{adamw, compare};
+use crate::kernels::{adamw, compare, without_subgroups};
 use crate::support::{Outcome, require};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::plan::Shape;
-use grokscope::program::layered;
+use grokscope::program::{composed, layered};
 use grokscope::shaders::{HELPERS, OPERATIONS};
 use libtest_mimic::Trial;
 
 /// Sizes that no tile divides, and three models with rows of their own.
 const ODD: Shape = Shape { p: 7, d_model: 10, n_heads: 2, d_mlp: 19, d_vocab_out: 7 };
 const ROWS: &[usize] = &[30, 1, 49];
+
+/// Models of which one has rows enough for a second chunk of a sum.
+const LARGER: Shape = Shape { p: 19, d_model: 10, n_heads: 2, d_mlp: 23, d_vocab_out: 19 };
+/// More heads than are done in one go.
+const MORE_HEADS: Shape = Shape { p: 7, d_model: 10, n_heads: 5, d_mlp: 19, d_vocab_out: 7 };
+const MORE_ROWS: &[usize] = &[300, 1, 49];
 
 /// Shader (or "shared" for a helper), what stands there, what the mutant has. The first place is changed.
 const MUTANTS: &[(&str, &str, &str)] = &[
@@ -59,6 +65,58 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("adamw", "sqrt(v) / u.root_correction2", "sqrt(v)"),
     ("adamw", "step[model] - 1u", "step[0] - 1u + model"),
     ("adamw", "let model = block_model[block]", "let model = block_model[0]"),
+    ("compose", "select(D_MLP, D_VOCAB_OUT, is_class)", "D_MLP"),
+    ("compose", "reader >= mlp4();", "reader > mlp4();"),
+    ("compose", "neuron < D_MLP && i < D_MODEL", "neuron < D_MLP"),
+    ("compose", "e + l < D_HEAD && i < D_MODEL", "i < D_MODEL"),
+    ("compose", "if (is_class) { x += b_out[part(model, D_MODEL) + i]; }\n        sum", "sum"),
+    (
+        "compose",
+        "(head * (2u * P + 1u) + slot_equals()) * reader4() + reader];\n    }\n    for",
+        "slot_equals() * reader4() + reader];\n    }\n    for",
+    ),
+    ("compose", "sum[l] += b_in", "sum[l] = b_in"),
+    ("compose", "chunk * CHUNK < n_rows[model]", "chunk * CHUNK + CHUNK <= n_rows[model]"),
+    ("compose", "slot < P; slot++", "slot < 2u * P; slot++"),
+    ("compose", "of_neurons + of_classes;", "of_neurons;"),
+    ("compose", "sum += d_W_U4", "sum -= d_W_U4"),
+    ("compose", "x * d_base_read", "d_base_read"),
+    ("compose", "let z = 4u * head * head4() + e;", "let z = column;"),
+    ("slots", "here - equals, here,", "here, here,"),
+    ("slots", "position + 2u * D_MODEL + i];\n        out", "position + D_MODEL + i];\n        out"),
+    ("slots", "q[query_at(model, head) + e] = sum", "q[query_at(model, head) + e] = -sum"),
+    ("slots", "sum / sqrt(f32(D_HEAD));", "sum;"),
+    ("slots", "select(sum, 0.0, slot == slot_equals())", "sum"),
+    ("slots", "* 3u + slot_pos(slot)];", "* 3u];"),
+    ("slots", "slot < slot_equals(); slot++", "slot <= slot_equals(); slot++"),
+    ("slots", "* d_u[u_at(model, head) + i / 4u][i % 4u];", "* d_u[u_at(model, head)][i % 4u];"),
+    ("slots", "q[query_at(model, head) + e] / sqrt(f32(D_HEAD));", "q[query_at(model, head) + e];"),
+    ("slots", "sum[i % 4u] += d_resid_equals", "sum[i % 4u] -= d_resid_equals"),
+    ("slots", "- first - second", "- first"),
+    ("slots", "d_W_pos[position + D_MODEL] = second", "d_W_pos[position + D_MODEL] = first"),
+    ("rows", "slots[at + 1u] * N_HEADS], 0.0)", "slots[at + 1u] * N_HEADS], 1.0)"),
+    ("rows", "exp(score - max(max(score.x, score.y), score.z))", "exp(score)"),
+    ("rows", "max(sum, vec4<f32>())", "sum"),
+    ("rows", "+ reader - mlp4()] = sum", "+ reader - mlp4()] = max(sum, vec4<f32>())"),
+    ("rows", "d_pattern - dot(weight, d_pattern)", "d_pattern"),
+    ("rows", "plain += d;", "plain = d;"),
+    ("rows", "pattern[weights + (head + l) * 3u]", "pattern[weights + l * 3u]"),
+    (
+        "product",
+        "k < at.depth; k += DEPTH) {\n        fetch_columns",
+        "k + DEPTH < at.depth; k += DEPTH) {\n        fetch_columns",
+    ),
+    ("product", "if (at.adds) { value += ", "if (!at.adds) { value += "),
+    ("product", "> vec4<f32>()", ">= vec4<f32>()"),
+    ("product", "multiply(&sums, k4, transpose(b))", "multiply(&sums, k4, b)"),
+    ("product", "batch * geometry[C_BATCH]", "batch * geometry[B_BATCH]"),
+    ("product", "rows = n_rows[model]", "rows = n_rows[0]"),
+    ("product_subgroup", "subgroupBroadcast(a, 5u)", "subgroupBroadcast(a, 4u)"),
+    ("product_subgroup", "if (at.adds) { value += ", "if (!at.adds) { value += "),
+    ("product_subgroup", "> vec4<f32>()", ">= vec4<f32>()"),
+    ("product_subgroup", "B[to.w][i]", "B[to.z][i]"),
+    ("product_subgroup", "|| at.depth == 0u", ""),
+    ("shared", "return N_HEADS * head4()", "return fours(D_MODEL)"),
     ("shared", "(elements + BLOCK - 1u) / BLOCK * BLOCK", "elements"),
     ("shared", "slot % P, P,", "slot % P, 0u,"),
     ("shared", "vec4(0u, 1u, 2u, 3u)", "vec4(0u, 1u, 2u, 2u)"),
@@ -86,9 +144,17 @@ fn rejects((stem, there, instead): (&str, &str, &str)) -> Outcome {
         sources.iter().map(|(stem, source)| Kernel::new(stem, source, &helpers)).collect();
     // A mutant must be a program that runs: one that does not parse would prove nothing.
     let kernels = kernels?;
-    let program = layered::program();
-    let touched = |kernel: &str| stem == "shared" || stem == kernel;
-    let small = compare(&kernels, &program, ODD, ROWS, |call| touched(call.kernel));
+    // The plain products run where there are no subgroups.
+    let kernels = if stem == "product" { without_subgroups(kernels) } else { kernels };
+    let touched = |kernel: &str| stem == "shared" || stem.trim_end_matches("_subgroup") == kernel;
+    let rows = if stem == "product_subgroup" || stem == "compose" { MORE_ROWS } else { ROWS };
+    let shape = match stem {
+        "rows" => MORE_HEADS,
+        _ if rows == MORE_ROWS => LARGER,
+        _ => ODD,
+    };
+    let small = compare(&kernels, &layered::program(), shape, rows, |call| touched(call.kernel))
+        .and_then(|()| compare(&kernels, &composed::program(), shape, rows, |call| touched(call.kernel)));
     // An adapter that is missing, or a pipeline that is refused, rejects nothing.
     if let Err(error) = &small {
         let why = error.message().unwrap_or("?");

@@ -12,6 +12,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("every_program_walks_on_shaders_and_on_twins", programs_walk),
         test("shaders_and_twins_use_the_same_tensors", same_tensors),
+        test("variants_declare_what_their_plain_twins_declare", variants_alike),
         test("every_entry_point_is_called_by_a_program", no_idle_entry),
         test("kernels_stay_within_eight_bindings", eight_bindings),
         test("a_wrong_declaration_is_a_clear_error", wrong_declarations),
@@ -45,7 +46,7 @@ fn programs_walk() -> Outcome {
 }
 
 /// The twins have the rows in their context and no layout of arenas.
-const SHADER_ONLY: &[&str] = &["n_rows", "block_model"];
+const SHADER_ONLY: &[&str] = &["n_rows", "block_model", "geometry"];
 
 fn same_tensors() -> Outcome {
     let (kernels, programs) = (kernels()?, programs());
@@ -63,11 +64,34 @@ fn same_tensors() -> Outcome {
     Ok(())
 }
 
+fn variants_alike() -> Outcome {
+    let kernels = kernels()?;
+    let mut variants = 0;
+    for variant in kernels.iter().filter(|kernel| kernel.stem.ends_with("_subgroup")) {
+        let plain = kernels.iter().find(|kernel| Some(kernel.stem.as_str()) == variant.stem.strip_suffix("_subgroup"));
+        let plain = plain.ok_or(format!("{} has no plain twin", variant.stem))?;
+        let declared = |kernel: &Kernel, entry: &str| -> Result<Vec<_>, Failed> {
+            let constants = vec![("BLOCK", 64), ("P", 5), ("D_MODEL", 8), ("N_HEADS", 2), ("D_HEAD", 4), ("D_MLP", 8)];
+            let constants = [constants, vec![("D_VOCAB_OUT", 5), ("ROWS", 9)]].concat();
+            let bindings = kernel.entry(entry, &constants)?.bindings;
+            Ok(bindings.into_iter().map(|b| (b.name, b.reads, b.writes, b.writable, b.element)).collect())
+        };
+        require!(variant.entry_names().eq(plain.entry_names()), "{} has other entry points", variant.stem);
+        for entry in plain.entry_names() {
+            require!(declared(variant, entry)? == declared(plain, entry)?, "{}.{entry} binds otherwise", variant.stem);
+            variants += 1;
+        }
+    }
+    require!(variants > 0, "there are no variants");
+    Ok(())
+}
+
 fn no_idle_entry() -> Outcome {
     let programs = programs();
     for kernel in kernels()? {
         for entry in kernel.entry_names() {
-            let called = programs.iter().flat_map(calls).any(|call| call.kernel == kernel.stem && call.entry == entry);
+            let stem = kernel.stem.trim_end_matches("_subgroup");
+            let called = programs.iter().flat_map(calls).any(|call| call.kernel == stem && call.entry == entry);
             require!(called, "{}.{entry} is in no program", kernel.stem);
         }
     }
