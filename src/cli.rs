@@ -111,7 +111,7 @@ pub struct Train {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Plan")]
 pub struct Fields {
-    /// The list of kernels: auto or layered
+    /// The list of kernels: layered, composed, or auto for the one with less to do
     #[arg(long, value_name = "NAME")]
     pub program: Option<String>,
     /// The modulus

@@ -100,7 +100,7 @@ const FIELDS: &[(&str, Kind, &str)] = &[
     ("stop_after_cleanup", Kind::Bool, "stop once the network has grokked and its weight norm has levelled off"),
     ("eval_every", Kind::Integer { least: 1 }, "steps between evaluations"),
     ("checkpoint_every", Kind::Integer { least: 1 }, "steps between checkpoints"),
-    ("program", Kind::Text, "the list of kernels: auto, layered or composed"),
+    ("program", Kind::Text, "the list of kernels: layered, composed, or auto for the one with less to do"),
 ];
 
 /// The fields that a resumed run may change without becoming another run.
@@ -139,7 +139,7 @@ pub fn preset(name: &str) -> Result<Plan> {
         stop_after_cleanup: true,
         eval_every: 100,
         checkpoint_every: 100,
-        program: "layered".into(),
+        program: "auto".into(),
     };
     Ok(match name {
         "default" => default,

@@ -9,7 +9,7 @@ pub use resume::resume;
 
 use crate::analysis::Findings;
 use crate::devices;
-use crate::model::{Weights, initial_weights};
+use crate::model::{Sizes, Weights, initial_weights};
 use crate::plan::{INITS, Plan};
 use crate::program::batch::Layout;
 use crate::program::{self, State};
@@ -82,8 +82,15 @@ fn member_plan(plan: &Plan, k: usize) -> Plan {
     Plan { models: 1, seed: plan.seed + k as u64, ..plan.clone() }
 }
 
+/// A plan with the program that `auto` stands for, so that the run says which one it was.
+pub fn resolved(plan: &Plan) -> Plan {
+    let sizes = Sizes { shape: plan.shape(), rows: planned_rows(plan) };
+    Plan { program: program::resolve(&plan.program, &sizes), ..plan.clone() }
+}
+
 /// Trains a new run in `directory`.
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
+    let plan = &resolved(plan);
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
     devices::check_fits(&program, plan, planned_rows(plan), plan.models, &choice.chosen)?;
@@ -151,6 +158,7 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
 
 /// What a plan would take: the device's name, bytes, and milliseconds of a step, measured on a few.
 pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
+    let plan = &resolved(plan);
     const TRIED: u64 = 5;
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;

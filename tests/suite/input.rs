@@ -85,7 +85,7 @@ fn bad_flags() -> Outcome {
         (&["--split", "numpy:3"], &["numpy:3", "philox:SEED", "torch:SEED", "python:SEED", ".csv"]),
         (&["--split", "philox:-1"], &["philox:-1"]),
         (&["--init", "zeros"], &["'zeros'", "paper", "transformer-lens", ".safetensors"]),
-        (&["--program", "fast"], &["'fast'", "auto, layered"]),
+        (&["--program", "fast"], &["'fast'", "auto, layered, composed"]),
         (&["--threads", "many"], &["--threads many", "integer"]),
         (&["--set", "heads=4"], &["'heads'", "n_heads"]),
         (&["--set", "d_mlp"], &["--set d_mlp", "FIELD=VALUE"]),
