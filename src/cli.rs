@@ -20,8 +20,44 @@ pub enum Command {
     Analyze(Analyze),
     /// Make the page of a run again, and its figures and tables as files
     Report(Report),
+    /// Time every kernel and whole training steps on the CPU engine and the adapters
+    Bench(Bench),
     /// List the adapters, the CPU engine, and which of them `auto` takes
     Devices,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// cpu, auto, or part of an adapter's name; may be repeated; by default the CPU engine and every adapter
+    #[arg(long, value_name = "NAME")]
+    pub device: Vec<String>,
+    /// Threads of the CPU engine; 0 takes one for each core
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
+    pub threads: String,
+    /// The plan whose training step is timed: default, demo or paper
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub preset: String,
+    /// Any field of the plan, e.g. --set d_mlp=256; may be repeated
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// layered, composed, or both
+    #[arg(long, default_value = "both", value_name = "NAME")]
+    pub program: String,
+    /// Time a series of shapes as well: p (59, 113, 199, 307, 401) or models (1, 2, 4, 8, 16)
+    #[arg(long, value_name = "FIELD")]
+    pub grow: Option<String>,
+    /// Seconds for the steps, and again for the kernels, of each shape
+    #[arg(long, default_value = "3", value_name = "S", allow_hyphen_values = true)]
+    pub seconds: String,
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Write bench.json, bench.csv and a roofline (SVG) for each run into this directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Mark what got slower, or faster, than in an older bench.json by more than the noise of both
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use grokscope::cli::{Analyze, Cli, Command, Report, Train};
+use grokscope::bench;
+use grokscope::cli::{Analyze, Bench, Cli, Command, Report, Train};
 use grokscope::devices;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train(&arguments),
         Command::Analyze(arguments) => analyze(&arguments),
         Command::Report(arguments) => report(&arguments),
+        Command::Bench(arguments) => bench(&arguments),
         Command::Devices => devices::list().map(|text| {
             say(text.trim_end());
             0
@@ -98,6 +100,61 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
     })
 }
 
+fn bench(arguments: &Bench) -> Result<u8> {
+    let options = options("", &arguments.threads, false, arguments.json)?;
+    let seconds: f64 = arguments.seconds.parse().unwrap_or(f64::NAN);
+    ensure!(
+        seconds > 0.0 && seconds <= 3600.0,
+        "--seconds {}: expected a number of seconds in (0, 3600]",
+        arguments.seconds
+    );
+    let older = arguments.compare.as_deref().map(bench::read).transpose()?;
+    let request = bench::Request {
+        devices: &arguments.device,
+        threads: options.threads,
+        plan: Draft::from_preset(&arguments.preset)
+            .and_then(|draft| with_changes(draft, &assignments(&arguments.set)?))?,
+        program: &arguments.program,
+        grow: arguments.grow.as_deref(),
+        seconds,
+    };
+    let report = bench::run(&request, &note)?;
+    if let Some(directory) = &arguments.out {
+        bench::write(&report, directory)?;
+    }
+    if arguments.json {
+        say(&serde_json::to_string_pretty(&report)?);
+    } else {
+        say(bench::table::text(&report).trim_end());
+    }
+    if let Some(older) = &older {
+        let (text, _) = bench::compare::compare(older, &report)?;
+        match arguments.json {
+            true => note(text.trim_end()),
+            false => {
+                say(text.trim_end());
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// FIELD=VALUE as typed.
+fn assignments(texts: &[String]) -> Result<Vec<(String, String)>> {
+    let assignment = |text: &String| {
+        let (field, value) = text.split_once('=').with_context(|| format!("--set {text}: expected FIELD=VALUE"))?;
+        Ok((field.trim().to_string(), value.trim().to_string()))
+    };
+    texts.iter().map(assignment).collect()
+}
+
+fn with_changes(mut draft: Draft, changes: &[(String, String)]) -> Result<Plan> {
+    for (field, value) in changes {
+        draft.set(field, value)?;
+    }
+    draft.finish()
+}
+
 fn analyze(arguments: &Analyze) -> Result<u8> {
     let options = options("cpu", &arguments.threads, arguments.quiet, arguments.json)?;
     let request = Request { directory: &arguments.directory, step: arguments.step, split: arguments.split.as_deref() };
@@ -135,11 +192,7 @@ fn report(arguments: &Report) -> Result<u8> {
 
 fn train(arguments: &Train) -> Result<u8> {
     let options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
-    let mut changes = Vec::new();
-    for text in &arguments.set {
-        let (field, value) = text.split_once('=').with_context(|| format!("--set {text}: expected FIELD=VALUE"))?;
-        changes.push((field.trim().to_string(), value.trim().to_string()));
-    }
+    let mut changes = assignments(&arguments.set)?;
     changes.extend(arguments.fields.typed());
     if let Some(directory) = &arguments.resume {
         ensure!(
@@ -166,10 +219,8 @@ fn plan(arguments: &Train, changes: &[(String, String)]) -> Result<Plan> {
     if let Some(path) = &arguments.plan {
         draft.overlay_with_files(&grokscope::run::disk::read_text(path)?, &path.display().to_string())?;
     }
-    for (field, value) in changes {
-        draft.set(field, value)?;
-    }
-    draft.finish().with_context(|| arguments.plan.as_ref().map_or("the plan".into(), |path| path.display().to_string()))
+    with_changes(draft, changes)
+        .with_context(|| arguments.plan.as_ref().map_or("the plan".into(), |path| path.display().to_string()))
 }
 
 fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {

@@ -1,1 +1,91 @@
+//! A report beside an older one: what got slower, or faster, beyond the noise of both.
 
+use super::{Report, Spread};
+use anyhow::{Result, ensure};
+use std::fmt::Write;
+
+/// How a time has changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    /// The middle halves of the two lie apart, and the medians by more than both are wide.
+    Slower,
+    Faster,
+    /// What the repetitions do not tell apart.
+    Same,
+}
+
+pub fn change(old: &Spread, new: &Spread) -> Change {
+    let noise = (old.high - old.low).max(new.high - new.low);
+    if new.low > old.high && new.median - old.median > noise {
+        Change::Slower
+    } else if new.high < old.low && old.median - new.median > noise {
+        Change::Faster
+    } else {
+        Change::Same
+    }
+}
+
+/// Every step and kernel that both reports have, those that changed marked. The number that got slower comes with it.
+///
+/// # Errors
+/// Reports of another schema, and reports that share no device and shape.
+pub fn compare(old: &Report, new: &Report) -> Result<(String, usize)> {
+    ensure!(old.schema == new.schema, "the older report has schema {}: expected {}", old.schema, new.schema);
+    let mut out = String::new();
+    let (mut shared, mut slower, mut same) = (0, 0, 0);
+    for device in &new.devices {
+        let Some(before) = old.devices.iter().find(|other| other.name == device.name) else { continue };
+        for run in &device.runs {
+            let Some(then) = before.runs.iter().find(|other| other.title() == run.title()) else { continue };
+            let step = std::iter::once(("step", &then.step_ms, &run.step_ms));
+            let kernels = run.kernels.iter().filter_map(|kernel| {
+                let old = then.kernels.iter().find(|other| other.name == kernel.name)?;
+                Some((kernel.name.as_str(), &old.ms, &kernel.ms))
+            });
+            for (name, old, new) in step.chain(kernels) {
+                shared += 1;
+                let mark = match change(old, new) {
+                    Change::Slower => "SLOWER",
+                    Change::Faster => "faster",
+                    Change::Same => {
+                        same += 1;
+                        continue;
+                    }
+                };
+                slower += usize::from(mark == "SLOWER");
+                let _ = writeln!(
+                    out,
+                    "{mark}  {:>6.2} x  {:>9.3} -> {:>9.3} ms  {}, {}: {name}",
+                    new.median / old.median,
+                    old.median,
+                    new.median,
+                    device.name,
+                    run.title()
+                );
+            }
+        }
+    }
+    ensure!(
+        shared > 0,
+        "the reports have no device and shape in common: expected one of the same --device, --preset and --set"
+    );
+    let _ = writeln!(out, "{slower} slower, {} faster, {same} within the noise", shared - slower - same);
+    Ok((out, slower))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_beyond_the_noise_is_marked() {
+        let spread = |low, median, high| Spread { low, median, high };
+        let old = spread(9.0, 10.0, 11.0);
+        assert_eq!(change(&old, &spread(12.0, 13.0, 13.5)), Change::Slower);
+        assert_eq!(change(&old, &spread(6.0, 7.0, 7.5)), Change::Faster);
+        assert_eq!(change(&old, &spread(10.5, 11.5, 12.0)), Change::Same);
+        // Apart, and so noisy that it may be chance.
+        assert_eq!(change(&old, &spread(11.5, 13.0, 20.0)), Change::Same);
+        assert_eq!(change(&old, &old), Change::Same);
+    }
+}

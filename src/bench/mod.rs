@@ -9,9 +9,16 @@ mod measure;
 pub mod roofline;
 pub mod table;
 
-pub use measure::{Work, measure};
-
+use crate::devices::{self, Chosen};
+use crate::gpu::device::{Gpu, adapters, title};
+use crate::plan::Plan;
+use crate::program;
+use crate::run::disk;
+use anyhow::{Context, Result, bail, ensure};
+use measure::{Work, measure};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Duration;
 
 /// Written into every report; a comparison refuses another one.
 pub const SCHEMA: u32 = 1;
@@ -125,6 +132,109 @@ impl Kernel {
     pub fn share(&self, ceilings: &Ceilings) -> f64 {
         (self.gflop_s() / ceilings.multiply_add_gflop_s).max(self.gb_s() / ceilings.copy_gb_s)
     }
+}
+
+/// What is to be timed.
+pub struct Request<'a> {
+    /// As `--device` has them; none asks for the CPU engine and every adapter.
+    pub devices: &'a [String],
+    pub threads: usize,
+    pub plan: Plan,
+    /// layered, composed or both
+    pub program: &'a str,
+    /// A field of the plan of which a series is timed.
+    pub grow: Option<&'a str>,
+    /// For steps, and for kernels, of each run.
+    pub seconds: f64,
+}
+
+const GROWING_P: [usize; 5] = [59, 113, 199, 307, 401];
+const GROWING_MODELS: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// The plans of a request, in the order of their size.
+fn plans(request: &Request) -> Result<Vec<Plan>> {
+    let plan = || request.plan.clone();
+    Ok(match request.grow {
+        None => vec![plan()],
+        Some("p") => GROWING_P.map(|p| Plan { p, ..plan() }).to_vec(),
+        Some("models") => GROWING_MODELS.map(|models| Plan { models, ..plan() }).to_vec(),
+        Some(other) => bail!("--grow {other}: expected p or models"),
+    })
+}
+
+/// Times what is asked for; `tell` is given a line before each run.
+///
+/// # Errors
+/// Devices, programs and plans that do not exist or do not fit.
+pub fn run(request: &Request, tell: &dyn Fn(&str)) -> Result<Report> {
+    let programs = match request.program {
+        "both" => vec!["layered", "composed"],
+        "layered" | "composed" => vec![request.program],
+        other => bail!("--program {other}: expected layered, composed or both"),
+    };
+    let plans = plans(request)?;
+    let chosen: Vec<Chosen> = match request.devices {
+        [] => {
+            let adapters = pollster::block_on(adapters()).into_iter();
+            std::iter::once(Chosen::Cpu).chain(adapters.map(|adapter| Chosen::Gpu(adapter.into()))).collect()
+        }
+        names => names.iter().map(|name| Ok(devices::choose(name)?.chosen)).collect::<Result<_>>()?,
+    };
+    let mut report = Report { schema: SCHEMA, version: env!("CARGO_PKG_VERSION").into(), devices: Vec::new() };
+    for chosen in &chosen {
+        let (name, driver, ceilings) = describe(chosen, request.threads)?;
+        let mut runs = Vec::new();
+        for program in &programs {
+            for plan in &plans {
+                tell(&format!("{name}: {program} at p {}, {} model(s)", plan.p, plan.models));
+                let time = Duration::from_secs_f64(request.seconds);
+                let work = Work { plan: plan.clone(), program: program::by_name(program)?, time };
+                runs.push(measure(&work, chosen, request.threads)?);
+            }
+        }
+        report.devices.push(Device { name, driver, ceilings, runs });
+    }
+    Ok(report)
+}
+
+fn describe(chosen: &Chosen, threads: usize) -> Result<(String, String, Ceilings)> {
+    Ok(match chosen {
+        Chosen::Cpu => {
+            let count =
+                if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
+            ("cpu".into(), format!("the CPU engine, {count} threads"), ceilings::of_cpu(threads)?)
+        }
+        Chosen::Gpu(adapter) => {
+            let gpu = pollster::block_on(Gpu::open(adapter))?;
+            let driver = format!("{} {}", gpu.info.driver, gpu.info.driver_info);
+            (title(&gpu.info), driver, pollster::block_on(ceilings::of_gpu(&gpu))?)
+        }
+    })
+}
+
+/// An older report.
+pub fn read(path: &Path) -> Result<Report> {
+    let text = disk::read_text(path)?;
+    let report: Report = serde_json::from_str(&text)
+        .map_err(|e| anyhow::anyhow!("{}: not a report of grokscope bench: {e}", path.display()))?;
+    ensure!(report.schema == SCHEMA, "{}: schema {}: expected {SCHEMA}", path.display(), report.schema);
+    Ok(report)
+}
+
+/// bench.json, bench.csv and a roofline for each run.
+pub fn write(report: &Report, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    let write = |name: &str, text: String| disk::write_whole(&directory.join(name), text.as_bytes());
+    write("bench.json", serde_json::to_string_pretty(report)? + "\n")?;
+    write("bench.csv", table::csv(report)?)?;
+    for device in &report.devices {
+        for run in &device.runs {
+            let plain = |text: &str| text.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            let name: String = plain(device.name.split_whitespace().next().unwrap_or("device"));
+            write(&format!("roofline-{name}-{}.svg", plain(&run.title())), roofline::svg(device, run))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,1 +1,99 @@
+//! The report for a terminal, and as CSV.
 
+use super::{Device, Report, Run};
+use std::fmt::Write;
+
+/// Every device's ceilings and runs, kernel by kernel.
+pub fn text(report: &Report) -> String {
+    let mut out = String::new();
+    for device in &report.devices {
+        let c = &device.ceilings;
+        let _ = writeln!(
+            out,
+            "{} ({})\n  at most: copies {:.1} GB/s, multiply-adds {:.0} GFLOP/s, an empty dispatch {:.1} us",
+            device.name, device.driver, c.copy_gb_s, c.multiply_add_gflop_s, c.empty_dispatch_us
+        );
+        for run in &device.runs {
+            kernels(&mut out, device, run);
+        }
+        out.push('\n');
+    }
+    out + &steps(report)
+}
+
+fn kernels(out: &mut String, device: &Device, run: &Run) {
+    let _ = writeln!(
+        out,
+        "\n  {}\n  {:<58}{:>9}  {:>7}{:>9}{:>8}{:>7}",
+        run.title(),
+        "kernel",
+        "ms",
+        "middle",
+        "GFLOP/s",
+        "GB/s",
+        "share"
+    );
+    for kernel in &run.kernels {
+        let spread = (kernel.ms.high - kernel.ms.low) / kernel.ms.median.max(1e-9);
+        let _ = writeln!(
+            out,
+            "  {:<58}{:>9.3}  {:>6.0}%{:>9.1}{:>8.1}{:>6.0}%",
+            kernel.name,
+            kernel.ms.median,
+            100.0 * spread,
+            kernel.gflop_s(),
+            kernel.gb_s(),
+            100.0 * kernel.share(&device.ceilings)
+        );
+    }
+}
+
+/// Whole steps of all devices in one table; with several shapes, how time and work grow from the first of a program.
+fn steps(report: &Report) -> String {
+    let mut out = format!(
+        "{:<30}{:<40}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>14}\n",
+        "device", "run", "ms/step", "steps/s", "GFLOP/s", "kernels", "MiB", "first s", "time/work"
+    );
+    for device in &report.devices {
+        for run in &device.runs {
+            let first = device.runs.iter().find(|other| other.program == run.program).unwrap_or(run);
+            let grown = (run.step_ms.median / first.step_ms.median, run.flops / first.flops);
+            let name: String = device.name.chars().take(28).collect();
+            let _ = writeln!(
+                out,
+                "{name:<30}{:<40}{:>9.2}{:>9.1}{:>9.1}{:>8.0}%{:>8.0}{:>9.2}{:>7.2}/{:<6.2}",
+                run.title(),
+                run.step_ms.median,
+                1e3 / run.step_ms.median,
+                run.gflop_s(),
+                100.0 * run.kernels_ms / run.step_ms.median,
+                run.memory_mib,
+                run.first_step_s,
+                grown.0,
+                grown.1
+            );
+        }
+    }
+    out
+}
+
+/// A line for every kernel of every run, and one for each whole step.
+pub fn csv(report: &Report) -> anyhow::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([
+        "device", "program", "p", "d_model", "d_mlp", "models", "kernel", "ms", "ms_low", "ms_high", "flops", "bytes",
+    ])?;
+    for (device, run) in report.devices.iter().flat_map(|device| device.runs.iter().map(move |run| (device, run))) {
+        let shape = [run.p, run.d_model, run.d_mlp, run.models].map(|n| n.to_string());
+        let bytes = run.kernels.iter().map(|kernel| kernel.bytes).sum();
+        let step = ("step", &run.step_ms, run.flops, bytes);
+        let kernels = run.kernels.iter().map(|kernel| (kernel.name.as_str(), &kernel.ms, kernel.flops, kernel.bytes));
+        for (name, ms, flops, bytes) in std::iter::once(step).chain(kernels) {
+            let numbers = [ms.median, ms.low, ms.high, flops, bytes].map(|x| x.to_string());
+            let place = [device.name.as_str(), run.program.as_str()];
+            let fields = place.into_iter().chain(shape.iter().map(String::as_str)).chain([name]);
+            writer.write_record(fields.chain(numbers.iter().map(String::as_str)))?;
+        }
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
