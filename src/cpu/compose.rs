@@ -1,6 +1,7 @@
 //! Twin of `compose.wgsl`: parameters in whole vec4s, and the way back to them.
 
-use super::{Context, Real, Twin, add, add_scaled, dot, twin};
+use super::wide::dot_lines;
+use super::{Context, Real, Twin, add, add_scaled, twin};
 use crate::plan::Shape;
 use rayon::prelude::*;
 
@@ -153,9 +154,13 @@ fn backward_equals<T: Real>(
 ) {
     let wide = Wide::of(&cx.shape);
     let (of_neurons, of_classes) = d_base_read.split_at(wide.d_mlp);
-    for ((b, x), weights) in d_b_out.iter_mut().zip(d_resid_equals).zip(w_read.chunks_exact(wide.reader)) {
-        *b = dot(of_classes, &weights[wide.d_mlp..]);
-        *x = dot(of_neurons, &weights[..wide.d_mlp]) + *b;
+    let mut sums = [T::zero(); 2];
+    for (i, (b, x)) in d_b_out.iter_mut().zip(d_resid_equals).enumerate() {
+        sums.fill(T::zero());
+        dot_lines(of_neurons, &[i * wide.reader], w_read, &mut sums[..1]);
+        dot_lines(of_classes, &[i * wide.reader + wide.d_mlp], w_read, &mut sums[1..]);
+        *b = sums[1];
+        *x = sums[0] + sums[1];
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::compose::Wide;
 use super::embed::slot_input;
+use super::wide::dot_lines;
 use super::{Context, Real, Twin, add, add_scaled, dot, twin};
 
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
@@ -73,10 +74,9 @@ fn forward_key<T: Real>(cx: &Context, q: &[T], w_k: &[T], u: &mut [T]) {
 fn forward_scores<T: Real>(cx: &Context, resid4: &[T], u: &[T], slot_score: &mut [T]) {
     let (wide, heads) = (Wide::of(&cx.shape), cx.shape.n_heads);
     slot_score.fill(T::zero());
+    let lines: Vec<usize> = (0..heads).map(|head| head * wide.d_model).collect();
     for (slot, out) in slot_score.chunks_exact_mut(heads).take(2 * cx.shape.p).enumerate() {
-        for (out, u) in out.iter_mut().zip(u.chunks_exact(wide.d_model)) {
-            *out = dot(&resid4[slot * wide.d_model..][..wide.d_model], u);
-        }
+        dot_lines(&resid4[slot * wide.d_model..][..wide.d_model], &lines, u, out);
     }
 }
 

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["analysis"]),
     ("train", &["model", "plan", "program"]),
     ("run", &["model", "plan", "program", "task", "train"]),
+    ("bench", &["devices", "gpu", "model", "plan", "program", "run", "task"]),
 ];
 
 /// Rooms that are fit for a browser: no files, no clocks, no threads of their own.

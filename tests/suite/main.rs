@@ -3,6 +3,7 @@
 //! Tests of kernels run on the adapter that GROKSCOPE_TEST_ADAPTER names (llvmpipe by default) and fail where it is
 //! missing. With GROKSCOPE_NO_ADAPTER=1 they are ignored, and say so.
 
+mod bench;
 mod determinism;
 mod golden;
 mod gradients;
@@ -23,10 +24,15 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let without_adapter = std::env::var("GROKSCOPE_NO_ADAPTER").is_ok_and(|value| value == "1");
     let plain = [house::tests(), reflection::tests(), loss::tests(), gradients::tests(), golden::tests()];
-    let more = [determinism::tests(), runs::tests(), input::tests(), planted::tests(), peers::tests()];
+    let more = [determinism::tests(), runs::tests(), input::tests(), planted::tests(), peers::tests(), bench::tests()];
     let on_adapter = [kernels::tests(), mutants::tests(), golden::adapter_tests(), loss::adapter_tests()];
-    let more_on_adapter =
-        [determinism::adapter_tests(), runs::adapter_tests(), input::adapter_tests(), support::adapter_tests()];
+    let more_on_adapter = [
+        determinism::adapter_tests(),
+        runs::adapter_tests(),
+        input::adapter_tests(),
+        support::adapter_tests(),
+        bench::adapter_tests(),
+    ];
     let ignore = |trial: Trial| trial.with_kind("adapter").with_ignored_flag(without_adapter);
     let mut trials: Vec<Trial> = plain.into_iter().chain(more).flatten().collect();
     trials.extend(on_adapter.into_iter().chain(more_on_adapter).flatten().map(ignore));

@@ -13,10 +13,10 @@ const ODD: Shape = Shape { p: 7, d_model: 10, n_heads: 2, d_mlp: 19, d_vocab_out
 const ROWS: &[usize] = &[30, 1, 49];
 
 /// Models of which one has rows enough for a second chunk of a sum.
-const LARGER: Shape = Shape { p: 19, d_model: 10, n_heads: 2, d_mlp: 23, d_vocab_out: 19 };
+const LARGER: Shape = Shape { p: 25, d_model: 10, n_heads: 2, d_mlp: 23, d_vocab_out: 25 };
 /// More heads than are done in one go.
 const MORE_HEADS: Shape = Shape { p: 7, d_model: 10, n_heads: 5, d_mlp: 19, d_vocab_out: 7 };
-const MORE_ROWS: &[usize] = &[300, 1, 49];
+const MORE_ROWS: &[usize] = &[600, 1, 49];
 
 /// Shader (or "shared" for a helper), what stands there, what the mutant has. The first place is changed.
 const MUTANTS: &[(&str, &str, &str)] = &[

@@ -1,0 +1,91 @@
+"""The training step of grokscope beside the same step in PyTorch and JAX, in one run on one machine.
+
+Usage: python3 benches/peers/run.py [--rounds 5] [--threads 2] [--peers NAME ..] [--device NAME ..] [--write]
+
+Needs `cargo build --release` done; makes a virtual environment in target/peers-venv and installs requirements.txt there. Rounds
+are interleaved, so that what else the machine does falls on all of them; each figure is the median of its rounds, and the
+ratios are of medians. --write puts the table between the marks of docs/performance.md.
+"""
+import argparse, json, os, pathlib, platform, statistics, subprocess, sys, venv
+
+PEERS = ["torch-reference", "torch-reference-compiled", "torch-careful", "torch-careful-compiled", "jax-careful-scan"]
+
+a = argparse.ArgumentParser()
+a.add_argument("--rounds", type=int, default=5)
+a.add_argument("--threads", type=int, default=os.cpu_count())
+a.add_argument("--steps", type=int, default=20, help="steps of a peer in a round")
+a.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+a.add_argument("--device", nargs="*", default=["cpu", "llvmpipe"], help="devices of grokscope's")
+a.add_argument("--write", action="store_true")
+a = a.parse_args()
+here = pathlib.Path(__file__).resolve().parent
+root = here.parent.parent
+program = root / "target/release/grokscope"
+page = root / "docs/performance.md"
+
+def environment():
+    """The Python of a virtual environment with what requirements.txt lists."""
+    directory, wanted = root / "target/peers-venv", (here / "requirements.txt").read_text()
+    stamp = directory / "installed.txt"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        venv.create(directory, clear=True, with_pip=True)
+        subprocess.run([directory / "bin/pip", "install", "--quiet", "-r", here / "requirements.txt"], check=True)
+        stamp.write_text(wanted)
+    return directory / "bin/python"
+
+def ours(device, name):
+    run = [program, "bench", "--device", device, "--program", name, "--threads", str(a.threads), "--seconds", "3", "--json"]
+    report = json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout)
+    device = report["devices"][0]
+    return device["runs"][0]["step_ms"]["median"], f"{device['name']}, {device['driver']}"
+
+def peer(python, name):
+    """Milliseconds of a step, or why there are none."""
+    run = [python, here / "peers.py", "--threads", str(a.threads), "--steps", str(a.steps), "--only", name]
+    ran = subprocess.run(run, capture_output=True, text=True)
+    if ran.returncode:
+        return None, ran.stderr.strip().splitlines()[-1]
+    line = json.loads(ran.stdout)
+    return (None, line["skipped"]) if "skipped" in line else (line["ms_per_step"], line["device"])
+
+python = environment()
+runs = {}
+for device in a.device:
+    for name in ["composed", "layered"]:
+        runs[f"grokscope {name}, {device}"] = lambda device=device, name=name: ours(device, name)
+for name in a.peers:
+    runs[name] = lambda name=name: peer(python, name)
+times, notes = {name: [] for name in runs}, {}
+for round_ in range(a.rounds):
+    for name, run in runs.items():
+        if name in notes and not times[name]:
+            continue
+        # The layered program on a software adapter takes seconds a step and is no peer: once is enough.
+        if name.startswith("grokscope layered") and not name.endswith("cpu") and round_:
+            continue
+        ms, notes[name] = run()
+        if ms is None:
+            print(f"{name}: not run: {notes[name]}", file=sys.stderr)
+        else:
+            times[name].append(ms)
+            print(f"round {round_ + 1} of {a.rounds}: {name}: {ms:.1f} ms", file=sys.stderr, flush=True)
+
+median = {name: statistics.median(rounds) for name, rounds in times.items() if rounds}
+reference = median.get("torch-reference")
+careful = min((median[name] for name in ["torch-careful", "torch-careful-compiled", "jax-careful-scan"] if name in median), default=None)
+ratio = lambda of, ms: "-" if of is None else f"{of / ms:.2f}"
+table = "| | ms a step | rounds | times as fast as torch-reference | as the best careful peer |\n|---|---|---|---|---|\n"
+for name, ms in median.items():
+    rounds = sorted(times[name])
+    table += f"| {name} | {ms:.1f} | {rounds[0]:.1f} to {rounds[-1]:.1f} | {ratio(reference, ms)} | {ratio(careful, ms)} |\n"
+for name in runs:
+    if name not in median:
+        table += f"| {name} | not run: {notes[name]} | | | |\n"
+devices = sorted({notes[name] for name in median if name.startswith("grokscope")})
+table += f"\n{a.threads} threads, {a.rounds} rounds; {'; '.join(devices)}; Python {platform.python_version()}, {', '.join((here / 'requirements.txt').read_text().split())}.\n"
+print(table)
+if a.write:
+    begin, end = "<!-- peers: written by benches/peers/run.py -->\n", "<!-- end of peers -->\n"
+    text = page.read_text()
+    before, rest = text.split(begin)
+    page.write_text(before + begin + "\n" + table + "\n" + end + rest.split(end)[1])
