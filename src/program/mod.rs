@@ -229,7 +229,7 @@ pub fn cost(call: &Call, sizes: &Sizes) -> Cost {
     let twin = crate::cpu::twin_of::<f32>(call.kernel, call.entry);
     let names = twin.iter().flat_map(|twin| twin.reads.iter().chain(twin.writes));
     let elements = |name: &&'static str| Tensor::find(call.tensor(name)).map_or(0, |tensor| tensor.len(sizes) as u64);
-    Cost { flops: 2 * mads, bytes: 4 * names.map(|name| elements(&name)).sum::<u64>() }
+    Cost { flops: 2 * mads, bytes: 4 * names.map(elements).sum::<u64>() }
 }
 
 /// Multiply-adds, twice, of a training step of one model.
