@@ -17,6 +17,7 @@
 @group(0) @binding(12) var<storage, read_write> d_score: array<f32>;             // [model, row, head, pos]
 @group(0) @binding(13) var<storage, read_write> d_head_read: array<vec4<f32>>;   // [model, head, slot, reader]
 @group(0) @binding(14) var<storage, read_write> d_slot_read: array<vec4<f32>>;   // [model, slot, reader]
+@group(0) @binding(15) var<storage, read> d_pattern: array<f32>;                 // [model, row, head, pos]
 
 fn slots_at(model: u32) -> u32 { return part(model, ROWS * 3u); }
 fn pattern_at(model: u32, row: u32) -> u32 { return part(model, ROWS * N_HEADS * 3u) + row * N_HEADS * 3u; }
@@ -69,28 +70,20 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 }
 
-// d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern), with d_pattern[pos] = [d_pre | d_logits] . head_read[slot], 0 at "="
+// d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern)
 @compute @workgroup_size(4, 16)
 fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = id.x;
     let row = id.y;
     let model = id.z;
     if (head >= N_HEADS || row >= n_rows[model]) { return; }
-    let at = slots_at(model) + row * 3u;
-    let first = read_at(model, head, slots[at]);
-    let second = read_at(model, head, slots[at + 1u]);
-    var d_pattern = vec3<f32>();
-    for (var reader = 0u; reader < reader4(); reader++) {
-        let d = d_read(model, row, reader);
-        d_pattern.x += dot(d, head_read[first + reader]);
-        d_pattern.y += dot(d, head_read[second + reader]);
-    }
-    let place = pattern_at(model, row) + head * 3u;
-    let weight = vec3(pattern[place], pattern[place + 1u], pattern[place + 2u]);
-    let out = weight * (d_pattern - dot(weight, d_pattern));
-    d_score[place] = out.x;
-    d_score[place + 1u] = out.y;
-    d_score[place + 2u] = out.z;
+    let at = pattern_at(model, row) + head * 3u;
+    let weight = vec3(pattern[at], pattern[at + 1u], pattern[at + 2u]);
+    let d = vec3(d_pattern[at], d_pattern[at + 1u], d_pattern[at + 2u]);
+    let out = weight * (d - dot(weight, d));
+    d_score[at] = out.x;
+    d_score[at + 1u] = out.y;
+    d_score[at + 2u] = out.z;
 }
 
 // Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone

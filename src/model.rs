@@ -231,6 +231,7 @@ pub const TENSORS: &[Tensor] = &[
     row("logits4", Role::Activation, &[Row, DVocabOut4]),
     row("d_logits4", Role::Activation, &[Row, DVocabOut4]),
     row("d_pre4", Role::Activation, &[Row, DMlp4]),
+    row("d_pattern", Role::Activation, &[Row, Head, Pos]),
     row("d_W_logit_parts", Role::Activation, &[Chunk, DMlp4, DVocabOut4]),
     row("d_W_logit", Role::Activation, &[DMlp4, DVocabOut4]),
     row("d_head_read", Role::Activation, &[Head, Slot, Reader]),

@@ -30,6 +30,8 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     shader!("compose"),
     shader!("slots"),
     shader!("rows"),
+    shader!("dots"),
+    shader!("dots_subgroup"),
     product!("product"),
     product!("product_subgroup"),
 ];

@@ -8,6 +8,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod compose;
+pub mod dots;
 pub mod embed;
 pub mod loss;
 pub mod matmul;
@@ -155,6 +156,7 @@ pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
         "attention" => attention::twin(entry),
         "mlp" => mlp::twin(entry),
         "compose" => compose::twin(entry),
+        "dots" => dots::twin(entry),
         "product" => product::twin(entry),
         "rows" => rows::twin(entry),
         "slots" => slots::twin(entry),

@@ -1,7 +1,7 @@
 //! Twin of `rows.wgsl`: what of the composed program is done for every row.
 
 use super::compose::Wide;
-use super::wide::{SIDE, add_lines, dot_lines, relu, sum_rows};
+use super::wide::{SIDE, add_lines, relu, sum_rows};
 use super::{Context, Real, Twin, rows, rows2, twin};
 use rayon::prelude::*;
 
@@ -11,9 +11,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         "forward" => {
             twin!(forward, index [slots], read [pattern, head_read, base_read], write [post4, logits4])
         }
-        "backward_pattern" => {
-            twin!(backward_pattern, index [slots], read [pattern, d_pre4, d_logits4, head_read], write [d_score])
-        }
+        "backward_pattern" => twin!(backward_pattern, read [pattern, d_pattern], write [d_score]),
         "backward" => {
             twin!(backward, index [slot_edges, slot_rows], read [pattern, d_pre4, d_logits4], write [d_head_read, d_slot_read])
         }
@@ -72,34 +70,16 @@ fn forward<T: Real>(
     });
 }
 
-/// d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern), with
-/// d_pattern[pos] = [d_pre | d_logits] . head_read[slot], 0 at "="
-#[allow(clippy::too_many_arguments, reason = "the tensors of the kernel, each by its name")]
-fn backward_pattern<T: Real>(
-    cx: &Context,
-    slots: &[u32],
-    pattern: &[T],
-    d_pre4: &[T],
-    d_logits4: &[T],
-    head_read: &[T],
-    d_score: &mut [T],
-) {
-    let (wide, heads, n_slots) = (Wide::of(&cx.shape), cx.shape.n_heads, cx.shape.n_slots());
-    let (m, c) = (wide.d_mlp, wide.d_vocab_out);
-    rows(&mut d_score[..cx.rows * heads * 3], heads * 3, |row, out| {
-        let (d_pre, d_logits) = (&d_pre4[row * m..][..m], &d_logits4[row * c..][..c]);
-        for (head, out) in out.chunks_exact_mut(3).enumerate() {
-            let line = |pos: usize| (head * n_slots + slots[row * 3 + pos] as usize) * wide.reader;
-            let mut d_pattern = [T::zero(); 2];
-            dot_lines(d_pre, &[line(0), line(1)], head_read, &mut d_pattern);
-            dot_lines(d_logits, &[line(0), line(1)], &head_read[m..], &mut d_pattern);
-            let pattern = &pattern[(row * heads + head) * 3..][..3];
-            let mean = pattern[0] * d_pattern[0] + pattern[1] * d_pattern[1];
-            out[0] = pattern[0] * (d_pattern[0] - mean);
-            out[1] = pattern[1] * (d_pattern[1] - mean);
-            out[2] = -pattern[2] * mean;
+/// d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern)
+fn backward_pattern<T: Real>(cx: &Context, pattern: &[T], d_pattern: &[T], d_score: &mut [T]) {
+    let len = cx.rows * cx.shape.n_heads * 3;
+    let of_head = d_score[..len].chunks_exact_mut(3).zip(pattern.chunks_exact(3).zip(d_pattern.chunks_exact(3)));
+    for (out, (pattern, d)) in of_head {
+        let mean = pattern[0] * d[0] + pattern[1] * d[1] + pattern[2] * d[2];
+        for ((out, &weight), &d) in out.iter_mut().zip(pattern).zip(d) {
+            *out = weight * (d - mean);
         }
-    });
+    }
 }
 
 /// Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone

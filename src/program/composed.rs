@@ -7,7 +7,7 @@
 use super::product::{adding, gated, product};
 use super::{Over, Per, Program, run};
 use crate::model::Axis::*;
-use Over::{Arena, Elements, Fours, Models};
+use Over::{Arena, Elements, Fours, Groups, Models};
 
 pub fn program() -> Program {
     let logits = [("logits", "logits4"), ("d_logits", "d_logits4")];
@@ -36,7 +36,8 @@ pub fn program() -> Program {
             gated("nt_gated", ["d_logits4", "W_logit", "d_pre4"], "post4").work(&[&[Row, DMlp4, DVocabOut4]]),
             product("tn", ["post4", "d_logits4", "d_W_logit_parts"], Per::Chunk).work(&[&[Row, DMlp4, DVocabOut4]]),
             run("compose", "backward_logit", Fours(&[DMlp4, DVocabOut4])).work(&[&[Chunk, DMlp4, DVocabOut4]]),
-            run("rows", "backward_pattern", Elements(&[Row, Head])).work(&[&[Row, Head, Reader], &[Row, Head, Reader]]),
+            run("dots", "backward", Groups(Slot)).work(&[&[Row, Head, Reader], &[Row, Head, Reader]]),
+            run("rows", "backward_pattern", Elements(&[Row, Head])).work(&[&[Row, Head, Pos], &[Row, Head, Pos]]),
             run("rows", "backward", Fours(&[Slot, Reader])).work(&[&[Row, Head, Reader], &[Row, Head, Reader]]),
             run("slots", "backward_scores", Elements(&[Slot, Head])).work(&[&[Row, Head]]),
             run("compose", "backward_base", Fours(&[Reader])).work(&[&[Slot, Reader]]),

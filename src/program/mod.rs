@@ -61,6 +61,8 @@ pub enum Over {
     Elements(&'static [Axis]),
     /// One invocation four neighbours along the last axis, which has whole vec4s.
     Fours(&'static [Axis]),
+    /// One workgroup an element of the axis.
+    Groups(Axis),
     /// One invocation a tile of TILE x TILE elements of two axes, TILE being a constant of the shader.
     Tiles([Axis; 2]),
     /// One workgroup a tile of C of a product.

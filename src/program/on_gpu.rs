@@ -246,6 +246,7 @@ impl OnGpu {
             Over::Models => [1, 1, models as u32],
             Over::Fours([x]) => cover([x.size(&sizes) / 4, 1, models], entry.workgroup),
             Over::Fours([y, x]) => cover([x.size(&sizes) / 4, y.size(&sizes), models], entry.workgroup),
+            Over::Groups(x) => [x.size(&sizes) as u32, 1, models as u32],
             Over::Product(..) => {
                 let g = geometry(call, &sizes)?.context("a product has a geometry")?;
                 let tile = |name| kernel.constant(name).with_context(|| format!("no constant {name}"));

@@ -98,7 +98,14 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("rows", "exp(score - max(max(score.x, score.y), score.z))", "exp(score)"),
     ("rows", "max(sum, vec4<f32>())", "sum"),
     ("rows", "+ reader - mlp4()] = sum", "+ reader - mlp4()] = max(sum, vec4<f32>())"),
-    ("rows", "d_pattern - dot(weight, d_pattern)", "d_pattern"),
+    ("rows", "d - dot(weight, d)", "d"),
+    ("dots", "n < entries", "n + 1u < entries"),
+    ("dots", "first + n / N_HEADS]", "n / N_HEADS]"),
+    ("dots", "line + mlp4() + reader", "line + reader"),
+    ("dots_subgroup", "min(entry + lane, last - 1u)", "min(entry + lane, last - 2u)"),
+    ("dots_subgroup", "head + lane % 4u", "lane % 4u"),
+    ("dots_subgroup", "reader + 1u < class4()", "reader + 2u < class4()"),
+    ("dots_subgroup", "subgroupBroadcast(lines, 6u)", "subgroupBroadcast(lines, 2u)"),
     ("rows", "plain += d;", "plain = d;"),
     ("rows", "pattern[weights + (head + l) * 3u]", "pattern[weights + l * 3u]"),
     (
@@ -144,12 +151,12 @@ fn rejects((stem, there, instead): (&str, &str, &str)) -> Outcome {
         sources.iter().map(|(stem, source)| Kernel::new(stem, source, &helpers)).collect();
     // A mutant must be a program that runs: one that does not parse would prove nothing.
     let kernels = kernels?;
-    // The plain products run where there are no subgroups.
-    let kernels = if stem == "product" { without_subgroups(kernels) } else { kernels };
+    // The plain kernels run where there are no subgroups.
+    let kernels = if ["product", "dots"].contains(&stem) { without_subgroups(kernels) } else { kernels };
     let touched = |kernel: &str| stem == "shared" || stem.trim_end_matches("_subgroup") == kernel;
     let rows = if stem == "product_subgroup" || stem == "compose" { MORE_ROWS } else { ROWS };
     let shape = match stem {
-        "rows" => MORE_HEADS,
+        "rows" | "dots" | "dots_subgroup" => MORE_HEADS,
         _ if rows == MORE_ROWS => LARGER,
         _ => ODD,
     };

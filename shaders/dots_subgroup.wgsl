@@ -1,0 +1,74 @@
+// d_pattern[row, head, pos] = [d_pre | d_logits][row] . head_read[head, slot of (row, pos)], 0 at "="
+//
+// As dots.wgsl, for subgroups of eight: a lane is a row, and the lanes hand each other the slot's lines of four heads, of which
+// each loads an eighth.
+
+@group(0) @binding(0) var<storage, read> slot_edges: array<u32>;                 // [model, slot + 1]
+@group(0) @binding(1) var<storage, read> slot_rows: array<u32>;                  // [model, row * 3] by slot
+@group(0) @binding(2) var<storage, read> d_pre4: array<vec4<f32>>;               // [model, row, d_mlp]
+@group(0) @binding(3) var<storage, read> d_logits4: array<vec4<f32>>;            // [model, row, d_vocab]
+@group(0) @binding(4) var<storage, read> head_read: array<vec4<f32>>;            // [model, head, slot, reader]
+@group(0) @binding(5) var<storage, read_write> d_pattern: array<f32>;            // [model, row, head, pos]
+
+const LANES = 8u;
+
+@compute @workgroup_size(LANES)
+fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let slot = group.x;
+    let model = group.z;
+    let edges = part(model, 2u * P + 2u) + slot;
+    let last = slot_edges[edges + 1u];
+    for (var entry = slot_edges[edges]; entry < last; entry += LANES) {
+        // Lanes beyond the last row compute it again.
+        let row = slot_rows[part(model, ROWS * 3u) + min(entry + lane, last - 1u)];
+        for (var head = 0u; head < N_HEADS; head += 4u) {
+            let line = read_at(model, min(head + lane % 4u, N_HEADS - 1u), slot);
+            var sums = vec4<f32>();
+            if (slot != slot_equals()) {
+                // Lanes 0 to 3 hold four heads at one reader, lanes 4 to 7 at the next.
+                for (var reader = 0u; reader < mlp4(); reader += 2u) {
+                    let lines = head_read[line + min(reader + lane / 4u, mlp4() - 1u)];
+                    sums += of_heads(d_pre4[pre_at(model, row) + reader], lines);
+                    if (reader + 1u < mlp4()) { sums += of_next(d_pre4[pre_at(model, row) + reader + 1u], lines); }
+                }
+                for (var reader = 0u; reader < class4(); reader += 2u) {
+                    let lines = head_read[line + mlp4() + min(reader + lane / 4u, class4() - 1u)];
+                    sums += of_heads(d_logits4[logits_at(model, row) + reader], lines);
+                    if (reader + 1u < class4()) { sums += of_next(d_logits4[logits_at(model, row) + reader + 1u], lines); }
+                }
+            }
+            if (entry + lane < last) {
+                for (var l = 0u; l < min(4u, N_HEADS - head); l++) {
+                    d_pattern[pattern_at(model, row, head + l) + slot_pos(slot)] = sums[l];
+                }
+            }
+        }
+    }
+}
+
+// d . the lines of lanes 0 to 3
+fn of_heads(d: vec4<f32>, lines: vec4<f32>) -> vec4<f32> {
+    return vec4(
+        dot(d, subgroupBroadcast(lines, 0u)),
+        dot(d, subgroupBroadcast(lines, 1u)),
+        dot(d, subgroupBroadcast(lines, 2u)),
+        dot(d, subgroupBroadcast(lines, 3u)),
+    );
+}
+
+// d . the lines of lanes 4 to 7
+fn of_next(d: vec4<f32>, lines: vec4<f32>) -> vec4<f32> {
+    return vec4(
+        dot(d, subgroupBroadcast(lines, 4u)),
+        dot(d, subgroupBroadcast(lines, 5u)),
+        dot(d, subgroupBroadcast(lines, 6u)),
+        dot(d, subgroupBroadcast(lines, 7u)),
+    );
+}
+
+fn pre_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * mlp4()) + row * mlp4(); }
+fn logits_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * class4()) + row * class4(); }
+fn pattern_at(model: u32, row: u32, head: u32) -> u32 { return part(model, ROWS * N_HEADS * 3u) + (row * N_HEADS + head) * 3u; }
+fn read_at(model: u32, head: u32, slot: u32) -> u32 {
+    return part4(model, N_HEADS * (2u * P + 1u) * reader4()) + (head * (2u * P + 1u) + slot) * reader4();
+}
