@@ -53,6 +53,10 @@ pub fn svg(device: &Device, run: &Run) -> String {
     let roof = [(entry, entry * c.copy_gb_s), (ridge, c.multiply_add_gflop_s), (right, c.multiply_add_gflop_s)];
     let roof: Vec<String> = roof.iter().map(|&(i, s)| format!("{:.1},{:.1}", x.at(i), y.at(s))).collect();
     let slowest = run.kernels.iter().map(|kernel| kernel.ms.median).fold(0.0, f64::max);
+    // The largest have numbers, told in the corner above the memory's roof, which only what a cache serves can reach.
+    let mut named: Vec<&Kernel> =
+        shown.iter().copied().filter(|kernel| kernel.ms.median > 0.05 * run.kernels_ms).collect();
+    named.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
     let text: Markup = html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) font-family="sans-serif" font-size="12" {
             style { "svg{color:#1b1b1b;background:#fff}@media(prefers-color-scheme:dark){svg{color:#eee;background:#181818}}text{fill:currentColor}.grid{stroke:currentColor;opacity:.15}.roof{fill:none;stroke:currentColor;stroke-width:2}circle{fill:#0969da;fill-opacity:.55;stroke:#0969da}" }
@@ -74,8 +78,10 @@ pub fn svg(device: &Device, run: &Run) -> String {
                     title { (kernel.name) ": " (format!("{:.3} ms, {:.1} GFLOP/s, {:.1} GB/s", kernel.ms.median, kernel.gflop_s(), kernel.gb_s())) }
                 }
             }
-            @for kernel in shown.iter().filter(|kernel| kernel.ms.median > 0.05 * run.kernels_ms) {
-                text x=(format!("{:.1}", x.at(intensity(kernel)) - 16.0)) y=(format!("{:.1}", y.at(kernel.gflop_s()) + 4.0)) text-anchor="end" font-size="10" { (kernel.name.split('(').next().unwrap_or_default()) }
+            @for (n, kernel) in named.iter().enumerate() {
+                @let side = if n % 2 == 0 { -12.0 } else { 18.0 };
+                text x=(format!("{:.1}", x.at(intensity(kernel)))) y=(format!("{:.1}", y.at(kernel.gflop_s()) + side)) text-anchor="middle" font-weight="bold" { (n + 1) }
+                text x=(LEFT + 8.0) y=(TOP + 14.0 + 13.0 * n as f64) font-size="10" { (n + 1) "  " (kernel.name) (format!("  {:.2} ms", kernel.ms.median)) }
             }
         }
     };
