@@ -100,7 +100,8 @@ pub fn matmuls<'a, T: Real>(
     let beside = batch_stride >= n && batches * batch_stride <= out.row_stride;
     let after = batch_stride >= (m.max(1) - 1) * out.row_stride + n;
     assert!(batches == 1 || beside || after, "outputs of a product overlap");
-    check(out.data.len() - (batches - 1) * batch_stride, m, n, out.row_stride);
+    let last = out.data.len().checked_sub((batches - 1) * batch_stride);
+    check(last.expect("every output of a product begins inside its tensor"), m, n, out.row_stride);
     let by_rows = m >= n;
     let length = m.max(n);
     // Some sixteen pieces in all, so that a dozen cores have work.

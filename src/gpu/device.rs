@@ -80,9 +80,11 @@ impl Gpu {
         Ok(Self { device, queue, info, error })
     }
 
-    /// Whether lanes can hand each other numbers, at least eight of them.
-    pub fn has_subgroups(&self) -> bool {
-        self.device.features().contains(wgpu::Features::SUBGROUP) && self.info.subgroup_min_size >= 8
+    /// Whether lanes can hand each other numbers, in subgroups of eight: software adapters have those. The wider ones of real
+    /// GPUs would leave most lanes of a workgroup of eight idle.
+    pub fn has_subgroups_of_eight(&self) -> bool {
+        let sizes = (self.info.subgroup_min_size, self.info.subgroup_max_size);
+        self.device.features().contains(wgpu::Features::SUBGROUP) && sizes == (8, 8)
     }
 
     /// The first error that the device reported since it was opened.

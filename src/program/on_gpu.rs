@@ -139,11 +139,11 @@ impl OnGpu {
         Ok(machine)
     }
 
-    /// The kernels for this device: those with subgroups where it has them, their plain twins where not.
+    /// The kernels for this device: those for subgroups of eight where it has them, the plain ones where not.
     fn variants<'a>(&self, kernels: &'a [Kernel]) -> Vec<&'a Kernel> {
         let has_variant =
             |kernel: &Kernel| kernels.iter().any(|other| other.stem == format!("{}{SUBGROUP}", kernel.stem));
-        let wanted = |kernel: &&Kernel| match self.gpu.has_subgroups() {
+        let wanted = |kernel: &&Kernel| match self.gpu.has_subgroups_of_eight() {
             true => !has_variant(kernel),
             false => !kernel.stem.ends_with(SUBGROUP),
         };
