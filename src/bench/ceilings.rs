@@ -143,8 +143,9 @@ async fn dispatch(
     target: &tensors::Window,
 ) -> Result<Dispatch> {
     let entry = compiled.kernel.entry(name, &Vec::new())?;
-    let tensor = |binding: &Binding| Ok(if binding.writable { target.clone() } else { source.clone() });
-    compiled.pipeline(gpu, name, &entry, &Vec::new()).await?.dispatch(gpu, &entry, workgroups, tensor).await
+    let window = |binding: &Binding| if binding.writable { target.clone() } else { source.clone() };
+    let windows: Vec<_> = entry.bindings.iter().map(window).collect();
+    compiled.pipeline(gpu, name, &entry, &Vec::new()).await?.dispatch(gpu, &entry, workgroups, &windows).await
 }
 
 /// Seconds of a dispatch by the device's clock, else by the wall's.

@@ -90,21 +90,20 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Binds the entry point's variables to the windows that `tensor` knows by name.
+    /// Binds the entry point's variables, in their order, to windows.
     pub async fn dispatch(
         &self,
         gpu: &Gpu,
         entry: &Entry,
         workgroups: [u32; 3],
-        tensor: impl Fn(&Binding) -> Result<Window>,
+        windows: &[Window],
     ) -> Result<Dispatch> {
         let label = self.label.clone();
-        let windows = entry.bindings.iter().map(&tensor).collect::<Result<Vec<_>>>().with_context(|| label.clone())?;
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&label),
             layout: &self.layout,
-            entries: &(entry.bindings.iter().zip(&windows))
+            entries: &(entry.bindings.iter().zip(windows))
                 .map(|(binding, window)| wgpu::BindGroupEntry { binding: binding.index, resource: window.resource() })
                 .collect::<Vec<_>>(),
         });

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod composed;
+pub mod dispatches;
 pub mod engine;
 pub mod layered;
 pub mod on_cpu;

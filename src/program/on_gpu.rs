@@ -1,16 +1,15 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
 use super::batch::{Batch, Layout, key};
-use super::product::geometry;
-use super::{Call, Over, Program, State, Uses, find};
-use crate::cpu::product::Geometry;
-use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Binding, Constants, Element, Entry, Kernel, Record};
-use crate::gpu::pass::{Compiled, Dispatch, Pipeline, cover, submit, timed};
-use crate::gpu::tensors::{self, BLOCK, Window, padded};
-use crate::model::{CHUNK, PARAMETERS, Role, Tensor, WINDOW, Weights};
+use super::dispatches::{Extent, block_model, extent, plan, record, uses, variants};
+use super::{Call, Program, State};
+use crate::gpu::device::{Gpu, title};
+use crate::gpu::kernel::{Constants, Kernel, Record};
+use crate::gpu::pass::{Compiled, Dispatch, Pipeline, submit, timed};
+use crate::gpu::tensors::{self, Window};
+use crate::model::{PARAMETERS, Tensor, WINDOW, Weights};
 use crate::plan::Update;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 
 pub struct OnGpu {
@@ -22,92 +21,6 @@ pub struct OnGpu {
     update: Record,
     step: Vec<Dispatch>,
     evaluation: Vec<Dispatch>,
-}
-
-/// The values of the shaders' overrides.
-fn constants(layout: &Layout, batch: Batch) -> Constants {
-    let sizes = layout.sizes(batch);
-    let shape = sizes.shape;
-    let constants = [
-        ("P", shape.p),
-        ("D_MODEL", shape.d_model),
-        ("N_HEADS", shape.n_heads),
-        ("D_HEAD", shape.d_head()),
-        ("D_MLP", shape.d_mlp),
-        ("D_VOCAB_OUT", shape.d_vocab_out),
-        ("ROWS", sizes.rows),
-        ("BLOCK", BLOCK),
-        ("WINDOW", WINDOW),
-        ("CHUNK", CHUNK),
-    ];
-    constants.into_iter().map(|(name, value)| (name, value as u32)).collect()
-}
-
-/// The numbers of `geometry` as shared/place.wgsl names them.
-fn words(g: &Geometry) -> [u32; 15] {
-    let sizes = [g.i, g.j, g.k, g.batches, g.rows_are as usize, usize::from(g.adds)];
-    let operands = [g.a, g.b, g.c].map(|operand| [operand.len, operand.row, operand.batch]);
-    let mut numbers = sizes.iter().chain(operands.as_flattened());
-    std::array::from_fn(|_| numbers.next().map_or(0, |&n| n as u32))
-}
-
-/// The same for one call: the stride of the tensor that plays `logits`.
-fn constants_of(call: &Call, layout: &Layout, batch: Batch) -> Result<Constants> {
-    let sizes = layout.sizes(batch);
-    let mut constants = constants(layout, batch);
-    let mut add = |name, value: usize| constants.push((name, value as u32));
-    if call.kernel == "loss" {
-        add("LOGITS_ROW", find(call.tensor("logits"))?.dims(&sizes)[1]);
-    }
-    Ok(constants)
-}
-
-/// Constants for reflection where no sizes are known: they change neither names nor access.
-fn any_constants(call: &Call) -> Result<Constants> {
-    let shape = crate::plan::Shape { p: 3, d_model: 2, n_heads: 1, d_mlp: 1, d_vocab_out: 3 };
-    constants_of(call, &Layout::new(shape, &[], &[]), Batch::Train)
-}
-
-fn kernel<'a>(kernels: &'a [Kernel], stem: &str) -> Result<&'a Kernel> {
-    kernels.iter().find(|kernel| kernel.stem == stem).with_context(|| format!("no shader {stem}.wgsl"))
-}
-
-/// How the file of a variant with subgroups ends.
-const SUBGROUP: &str = "_subgroup";
-
-/// The name under which programs call a kernel, whichever variant it is.
-fn stem(kernel: &Kernel) -> &str {
-    kernel.stem.strip_suffix(SUBGROUP).unwrap_or(&kernel.stem)
-}
-
-/// What a call reads and writes according to its shader, each name being a tensor of the type that the table gives it.
-pub fn uses(kernels: &[Kernel], call: &Call) -> Result<Uses> {
-    let entry = kernel(kernels, call.kernel)?.entry(call.entry, &any_constants(call)?)?;
-    let mut uses = Uses { reads: Vec::new(), writes: Vec::new() };
-    for binding in entry.bindings {
-        let tensor = find(call.tensor(&binding.name))?;
-        check_element(&binding, tensor)?;
-        if binding.reads && !(binding.writes && tensor.role == Role::Counter) {
-            uses.reads.push(tensor.name.into());
-        }
-        if binding.writes {
-            uses.writes.push(tensor.name.into());
-        }
-    }
-    Ok(uses)
-}
-
-/// Whether a variable's type is the one that the table gives its name.
-fn check_element(binding: &Binding, tensor: &Tensor) -> Result<()> {
-    let name = tensor.name;
-    match (tensor.role, &binding.element) {
-        (Role::Index | Role::Counter | Role::Layout, Element::U32) => Ok(()),
-        (Role::Parameter | Role::Gradient | Role::Activation | Role::Arena, Element::F32) => Ok(()),
-        (Role::Activation, Element::Vec4) if tensor.in_fours() => Ok(()),
-        (Role::Activation, Element::Vec4) => bail!("{name} is declared as vec4s, and its rows are not whole ones"),
-        (Role::Record, Element::Record(record)) => record.pack(|member| Update::default().member(member)).map(|_| ()),
-        (role, element) => bail!("{name} is declared as an array of {element:?}, and the table says {role:?}"),
-    }
 }
 
 impl OnGpu {
@@ -130,7 +43,7 @@ impl OnGpu {
         let mut machine = Self { windows, arenas, update: record(kernels)?, step, evaluation, layout, gpu };
         machine.allocate_layout()?;
         let mut compiled = Vec::new();
-        for kernel in machine.variants(kernels) {
+        for kernel in variants(kernels, machine.gpu.has_subgroups_of_eight()) {
             compiled.push(Compiled::new(&machine.gpu, kernel).await?);
         }
         machine.step = machine.record(&compiled, program.step(), Batch::Train).await?;
@@ -139,25 +52,9 @@ impl OnGpu {
         Ok(machine)
     }
 
-    /// The kernels for this device: those for subgroups of eight where it has them, the plain ones where not.
-    fn variants<'a>(&self, kernels: &'a [Kernel]) -> Vec<&'a Kernel> {
-        let has_variant =
-            |kernel: &Kernel| kernels.iter().any(|other| other.stem == format!("{}{SUBGROUP}", kernel.stem));
-        let wanted = |kernel: &&Kernel| match self.gpu.has_subgroups_of_eight() {
-            true => !has_variant(kernel),
-            false => !kernel.stem.ends_with(SUBGROUP),
-        };
-        kernels.iter().filter(wanted).collect()
-    }
-
     /// The map from blocks of the arenas to models.
     fn allocate_layout(&mut self) -> Result<()> {
-        let models = self.layout.models();
-        let of_tensor = |parameter: &crate::model::Parameter| {
-            let blocks = padded(parameter.dims(&self.layout.shape).iter().product()) / BLOCK;
-            (0..models as u32).flat_map(move |model| std::iter::repeat_n(model, blocks))
-        };
-        let map: Vec<u32> = PARAMETERS.iter().flat_map(of_tensor).collect();
+        let map = block_model(&self.layout);
         let mut window = tensors::allocate(&self.gpu, "block_model", &[map.len()], 1)?.remove(0);
         window.bytes = (map.len() * 4) as u64;
         window.write(&self.gpu, 0, bytemuck::cast_slice(&map));
@@ -166,10 +63,9 @@ impl OnGpu {
     }
 
     /// A buffer of a product's own that says where its matrices stand.
-    fn geometry(&self, geometry: &Geometry) -> Result<Window> {
-        let words = words(geometry);
+    fn geometry(&self, words: &[u32]) -> Result<Window> {
         let window = tensors::allocate(&self.gpu, "geometry", &[words.len()], 1)?.remove(0);
-        window.write(&self.gpu, 0, bytemuck::cast_slice(&words));
+        window.write(&self.gpu, 0, bytemuck::cast_slice(words));
         Ok(window)
     }
 
@@ -179,21 +75,10 @@ impl OnGpu {
         if let Some(window) = self.windows.get(&key) {
             return Ok(window.clone());
         }
-        let elements = match tensor.role {
-            Role::Record => (self.update.stride / 4) as usize,
-            _ => 1,
-        };
-        let len = elements * tensor.len(&self.layout.sizes(batch));
-        // A model's records, counter or number of rows stand without padding between them.
-        let dense = matches!(tensor.role, Role::Record) || tensor.axes.is_empty();
+        let Extent { len, stride } = extent(tensor, &self.layout.sizes(batch), (self.update.stride / 4) as usize);
         let models = self.layout.models();
-        let mut window = match dense {
-            true => tensors::allocate(&self.gpu, tensor.name, &[len * models], 1)?.remove(0),
-            false => tensors::allocate(&self.gpu, tensor.name, &[len], models)?.remove(0),
-        };
-        if dense {
-            (window.len, window.stride) = (len, len);
-        }
+        let mut window = tensors::allocate(&self.gpu, tensor.name, &[stride * models], 1)?.remove(0);
+        (window.len, window.stride) = (len, stride);
         self.windows.insert(key, window.clone());
         Ok(window)
     }
@@ -204,80 +89,34 @@ impl OnGpu {
         calls: impl Iterator<Item = &'a Call>,
         batch: Batch,
     ) -> Result<Vec<Dispatch>> {
+        let kernels: Vec<&Kernel> = compiled.iter().map(|compiled| compiled.kernel).collect();
+        let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
         let mut dispatches = Vec::new();
         let mut pipelines: HashMap<(&str, &str, Constants), Pipeline> = HashMap::new();
         for call in calls {
-            let constants = constants_of(call, &self.layout, batch)?;
-            let module = compiled.iter().find(|compiled| stem(compiled.kernel) == call.kernel);
-            let module = module.with_context(|| format!("no shader {}.wgsl", call.kernel))?;
-            let entry = module.kernel.entry(call.entry, &constants)?;
-            for binding in entry.bindings.iter().filter(|binding| binding.name != "geometry") {
-                self.window(find(call.tensor(&binding.name))?, batch)?;
+            let planned = plan(&kernels, call, &self.layout, batch, most).with_context(|| title(&self.gpu.info))?;
+            let module = compiled.iter().find(|compiled| compiled.kernel.stem == planned.kernel.stem);
+            let module = module.context("a kernel that is planned is compiled")?;
+            let product = planned.geometry.as_ref().map(|words| self.geometry(words)).transpose()?;
+            let mut windows = Vec::new();
+            for &tensor in &planned.tensors {
+                windows.push(match (tensor.name, &product) {
+                    ("geometry", Some(window)) => window.clone(),
+                    _ => self.window(tensor, batch)?,
+                });
             }
-            let workgroups = self.workgroups(call, module.kernel, &entry, batch)?;
-            let product = geometry(call, &self.layout.sizes(batch))?.map(|g| self.geometry(&g)).transpose()?;
-            let tensor = |binding: &Binding| {
-                let tensor = find(call.tensor(&binding.name))?;
-                if let ("geometry", Some(window)) = (tensor.name, &product) {
-                    return Ok(window.clone());
-                }
-                let key = key(tensor, batch);
-                self.windows.get(&key).cloned().with_context(|| format!("no memory for {}", tensor.name))
-            };
             // Calls that differ in their tensors alone share a pipeline: software adapters take a second to compile one.
-            let key = (call.kernel, call.entry, module.kernel.overrides(&constants)?);
+            let key = (call.kernel, call.entry, planned.kernel.overrides(&planned.constants)?);
             let pipeline = match pipelines.get(&key) {
                 Some(pipeline) => pipeline,
                 None => {
-                    let pipeline = module.pipeline(&self.gpu, call.entry, &entry, &constants).await?;
+                    let pipeline = module.pipeline(&self.gpu, call.entry, &planned.entry, &planned.constants).await?;
                     pipelines.entry(key).or_insert(pipeline)
                 }
             };
-            dispatches.push(pipeline.dispatch(&self.gpu, &entry, workgroups, tensor).await?);
+            dispatches.push(pipeline.dispatch(&self.gpu, &planned.entry, planned.workgroups, &windows).await?);
         }
         Ok(dispatches)
-    }
-
-    fn workgroups(&self, call: &Call, kernel: &Kernel, entry: &Entry, batch: Batch) -> Result<[u32; 3]> {
-        let sizes = self.layout.sizes(batch);
-        let models = self.layout.models();
-        let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
-        let groups = match call.over {
-            Over::Models => [1, 1, models as u32],
-            Over::Fours([x]) => cover([x.size(&sizes) / 4, 1, models], entry.workgroup),
-            Over::Fours([y, x]) => cover([x.size(&sizes) / 4, y.size(&sizes), models], entry.workgroup),
-            Over::Groups(x) => [x.size(&sizes) as u32, 1, models as u32],
-            Over::Product(..) => {
-                let g = geometry(call, &sizes)?.context("a product has a geometry")?;
-                let tile = |name| kernel.constant(name).with_context(|| format!("no constant {name}"));
-                let tiles = |size: usize, tile: u32| (size as u32).div_ceil(tile);
-                [tiles(g.j, tile("TILE_COLUMNS")?), tiles(g.i, tile("TILE_ROWS")?), (g.batches * models) as u32]
-            }
-            Over::Elements([x]) => cover([x.size(&sizes), 1, models], entry.workgroup),
-            Over::Elements([y, x]) => cover([x.size(&sizes), y.size(&sizes), models], entry.workgroup),
-            Over::Elements(axes) | Over::Fours(axes) => {
-                bail!("{}.{}: {} axes, expected one or two", call.kernel, call.entry, axes.len())
-            }
-            Over::Tiles([y, x]) => {
-                let tile = kernel.constant("TILE").context("no constant TILE")? as usize;
-                let tiles = |axis: crate::model::Axis| axis.size(&sizes).div_ceil(tile);
-                cover([tiles(x), tiles(y), models], entry.workgroup)
-            }
-            // A block a workgroup, folded where one dimension cannot hold them.
-            Over::Arena => {
-                let blocks = (self.windows[&("block_model", Batch::Train)].bytes / 4) as u32;
-                let rows = blocks.div_ceil(most);
-                [blocks.div_ceil(rows), rows, 1]
-            }
-        };
-        ensure!(
-            groups.iter().all(|&n| n <= most),
-            "{}.{} needs {groups:?} workgroups and {} allows {most} a dimension: expected a smaller p or fewer models",
-            call.kernel,
-            call.entry,
-            crate::gpu::device::title(&self.gpu.info)
-        );
-        Ok(groups)
     }
 
     fn write_rows(&mut self) -> Result<()> {
@@ -394,15 +233,4 @@ fn whole(windows: &[Window]) -> Window {
     let (first, last) = (&windows[0], &windows[windows.len() - 1]);
     let bytes = last.offset + last.bytes - first.offset;
     Window { bytes, len: (bytes / 4) as usize, stride: (bytes / 4) as usize, ..first.clone() }
-}
-
-/// The layout of the updates, as the optimizer's shader declares it.
-fn record(kernels: &[Kernel]) -> Result<Record> {
-    let entry =
-        kernel(kernels, "adamw")?.entry("update", &any_constants(&super::run("adamw", "update", Over::Arena))?)?;
-    let declared = entry.bindings.into_iter().find_map(|binding| match binding.element {
-        Element::Record(record) if binding.name == "updates" => Some(record),
-        _ => None,
-    });
-    declared.context("adamw.update: no variable 'updates' that is an array of structs")
 }
