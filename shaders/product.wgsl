@@ -45,7 +45,7 @@ fn fetch_rows(at: Place, k: u32, lane: u32) {
 fn fetch_columns(at: Place, k: u32, lane: u32) {
     workgroupBarrier();
     for (var n = lane; n < TILE_ROWS * DEPTH / 16u; n += LANES) {
-        let i4 = min(at.i / 4u + n % (TILE_ROWS / 4u), at.a_row - 1u);
+        let i4 = min(at.i / 4u + n % (TILE_ROWS / 4u), at.rows / 4u - 1u);
         let k4 = n / (TILE_ROWS / 4u);
         var block = mat4x4<f32>();
         for (var l = 0u; l < 4u; l++) {

@@ -70,7 +70,7 @@ fn sums_nt(at: Place, lane: u32) -> Sums {
 
 fn sums_tn(at: Place, lane: u32) -> Sums {
     var sums: Sums;
-    let rows = at.a + min(at.i / 4u + lane, at.a_row - 1u);
+    let rows = at.a + min(at.i / 4u + lane, at.rows / 4u - 1u);
     let column = at.b + column4(at);
     for (var k = 0u; k < at.depth; k++) {
         add(&sums, A[rows + k * at.a_row], B[column + k * at.b_row]);
