@@ -4,6 +4,7 @@
 //! missing. With GROKSCOPE_NO_ADAPTER=1 they are ignored, and say so.
 
 mod bench;
+mod bounds;
 mod determinism;
 mod golden;
 mod gradients;
@@ -16,6 +17,7 @@ mod peers;
 mod planted;
 mod reflection;
 mod runs;
+mod sanitizer;
 mod support;
 
 use libtest_mimic::{Arguments, Trial};
@@ -24,7 +26,15 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let without_adapter = std::env::var("GROKSCOPE_NO_ADAPTER").is_ok_and(|value| value == "1");
     let plain = [house::tests(), reflection::tests(), loss::tests(), gradients::tests(), golden::tests()];
-    let more = [determinism::tests(), runs::tests(), input::tests(), planted::tests(), peers::tests(), bench::tests()];
+    let more = [
+        determinism::tests(),
+        runs::tests(),
+        input::tests(),
+        planted::tests(),
+        peers::tests(),
+        bench::tests(),
+        bounds::tests(),
+    ];
     let on_adapter = [kernels::tests(), mutants::tests(), golden::adapter_tests(), loss::adapter_tests()];
     let more_on_adapter = [
         determinism::adapter_tests(),

@@ -2,7 +2,7 @@
 
 use crate::support::{Outcome, require, test};
 use grokscope::gpu::kernel::Kernel;
-use grokscope::program::on_gpu::uses;
+use grokscope::program::dispatches::uses;
 use grokscope::program::{Call, Program, Uses, check, composed, layered};
 use grokscope::shaders::{HELPERS, OPERATIONS, kernels};
 use libtest_mimic::{Failed, Trial};

@@ -1,0 +1,433 @@
+//! Every kernel of both programs under the sanitizer: a training step and an evaluation of two models, at small and odd shapes.
+//!
+//! What the host writes is written, everything else is not; between a model's part of a tensor and the next lies a fence. So a kernel
+//! that reads a row too many, that leaves a gap, that forgets a barrier, or whose invocations overlap is found at the line that does it.
+//! `planted_faults_are_found` holds that it is.
+
+use crate::sanitizer::{Buffers, Dispatch, Fault, Kind, Memory, Shader};
+use crate::support::{Outcome, layout, require, shape, test};
+use grokscope::gpu::kernel::{Element, Kernel};
+use grokscope::model::{PARAMETERS, Role, Tensor, initial_weights};
+use grokscope::plan::{Shape, Update};
+use grokscope::program::batch::{Batch, Key, Layout, key};
+use grokscope::program::dispatches::{Extent, block_model, extent, plan, record, variants};
+use grokscope::program::on_cpu::OnCpu;
+use grokscope::program::{Call, Program, State, by_name};
+use grokscope::shaders;
+use libtest_mimic::{Failed, Trial};
+use std::collections::HashMap;
+
+/// Subgroups that a device may have where there are variants for eight lanes: eight.
+const SUBGROUP: u32 = 8;
+
+pub fn tests() -> Vec<Trial> {
+    let mut trials = vec![test("planted_faults_are_found", planted_faults_are_found)];
+    for (program, eights) in [("layered", false), ("composed", false), ("composed", true)] {
+        for (shape, rows) in shapes() {
+            let variant = if eights { "_in_subgroups" } else { "" };
+            let name =
+                format!("kernels_stay_in_bounds_{program}{variant}_p{}_d{}_rows{rows:?}", shape.p, shape.d_model);
+            trials.push(Trial::test(name, move || stays_in_bounds(program, eights, shape, rows)));
+        }
+    }
+    trials
+}
+
+/// Sizes that fill no tile, or more than one along k (d_mlp = 40), and, at p = 23, rows of more than one chunk.
+fn shapes() -> [(Shape, &'static [usize]); 4] {
+    [
+        (shape(5, 8, 2, 40), &[20, 11]),
+        (shape(7, 6, 3, 5), &[49]),
+        (Shape { d_vocab_out: 4, ..shape(3, 1, 1, 1) }, &[1, 5]),
+        (shape(23, 8, 2, 6), &[520, 400]),
+    ]
+}
+
+/// Runs the calls of a program in order, as `OnGpu` does.
+struct Host<'a> {
+    kernels: Vec<&'a Kernel>,
+    shaders: HashMap<&'a str, Shader>,
+    layout: Layout,
+    memory: HashMap<Key, Memory>,
+    /// Words of an update.
+    record: usize,
+}
+
+const ARENAS: [&str; 4] = ["params", "grads", "exp_avg", "exp_avg_sq"];
+
+impl<'a> Host<'a> {
+    fn new(kernels: &'a [Kernel], eights: bool, layout: Layout, states: &[State<f32>]) -> Result<Self, Failed> {
+        let update = record(kernels)?;
+        let kernels = variants(kernels, eights);
+        let mut parsed = HashMap::new();
+        for kernel in &kernels {
+            parsed.insert(&kernel.stem[..], Shader::new(&format!("shaders/{}.wgsl", kernel.stem), &kernel.source)?);
+        }
+        let record = (update.stride / 4) as usize;
+        let mut host = Self { kernels, shaders: parsed, layout, memory: HashMap::new(), record };
+        for (model, state) in states.iter().enumerate() {
+            for (rank, parameter) in PARAMETERS.iter().enumerate() {
+                host.write(parameter.name, Batch::Train, model, &bits(&state.weights.tensors[rank]))?;
+            }
+            let plan = grokscope::plan::preset("default")?;
+            let words = update.pack(|member| plan.update(3).member(member))?;
+            host.write("updates", Batch::Train, model, &bytemuck::pod_collect_to_vec(&words))?;
+            host.write("step", Batch::Train, model, &[0])?;
+            for batch in [Batch::Train, Batch::Grid] {
+                for (tensor, values) in host.layout.of(batch)[model].tensors() {
+                    host.write(tensor.name, batch, model, &values)?;
+                }
+            }
+        }
+        for arena in ["exp_avg", "exp_avg_sq"] {
+            let words: Vec<u32> = vec![0; host.arena_words()];
+            let mut memory = Memory::new(words.len());
+            memory.write(0, &words);
+            host.memory.insert((arena, Batch::Train), memory);
+        }
+        let map = block_model(&host.layout);
+        let mut memory = Memory::new(map.len());
+        memory.write(0, &map);
+        host.memory.insert(("block_model", Batch::Train), memory);
+        Ok(host)
+    }
+
+    fn extent(&self, tensor: &Tensor, batch: Batch) -> Extent {
+        extent(tensor, &self.layout.sizes(batch), self.record)
+    }
+
+    fn arena_words(&self) -> usize {
+        let of = |name| self.extent(Tensor::find(name).expect("a parameter"), Batch::Train).stride;
+        PARAMETERS.iter().map(|parameter| of(parameter.name) * self.layout.models()).sum()
+    }
+
+    /// Memory of a tensor, made when it is first asked for, with fences between its models.
+    fn memory(&mut self, tensor: &'static Tensor, batch: Batch) -> &mut Memory {
+        let Extent { len, stride } = self.extent(tensor, batch);
+        let models = self.layout.models();
+        self.memory.entry(key(tensor, batch)).or_insert_with(|| {
+            let mut memory = Memory::new(stride * models);
+            for model in 0..models {
+                memory.fence(model * stride + len..(model + 1) * stride);
+            }
+            memory
+        })
+    }
+
+    fn write(&mut self, name: &str, batch: Batch, model: usize, words: &[u32]) -> Result<(), Failed> {
+        let tensor = Tensor::find(name).ok_or(format!("no tensor {name}"))?;
+        let stride = self.extent(tensor, batch).stride;
+        self.memory(tensor, batch).write(model * stride, words);
+        Ok(())
+    }
+
+    /// The words of a model's part.
+    fn words(&mut self, name: &str, model: usize) -> Result<Vec<u32>, Failed> {
+        let tensor = Tensor::find(name).ok_or(format!("no tensor {name}"))?;
+        let Extent { len, stride } = self.extent(tensor, Batch::Train);
+        Ok(self.memory(tensor, Batch::Train).words()[model * stride..][..len].to_vec())
+    }
+
+    /// The parameters (or gradients) end to end. The machine zeroes what lies between them, and AdamW works on that too.
+    fn join(&mut self, arena: &'static str) -> Result<Memory, Failed> {
+        let mut words = Vec::new();
+        for parameter in &PARAMETERS {
+            let name = if arena == "params" { parameter.name } else { parameter.gradient };
+            let tensor = Tensor::find(name).ok_or(format!("no tensor {name}"))?;
+            let (Extent { len, stride }, models) = (self.extent(tensor, Batch::Train), self.layout.models());
+            let memory = self.memory(tensor, Batch::Train);
+            for model in 0..models {
+                let unwritten = memory.unwritten(model * stride..model * stride + len);
+                require!(unwritten == 0, "{unwritten} elements of {name} of model {model} are not written");
+            }
+            words.extend_from_slice(memory.words());
+        }
+        let mut memory = Memory::new(words.len());
+        memory.write(0, &words);
+        Ok(memory)
+    }
+
+    /// Puts an arena's words back into the parameters.
+    fn part(&mut self, arena: &Memory) -> Result<(), Failed> {
+        let mut at = 0;
+        for parameter in &PARAMETERS {
+            let tensor = Tensor::find(parameter.name).ok_or("no such parameter")?;
+            let (Extent { len, stride }, models) = (self.extent(tensor, Batch::Train), self.layout.models());
+            for model in 0..models {
+                let words = &arena.words()[at + model * stride..][..len];
+                self.memory(tensor, Batch::Train).write(model * stride, words);
+            }
+            at += stride * models;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, call: &Call, batch: Batch) -> Result<Vec<Fault>, Failed> {
+        let planned = plan(&self.kernels, call, &self.layout, batch, u32::MAX)?;
+        let mut buffers = Buffers::new();
+        for (binding, &tensor) in planned.entry.bindings.iter().zip(&planned.tensors) {
+            let memory = match (tensor.name, planned.geometry) {
+                ("geometry", Some(words)) => {
+                    let mut memory = Memory::new(words.len());
+                    memory.write(0, &words);
+                    memory
+                }
+                ("params" | "grads", _) => self.join(tensor.name)?,
+                _ => {
+                    let is_arena = ARENAS.contains(&tensor.name);
+                    require!(!is_arena || self.memory.contains_key(&key(tensor, batch)), "no arena {}", tensor.name);
+                    std::mem::take(self.memory(tensor, batch))
+                }
+            };
+            require!(binding.element != Element::U32 || tensor.role != Role::Parameter, "{} as integers", tensor.name);
+            buffers.insert(binding.name.clone(), memory);
+        }
+        let overrides = planned.kernel.overrides(&planned.constants)?;
+        let dispatch =
+            Dispatch { entry: call.entry, overrides: &overrides, workgroups: planned.workgroups, subgroup: SUBGROUP };
+        let shader = &self.shaders[&planned.kernel.stem[..]];
+        let faults = shader.run(&dispatch, &mut buffers)?;
+        for (binding, &tensor) in planned.entry.bindings.iter().zip(&planned.tensors) {
+            let memory = buffers.remove(&binding.name).ok_or("a buffer is gone")?;
+            match tensor.name {
+                "params" => self.part(&memory)?,
+                "geometry" | "grads" => {}
+                _ => *self.memory(tensor, batch) = memory,
+            }
+        }
+        Ok(faults)
+    }
+
+    /// A training step and an evaluation; faults until a call has some.
+    fn run_all(&mut self, program: &Program) -> Result<Vec<Fault>, Failed> {
+        let step = program.step().map(|call| (call, Batch::Train));
+        for (call, batch) in step.chain(program.evaluation().map(|call| (call, Batch::Grid))) {
+            let faults = self.run(call, batch)?;
+            if !faults.is_empty() {
+                return Ok(faults);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn states(shape: &Shape, models: usize) -> Vec<State<f32>> {
+    (0..models as u64).map(|seed| State::fresh(initial_weights("paper", seed, shape))).collect()
+}
+
+fn stays_in_bounds(program: &str, eights: bool, shape: Shape, rows: &[usize]) -> Outcome {
+    let (kernels, program) = (shaders::kernels()?, by_name(program)?);
+    let states = states(&shape, rows.len());
+    let mut host = Host::new(&kernels, eights, layout(shape, rows), &states)?;
+    let faults = host.run_all(&program)?;
+    let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    require!(told.is_empty(), "{}", told.join("\n"));
+    // The interpreter did the step, and did it right.
+    let mut twin = OnCpu::<f64>::new(&program, layout(shape, rows), 1)?;
+    for (model, state) in states.iter().enumerate() {
+        let wide = state.weights.map(|&x| f64::from(x));
+        twin.write_state(model, &State::fresh(wide));
+    }
+    let update: Update = grokscope::plan::preset("default")?.update(3);
+    twin.steps(&vec![vec![update.rounded()]; rows.len()]);
+    for model in 0..rows.len() {
+        let expected = twin.read_weights(model);
+        for (rank, parameter) in PARAMETERS.iter().enumerate() {
+            let words = host.words(parameter.name, model)?;
+            for (i, (&word, &want)) in words.iter().zip(&expected.tensors[rank]).enumerate() {
+                let got = f64::from(f32::from_bits(word));
+                // A first step is the sign of its gradient, unless that is near zero.
+                require!(
+                    (got - want).abs() <= 1e-4 + 2.0 * update.step_size.abs() * f64::from(u8::from(want.abs() < 1e-6)),
+                    "{} of model {model} at {i}: {got}, twin {want}",
+                    parameter.name
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A fault: where, what is replaced by what, and what it must be found as. Found means: in that file, of that kind.
+struct Planted {
+    name: &'static str,
+    program: &'static str,
+    shader: &'static str,
+    from: &'static str,
+    to: &'static str,
+    kind: Kind,
+}
+
+const fn planted(
+    name: &'static str,
+    [program, shader]: [&'static str; 2],
+    [from, to]: [&'static str; 2],
+    kind: Kind,
+) -> Planted {
+    Planted { name, program, shader, from, to, kind }
+}
+
+const PLANTED: &[Planted] = &[
+    planted(
+        "a row too many",
+        ["composed", "rows"],
+        ["reader >= reader4() || row >= n_rows[model]", "reader >= reader4() || row > n_rows[model]"],
+        Kind::NeverWritten,
+    ),
+    planted(
+        "a slot too many",
+        ["composed", "slots"],
+        [
+            "if (column >= model4() || slot > slot_equals()) { return; }\n    let embedding",
+            "if (column >= model4()) { return; }\n    let embedding",
+        ],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "no barrier before the tile is read",
+        ["composed", "product"],
+        ["        tile[n] = value;\n    }\n    workgroupBarrier();", "        tile[n] = value;\n    }"],
+        Kind::Race,
+    ),
+    planted(
+        "no barrier before the tile is written again",
+        ["composed", "product"],
+        [
+            "lane: u32) {\n    workgroupBarrier();\n    for (var n = lane; n < TILE_ROWS * DEPTH / 4u",
+            "lane: u32) {\n    for (var n = lane; n < TILE_ROWS * DEPTH / 4u",
+        ],
+        Kind::Race,
+    ),
+    planted(
+        "part of the tile is not filled",
+        ["composed", "product"],
+        ["for (var n = lane; n < TILE_ROWS * DEPTH / 4u", "for (var n = lane + 1u; n < TILE_ROWS * DEPTH / 4u"],
+        Kind::NeverWritten,
+    ),
+    planted(
+        "the tile is too small",
+        ["composed", "product"],
+        ["array<vec4<f32>, 128>", "array<vec4<f32>, 127>"],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "two heads write one place",
+        ["composed", "slots"],
+        ["+ head * D_MODEL * D_HEAD; }", "+ head * D_MODEL; }"],
+        Kind::Race,
+    ),
+    planted(
+        "neighbours overlap",
+        ["composed", "adamw"],
+        ["let i = block * BLOCK + lane;", "let i = block * BLOCK + lane / 2u;"],
+        Kind::Race,
+    ),
+    planted(
+        "beyond the end of an arena",
+        ["composed", "adamw"],
+        ["let i = block * BLOCK + lane;", "let i = block * BLOCK + lane + 1u;"],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "a class too many",
+        ["layered", "loss"],
+        [
+            "for (var c = 0u; c < D_VOCAB_OUT; c++) {\n        d_logits",
+            "for (var c = 0u; c <= D_VOCAB_OUT; c++) {\n        d_logits",
+        ],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "rows of another slot",
+        ["composed", "rows"],
+        ["i < slot_edges[edges + 1u]; i++", "i < slot_edges[edges + 2u] + 1u; i++"],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "a part of the output is left out",
+        ["composed", "slots"],
+        [
+            "d_slot_score[score_at(model, slot) + head] = sum;",
+            "if (slot != 0u) { d_slot_score[score_at(model, slot) + head] = sum; }",
+        ],
+        Kind::NeverWritten,
+    ),
+    planted(
+        "the next model's part",
+        ["composed", "rows"],
+        ["let weights = pattern_at(model, row);", "let weights = pattern_at(model + 1u, row);"],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "a barrier in one half of the lanes",
+        ["composed", "dots"],
+        [
+            "    let edges = part(model, 2u * P + 2u) + slot;",
+            "    if (lane < 32u) { workgroupBarrier(); }\n    let edges = part(model, 2u * P + 2u) + slot;",
+        ],
+        Kind::DivergentBarrier,
+    ),
+    planted(
+        "a component that a vector does not have",
+        ["composed", "slots"],
+        ["sum += resid4[equals + i / 4u][i % 4u] * W_Q", "sum += resid4[equals + i / 4u][i % 5u] * W_Q"],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "division by zero",
+        ["composed", "slots"],
+        ["return slot / P; }", "return slot / (slot - slot); }"],
+        Kind::DivisionByZero,
+    ),
+    planted(
+        "a lane that there is not",
+        ["composed in subgroups", "dots_subgroup"],
+        ["subgroupBroadcast(lines, 7u)", "subgroupBroadcast(lines, 8u)"],
+        Kind::InactiveLane,
+    ),
+    planted(
+        "rows of A beyond the edge",
+        ["composed in subgroups", "product_subgroup"],
+        [
+            "min(vec4(at.i + 4u * lane) + vec4(0u, 1u, 2u, 3u), vec4(at.rows - 1u))",
+            "(vec4(at.i + 4u * lane) + vec4(0u, 1u, 2u, 3u))",
+        ],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "a loop that stands still",
+        ["layered", "loss"],
+        ["for (var c = 1u; c < D_VOCAB_OUT; c++)", "for (var c = 1u; c < D_VOCAB_OUT; c += 0u)"],
+        Kind::Endless,
+    ),
+];
+
+fn planted_faults_are_found() -> Outcome {
+    let real = shaders::kernels()?;
+    let (shape, rows) = (shape(5, 8, 2, 40), [20, 11]);
+    let mut missed = Vec::new();
+    for fault in PLANTED {
+        let mut kernels = shaders::kernels()?;
+        let at = kernels.iter().position(|kernel| kernel.stem == fault.shader).ok_or("no such shader")?;
+        let source = &real[at].source;
+        require!(source.contains(fault.from), "{}: the shader has no {:?}", fault.name, fault.from);
+        kernels[at] = Kernel::new(fault.shader, &source.replacen(fault.from, fault.to, 1), "")?;
+        let (program, eights) = match fault.program.strip_suffix(" in subgroups") {
+            Some(program) => (by_name(program)?, true),
+            None => (by_name(fault.program)?, false),
+        };
+        let mut host = Host::new(&kernels, eights, layout(shape, &rows), &states(&shape, rows.len()))?;
+        let faults = host.run_all(&program)?;
+        let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        println!("{}: {}", fault.name, told.join("\n    "));
+        if !faults.iter().any(|found| found.kind == fault.kind) {
+            missed.push(format!("{} (expected {:?}): {told:?}", fault.name, fault.kind));
+        }
+    }
+    require!(missed.is_empty(), "not found: {}", missed.join("\n"));
+    Ok(())
+}

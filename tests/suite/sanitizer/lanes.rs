@@ -1,0 +1,856 @@
+//! A workgroup in lockstep: every statement is done for all lanes that reach it.
+
+use super::arithmetic::{self, Failure};
+use super::memory::{Access, Memory, Who, Wrong};
+use super::words::{member, parts, size, size_of};
+use super::{Buffers, Dispatch, Fault, Faults, Kind, Shader};
+use naga::valid::{FunctionInfo, ModuleInfo};
+use naga::{
+    AddressSpace, AtomicFunction, Barrier, Binding, Block, BuiltIn, Expression, Function, GatherMode, GlobalVariable,
+    Handle, Literal, MathFunction, Module, RelationalFunction, ScalarKind, Span, Statement, Type, TypeInner,
+};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Which lanes do something.
+type Mask = Vec<bool>;
+
+/// Iterations after which a loop counts as one without an end.
+const ITERATIONS: usize = 1 << 16;
+
+/// What an expression is, for all lanes.
+enum Value {
+    /// Lane l has `words[l * size ..][..size]`.
+    Words {
+        size: usize,
+        words: Vec<u32>,
+    },
+    Pointer(Pointer),
+}
+
+#[derive(Clone)]
+struct Pointer {
+    root: Root,
+    /// What it points to.
+    inner: TypeInner,
+    /// The first word, lane by lane; None where an index was out of bounds.
+    at: Vec<Option<usize>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Root {
+    Storage(Handle<GlobalVariable>),
+    Workgroup(Handle<GlobalVariable>),
+    /// A variable of the function that runs at this depth.
+    Local(usize, usize),
+}
+
+/// Lanes that left a loop's body early.
+struct Leaving {
+    broke: Mask,
+    continued: Mask,
+}
+
+/// A function that runs.
+struct Frame<'a> {
+    function: &'a Function,
+    info: &'a FunctionInfo,
+    values: Vec<Option<Rc<Value>>>,
+    arguments: Vec<Rc<Value>>,
+    /// By variable: words of all lanes.
+    locals: Vec<Vec<u32>>,
+    loops: Vec<Leaving>,
+    returned: Mask,
+    result: Option<Value>,
+}
+
+/// One workgroup.
+pub struct Group<'a> {
+    shader: &'a Shader,
+    module: &'a Module,
+    info: &'a ModuleInfo,
+    entry: usize,
+    size: [u32; 3],
+    subgroup: u32,
+    workgroups: [u32; 3],
+    workgroup: [u32; 3],
+    number: u32,
+    lanes: usize,
+    frames: Vec<Frame<'a>>,
+    shared: HashMap<Handle<GlobalVariable>, Memory>,
+    storage_epoch: u32,
+    shared_epoch: u32,
+    buffers: &'a mut Buffers,
+    faults: &'a mut Faults,
+}
+
+fn unknown<T>(what: impl std::fmt::Debug) -> Result<T, String> {
+    Err(format!("{what:?} is not known to the sanitizer"))
+}
+
+fn any(mask: &[bool]) -> bool {
+    mask.contains(&true)
+}
+
+fn and(mask: &[bool], other: &[bool], expected: bool) -> Mask {
+    mask.iter().zip(other).map(|(&a, &b)| a && b == expected).collect()
+}
+
+impl<'a> Group<'a> {
+    #[expect(clippy::too_many_arguments, reason = "everything that one workgroup stands on")]
+    pub fn new(
+        shader: &'a Shader,
+        module: &'a Module,
+        info: &'a ModuleInfo,
+        entry: usize,
+        dispatch: &Dispatch,
+        workgroup: [u32; 3],
+        number: u32,
+        buffers: &'a mut Buffers,
+        faults: &'a mut Faults,
+    ) -> Self {
+        let size = module.entry_points[entry].workgroup_size;
+        let lanes = size.iter().product::<u32>() as usize;
+        Self {
+            shader,
+            module,
+            info,
+            entry,
+            size,
+            subgroup: dispatch.subgroup,
+            workgroups: dispatch.workgroups,
+            workgroup,
+            number,
+            lanes,
+            frames: Vec::new(),
+            shared: HashMap::new(),
+            storage_epoch: 0,
+            shared_epoch: 0,
+            buffers,
+            faults,
+        }
+    }
+
+    pub fn run(mut self) -> Result<(), String> {
+        for (handle, variable) in self.module.global_variables.iter() {
+            if variable.space == AddressSpace::WorkGroup {
+                self.shared.insert(handle, Memory::new(size(self.module, variable.ty)?));
+            }
+        }
+        let point = &self.module.entry_points[self.entry];
+        let arguments = point.function.arguments.iter().map(|argument| self.builtin(&argument.binding));
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        self.call(&point.function, self.info.get_entry_point(self.entry), arguments, vec![true; self.lanes])?;
+        Ok(())
+    }
+
+    fn builtin(&self, binding: &Option<Binding>) -> Result<Rc<Value>, String> {
+        let Some(Binding::BuiltIn(builtin)) = binding else { return unknown(binding) };
+        let local =
+            |lane: u32| [lane % self.size[0], lane / self.size[0] % self.size[1], lane / self.size[0] / self.size[1]];
+        let of_lane = |lane: u32| -> Option<Vec<u32>> {
+            Some(match builtin {
+                BuiltIn::GlobalInvocationId => {
+                    (0..3).map(|i| self.workgroup[i] * self.size[i] + local(lane)[i]).collect()
+                }
+                BuiltIn::LocalInvocationId => local(lane).to_vec(),
+                BuiltIn::LocalInvocationIndex => vec![lane],
+                BuiltIn::WorkGroupId => self.workgroup.to_vec(),
+                BuiltIn::NumWorkGroups => self.workgroups.to_vec(),
+                BuiltIn::SubgroupInvocationId => vec![lane % self.subgroup],
+                BuiltIn::SubgroupId => vec![lane / self.subgroup],
+                BuiltIn::SubgroupSize => vec![self.subgroup],
+                _ => return None,
+            })
+        };
+        let lanes = (0..self.lanes as u32).map(of_lane).collect::<Option<Vec<_>>>();
+        let Some(lanes) = lanes else { return unknown(builtin) };
+        Ok(Rc::new(Value::Words { size: lanes[0].len(), words: lanes.concat() }))
+    }
+
+    /// Runs a function for some lanes.
+    fn call(
+        &mut self,
+        function: &'a Function,
+        info: &'a FunctionInfo,
+        arguments: Vec<Rc<Value>>,
+        active: Mask,
+    ) -> Result<Option<Value>, String> {
+        let mut locals = Vec::new();
+        for (_, variable) in function.local_variables.iter() {
+            locals.push(vec![0; self.lanes * size(self.module, variable.ty)?]);
+        }
+        let result = match &function.result {
+            Some(result) => Some(self.words(size(self.module, result.ty)?)),
+            None => None,
+        };
+        self.frames.push(Frame {
+            function,
+            info,
+            values: vec![None; function.expressions.len()],
+            arguments,
+            locals,
+            loops: Vec::new(),
+            returned: vec![false; self.lanes],
+            result,
+        });
+        for (index, (_, variable)) in function.local_variables.iter().enumerate() {
+            if let Some(init) = variable.init {
+                let value = self.get(init)?;
+                let (_, words) = self.expect_words(&value)?;
+                let words = words.to_vec();
+                self.frame().locals[index] = words;
+            }
+        }
+        self.block(&function.body, active)?;
+        Ok(self.frames.pop().and_then(|frame| frame.result))
+    }
+
+    fn frame(&mut self) -> &mut Frame<'a> {
+        self.frames.last_mut().expect("a function runs")
+    }
+
+    fn words(&self, size: usize) -> Value {
+        Value::Words { size, words: vec![0; size * self.lanes] }
+    }
+
+    fn fault(&mut self, kind: Kind, span: Span, lane: usize, detail: String) {
+        let line = span.location(&self.shader.source).line_number;
+        let (shader, workgroup) = (self.shader.name.clone(), self.workgroup);
+        self.faults.add(Fault { kind, shader, line, detail, workgroup, lane: lane as u32, count: 1 });
+    }
+
+    fn block(&mut self, block: &'a Block, mut active: Mask) -> Result<Mask, String> {
+        for (statement, &span) in block.span_iter() {
+            if !any(&active) {
+                break;
+            }
+            active = self.statement(statement, span, active)?;
+        }
+        Ok(active)
+    }
+
+    /// Does a statement, and says which lanes go on behind it.
+    fn statement(&mut self, statement: &'a Statement, span: Span, active: Mask) -> Result<Mask, String> {
+        match statement {
+            Statement::Emit(range) => {
+                for handle in range.clone() {
+                    let value = self.evaluate(handle, &active)?;
+                    self.frame().values[handle.index()] = Some(Rc::new(value));
+                }
+            }
+            Statement::Block(inner) => return self.block(inner, active),
+            Statement::If { condition, accept, reject } => {
+                let condition = self.bools(*condition)?;
+                let yes = self.block(accept, and(&active, &condition, true))?;
+                let no = self.block(reject, and(&active, &condition, false))?;
+                return Ok(yes.iter().zip(&no).map(|(&a, &b)| a || b).collect());
+            }
+            Statement::Loop { body, continuing, break_if } => {
+                return self.repeat(body, continuing, *break_if, span, active);
+            }
+            Statement::Break => return self.leave(active, |leaving| &mut leaving.broke),
+            Statement::Continue => return self.leave(active, |leaving| &mut leaving.continued),
+            Statement::Return { value } => {
+                if let Some(value) = value {
+                    let value = self.get(*value)?;
+                    let Value::Words { words, .. } = &*value else {
+                        return unknown("a function that returns a pointer");
+                    };
+                    let frame = self.frame();
+                    let Some(Value::Words { size, words: result }) = &mut frame.result else {
+                        return unknown("a function that returns a pointer");
+                    };
+                    copy_lanes(words, result, *size, &active);
+                }
+                for (returned, &active) in self.frame().returned.iter_mut().zip(&active) {
+                    *returned |= active;
+                }
+                return Ok(vec![false; self.lanes]);
+            }
+            Statement::ControlBarrier(barrier) => {
+                if let Some(lane) = active.iter().position(|&reaches| !reaches) {
+                    self.fault(Kind::DivergentBarrier, span, lane, "this invocation does not come here".into());
+                }
+                self.storage_epoch += u32::from(barrier.contains(Barrier::STORAGE));
+                self.shared_epoch += u32::from(barrier.contains(Barrier::WORK_GROUP));
+            }
+            Statement::Store { pointer, value } => {
+                let (pointer, value) = (self.pointer(*pointer)?, self.get(*value)?);
+                let (size, words) = self.expect_words(&value)?;
+                for lane in (0..self.lanes).filter(|&lane| active[lane]) {
+                    for i in 0..size {
+                        self.put(&pointer, lane, i, words[lane * size + i], span)?;
+                    }
+                }
+            }
+            Statement::Atomic { pointer, fun, value, result } => {
+                self.atomic(*pointer, fun, *value, *result, span, &active)?;
+            }
+            Statement::WorkGroupUniformLoad { pointer, result } => {
+                let barrier = Barrier::WORK_GROUP;
+                self.shared_epoch += u32::from(barrier.contains(Barrier::WORK_GROUP));
+                let pointer = self.pointer(*pointer)?;
+                let value = self.load(&pointer, span, &active)?;
+                self.shared_epoch += 1;
+                self.frame().values[result.index()] = Some(Rc::new(value));
+            }
+            Statement::Call { function, arguments, result } => {
+                let arguments = arguments.iter().map(|&argument| self.get(argument)).collect::<Result<_, _>>()?;
+                let (called, info) = (&self.module.functions[*function], &self.info[*function]);
+                let value = self.call(called, info, arguments, active.clone())?;
+                if let (Some(handle), Some(value)) = (result, value) {
+                    self.frame().values[handle.index()] = Some(Rc::new(value));
+                }
+            }
+            Statement::SubgroupGather { mode: GatherMode::Broadcast(index), argument, result } => {
+                let (index, argument) = (self.get(*index)?, self.get(*argument)?);
+                let (_, index) = self.expect_words(&index)?;
+                let (size, words) = self.expect_words(&argument)?;
+                let mut out = vec![0; words.len()];
+                for lane in (0..self.lanes).filter(|&lane| active[lane]) {
+                    let first = lane - lane % self.subgroup as usize;
+                    let from = first + index[lane] as usize;
+                    if index[lane] >= self.subgroup || from >= self.lanes || !active[from] {
+                        self.fault(Kind::InactiveLane, span, lane, format!("lane {} of its subgroup", index[lane]));
+                        continue;
+                    }
+                    out[lane * size..][..size].copy_from_slice(&words[from * size..][..size]);
+                }
+                self.frame().values[result.index()] = Some(Rc::new(Value::Words { size, words: out }));
+            }
+            other => return unknown(other),
+        }
+        Ok(active)
+    }
+
+    fn leave(&mut self, active: Mask, into: impl Fn(&mut Leaving) -> &mut Mask) -> Result<Mask, String> {
+        let Some(leaving) = self.frame().loops.last_mut() else { return unknown("break outside of a loop") };
+        for (left, active) in into(leaving).iter_mut().zip(active) {
+            *left |= active;
+        }
+        Ok(vec![false; self.lanes])
+    }
+
+    fn repeat(
+        &mut self,
+        body: &'a Block,
+        continuing: &'a Block,
+        break_if: Option<Handle<Expression>>,
+        span: Span,
+        active: Mask,
+    ) -> Result<Mask, String> {
+        let nobody = vec![false; self.lanes];
+        self.frame().loops.push(Leaving { broke: nobody.clone(), continued: nobody.clone() });
+        let mut running = active.clone();
+        let mut iterations = 0;
+        while any(&running) {
+            let after = self.block(body, running)?;
+            let leaving = self.frame().loops.last_mut().ok_or("a loop runs")?;
+            let continued = std::mem::replace(&mut leaving.continued, nobody.clone());
+            running = after.iter().zip(continued).map(|(&a, b)| a || b).collect();
+            running = self.block(continuing, running)?;
+            if let Some(condition) = break_if
+                && any(&running)
+            {
+                running = and(&running, &self.bools(condition)?, false);
+            }
+            iterations += 1;
+            if iterations == ITERATIONS {
+                let lane = running.iter().position(|&runs| runs).unwrap_or(0);
+                self.fault(Kind::Endless, span, lane, format!("{ITERATIONS} iterations"));
+                break;
+            }
+        }
+        self.frame().loops.pop();
+        let returned = self.frame().returned.clone();
+        Ok(and(&active, &returned, false))
+    }
+
+    fn atomic(
+        &mut self,
+        pointer: Handle<Expression>,
+        fun: &AtomicFunction,
+        value: Handle<Expression>,
+        result: Option<Handle<Expression>>,
+        span: Span,
+        active: &[bool],
+    ) -> Result<(), String> {
+        let (pointer, value) = (self.pointer(pointer)?, self.get(value)?);
+        let (_, words) = self.expect_words(&value)?;
+        let signed = pointer.inner.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::Sint);
+        let mut old = vec![0; self.lanes];
+        for lane in (0..self.lanes).filter(|&lane| active[lane]) {
+            let Some(at) = pointer.at[lane] else { continue };
+            self.check(&pointer, at, lane, Access::Atomic, span)?;
+            let memory = self.memory(pointer.root)?;
+            let (before, word) = (memory.get(at), words[lane]);
+            old[lane] = before;
+            memory.set(
+                at,
+                match fun {
+                    AtomicFunction::Add => before.wrapping_add(word),
+                    AtomicFunction::Subtract => before.wrapping_sub(word),
+                    AtomicFunction::And => before & word,
+                    AtomicFunction::ExclusiveOr => before ^ word,
+                    AtomicFunction::InclusiveOr => before | word,
+                    AtomicFunction::Min if signed => (before as i32).min(word as i32) as u32,
+                    AtomicFunction::Max if signed => (before as i32).max(word as i32) as u32,
+                    AtomicFunction::Min => before.min(word),
+                    AtomicFunction::Max => before.max(word),
+                    AtomicFunction::Exchange { compare: None } => word,
+                    other => return unknown(other),
+                },
+            );
+        }
+        if let Some(handle) = result {
+            self.frame().values[handle.index()] = Some(Rc::new(Value::Words { size: 1, words: old }));
+        }
+        Ok(())
+    }
+
+    // Memory.
+
+    fn memory(&mut self, root: Root) -> Result<&mut Memory, String> {
+        let variable =
+            |handle: Handle<GlobalVariable>| self.module.global_variables[handle].name.clone().unwrap_or_default();
+        match root {
+            Root::Storage(handle) => {
+                let name = variable(handle);
+                self.buffers.get_mut(&name).ok_or(format!("{name} is bound to nothing"))
+            }
+            Root::Workgroup(handle) => self.shared.get_mut(&handle).ok_or("no such variable".into()),
+            Root::Local(..) => Err("a function's variable has no shadow".into()),
+        }
+    }
+
+    fn name(&self, root: Root) -> String {
+        let name = match root {
+            Root::Storage(handle) | Root::Workgroup(handle) => self.module.global_variables[handle].name.clone(),
+            Root::Local(depth, index) => {
+                self.frames[depth].function.local_variables.iter().nth(index).and_then(|(_, v)| v.name.clone())
+            }
+        };
+        name.unwrap_or("?".into())
+    }
+
+    /// Notes an access to shared memory and reports what is wrong with it.
+    fn check(&mut self, pointer: &Pointer, at: usize, lane: usize, access: Access, span: Span) -> Result<(), String> {
+        let epoch = match pointer.root {
+            Root::Storage(_) => self.storage_epoch,
+            Root::Workgroup(_) => self.shared_epoch,
+            Root::Local(..) => return Ok(()),
+        };
+        let who = Who { workgroup: self.number, lane: lane as u32, epoch };
+        if let Some(wrong) = self.memory(pointer.root)?.touch(at, access, who) {
+            let name = self.name(pointer.root);
+            let (kind, detail) = match wrong {
+                Wrong::Fenced => (Kind::OutOfBounds, format!("{name} at word {at}, which lies between its parts")),
+                Wrong::NeverWritten => (Kind::NeverWritten, format!("{name} at word {at}")),
+                Wrong::Race => (Kind::Race, format!("{name} at word {at}")),
+            };
+            self.fault(kind, span, lane, detail);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, pointer: &Pointer, lane: usize, word: usize, value: u32, span: Span) -> Result<(), String> {
+        let Some(at) = pointer.at[lane] else { return Ok(()) };
+        match pointer.root {
+            Root::Local(depth, index) => {
+                let size = self.frames[depth].locals[index].len() / self.lanes;
+                self.frames[depth].locals[index][lane * size + at + word] = value;
+            }
+            root => {
+                self.check(pointer, at + word, lane, Access::Write, span)?;
+                self.memory(root)?.set(at + word, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, pointer: &Pointer, span: Span, active: &[bool]) -> Result<Value, String> {
+        let size = size_of(self.module, &pointer.inner)?;
+        let mut words = vec![0; size * self.lanes];
+        for lane in (0..self.lanes).filter(|&lane| active[lane]) {
+            let Some(at) = pointer.at[lane] else { continue };
+            for i in 0..size {
+                words[lane * size + i] = match pointer.root {
+                    Root::Local(depth, index) => {
+                        let local = &self.frames[depth].locals[index];
+                        local[lane * (local.len() / self.lanes) + at + i]
+                    }
+                    root => {
+                        self.check(pointer, at + i, lane, Access::Read, span)?;
+                        self.memory(root)?.get(at + i)
+                    }
+                };
+            }
+        }
+        Ok(Value::Words { size, words })
+    }
+
+    // Expressions.
+
+    fn inner(&mut self, handle: Handle<Expression>) -> TypeInner {
+        let types = &self.module.types;
+        self.frame().info[handle].ty.inner_with(types).clone()
+    }
+
+    fn kind(&mut self, handle: Handle<Expression>) -> Result<ScalarKind, String> {
+        let inner = self.inner(handle);
+        inner.scalar().map(|scalar| scalar.kind).ok_or(format!("{inner:?} is not made of numbers"))
+    }
+
+    /// The value of an expression that was evaluated, or that needs no evaluation.
+    fn get(&mut self, handle: Handle<Expression>) -> Result<Rc<Value>, String> {
+        if let Some(value) = &self.frame().values[handle.index()] {
+            return Ok(value.clone());
+        }
+        let everybody = vec![true; self.lanes];
+        let value = Rc::new(self.evaluate(handle, &everybody)?);
+        self.frame().values[handle.index()] = Some(value.clone());
+        Ok(value)
+    }
+
+    fn expect_words<'v>(&self, value: &'v Value) -> Result<(usize, &'v [u32]), String> {
+        match value {
+            Value::Words { size, words } => Ok((*size, words)),
+            Value::Pointer(_) => unknown("a pointer as a value"),
+        }
+    }
+
+    fn pointer(&mut self, handle: Handle<Expression>) -> Result<Pointer, String> {
+        match &*self.get(handle)? {
+            Value::Pointer(pointer) => Ok(pointer.clone()),
+            Value::Words { .. } => unknown("a value as a pointer"),
+        }
+    }
+
+    fn bools(&mut self, handle: Handle<Expression>) -> Result<Mask, String> {
+        let value = self.get(handle)?;
+        Ok(self.expect_words(&value)?.1.iter().map(|&word| word != 0).collect())
+    }
+
+    /// A constant's words.
+    fn constant(&self, handle: Handle<Expression>) -> Result<Vec<u32>, String> {
+        match &self.module.global_expressions[handle] {
+            Expression::Literal(literal) => literal_word(literal).map(|word| vec![word]),
+            Expression::ZeroValue(ty) => Ok(vec![0; size(self.module, *ty)?]),
+            Expression::Constant(constant) => self.constant(self.module.constants[*constant].init),
+            Expression::Compose { components, .. } => {
+                Ok(components.iter().map(|&part| self.constant(part)).collect::<Result<Vec<_>, _>>()?.concat())
+            }
+            Expression::Splat { size, value } => Ok(self.constant(*value)?.repeat(*size as usize)),
+            other => unknown(other),
+        }
+    }
+
+    fn same_in_all_lanes(&self, words: Vec<u32>) -> Value {
+        Value::Words { size: words.len(), words: words.repeat(self.lanes) }
+    }
+
+    fn at_start(&self, root: Root, ty: Handle<Type>) -> Value {
+        Value::Pointer(Pointer { root, inner: self.module.types[ty].inner.clone(), at: vec![Some(0); self.lanes] })
+    }
+
+    /// For each active lane, the words that `f` makes of it.
+    fn per_lane(
+        &self,
+        active: &[bool],
+        size: usize,
+        mut f: impl FnMut(usize) -> Result<Vec<u32>, String>,
+    ) -> Result<Value, String> {
+        let mut words = vec![0; size * self.lanes];
+        for lane in (0..self.lanes).filter(|&lane| active[lane]) {
+            let own = f(lane)?;
+            if own.len() != size {
+                return Err(format!("a value of {} words where {size} were expected", own.len()));
+            }
+            words[lane * size..][..size].copy_from_slice(&own);
+        }
+        Ok(Value::Words { size, words })
+    }
+
+    fn evaluate(&mut self, handle: Handle<Expression>, active: &[bool]) -> Result<Value, String> {
+        let function = self.frame().function;
+        let span = function.expressions.get_span(handle);
+        match &function.expressions[handle] {
+            Expression::Literal(literal) => Ok(self.same_in_all_lanes(vec![literal_word(literal)?])),
+            Expression::Constant(constant) => {
+                Ok(self.same_in_all_lanes(self.constant(self.module.constants[*constant].init)?))
+            }
+            Expression::ZeroValue(ty) => Ok(self.words(size(self.module, *ty)?)),
+            Expression::FunctionArgument(index) => {
+                let argument = self.frame().arguments[*index as usize].clone();
+                Ok(match &*argument {
+                    Value::Words { size, words } => Value::Words { size: *size, words: words.clone() },
+                    Value::Pointer(pointer) => Value::Pointer(pointer.clone()),
+                })
+            }
+            Expression::GlobalVariable(variable) => {
+                let declared = &self.module.global_variables[*variable];
+                let root = match declared.space {
+                    AddressSpace::Storage { .. } => Root::Storage(*variable),
+                    AddressSpace::WorkGroup => Root::Workgroup(*variable),
+                    other => return unknown(other),
+                };
+                Ok(self.at_start(root, declared.ty))
+            }
+            Expression::LocalVariable(variable) => {
+                let ty = function.local_variables[*variable].ty;
+                Ok(self.at_start(Root::Local(self.frames.len() - 1, variable.index()), ty))
+            }
+            Expression::Compose { components, .. } => {
+                let values = components.iter().map(|&part| self.get(part)).collect::<Result<Vec<_>, _>>()?;
+                let parts = values.iter().map(|value| self.expect_words(value)).collect::<Result<Vec<_>, _>>()?;
+                let total = parts.iter().map(|(size, _)| size).sum();
+                let of_lane = |lane: usize| {
+                    Ok(parts.iter().flat_map(|(size, words)| words[lane * size..][..*size].iter().copied()).collect())
+                };
+                self.per_lane(active, total, of_lane)
+            }
+            Expression::Splat { size, value } => {
+                let value = self.get(*value)?;
+                let (_, words) = self.expect_words(&value)?;
+                self.per_lane(active, *size as usize, |lane| Ok(vec![words[lane]; *size as usize]))
+            }
+            Expression::Swizzle { size, vector, pattern } => {
+                let vector = self.get(*vector)?;
+                let (from, words) = self.expect_words(&vector)?;
+                let picked = &pattern[..*size as usize];
+                self.per_lane(active, picked.len(), |lane| {
+                    Ok(picked.iter().map(|&component| words[lane * from + component as usize]).collect())
+                })
+            }
+            Expression::Access { base, index } => self.access(*base, *index, span, active),
+            Expression::AccessIndex { base, index } => {
+                let value = self.get(*base)?;
+                match &*value {
+                    Value::Pointer(pointer) => {
+                        let (inner, words, _) = member(self.module, &pointer.inner, *index)?;
+                        let at = pointer.at.iter().map(|at| at.map(|at| at + words)).collect();
+                        let pointer = Pointer { root: pointer.root, inner, at };
+                        self.within(&pointer, span, active)
+                    }
+                    Value::Words { size, words } => {
+                        let (inner, first, _) = member(self.module, &self.inner(*base), *index)?;
+                        let part = size_of(self.module, &inner)?;
+                        self.per_lane(active, part, |lane| Ok(words[lane * size + first..][..part].to_vec()))
+                    }
+                }
+            }
+            Expression::Load { pointer } => {
+                let pointer = self.pointer(*pointer)?;
+                self.load(&pointer, span, active)
+            }
+            Expression::Unary { op, expr } => {
+                let (kind, value) = (self.kind(*expr)?, self.get(*expr)?);
+                let (size, words) = self.expect_words(&value)?;
+                self.per_lane(active, size, |lane| {
+                    words[lane * size..][..size].iter().map(|&x| arithmetic::unary(*op, kind, x)).collect()
+                })
+            }
+            Expression::Binary { op, left, right } => self.binary(*op, *left, *right, span, active),
+            Expression::Select { condition, accept, reject } => {
+                let (condition, accept, reject) = (self.get(*condition)?, self.get(*accept)?, self.get(*reject)?);
+                let (many, condition) = self.expect_words(&condition)?;
+                let ((size, yes), (_, no)) = (self.expect_words(&accept)?, self.expect_words(&reject)?);
+                self.per_lane(active, size, |lane| {
+                    let pick = |i: usize| match condition[lane * many + i % many] {
+                        0 => no[lane * size + i],
+                        _ => yes[lane * size + i],
+                    };
+                    Ok((0..size).map(pick).collect())
+                })
+            }
+            Expression::Relational { fun, argument } => {
+                let value = self.get(*argument)?;
+                let (size, words) = self.expect_words(&value)?;
+                let holds = |words: &[u32]| match fun {
+                    RelationalFunction::All => Ok(words.iter().all(|&word| word != 0)),
+                    RelationalFunction::Any => Ok(words.iter().any(|&word| word != 0)),
+                    other => unknown(other),
+                };
+                self.per_lane(active, 1, |lane| Ok(vec![holds(&words[lane * size..][..size])?.into()]))
+            }
+            Expression::Math { fun, arg, arg1, arg2, .. } => {
+                self.math(handle, *fun, [Some(*arg), *arg1, *arg2], active)
+            }
+            Expression::As { expr, kind, convert } => {
+                let (from, value) = (self.kind(*expr)?, self.get(*expr)?);
+                let (size, words) = self.expect_words(&value)?;
+                let one = |x: u32| match convert {
+                    None => Ok(x),
+                    Some(4 | 1) => arithmetic::convert(from, *kind, x).ok_or(format!("{from:?} as {kind:?}")),
+                    Some(width) => unknown(format!("a number of {width} bytes")),
+                };
+                self.per_lane(active, size, |lane| words[lane * size..][..size].iter().map(|&x| one(x)).collect())
+            }
+            Expression::ArrayLength(pointer) => {
+                let pointer = self.pointer(*pointer)?;
+                let part = parts(self.module, &pointer.inner)?;
+                let len = self.memory(pointer.root)?.len() / part.words;
+                Ok(self.same_in_all_lanes(vec![len as u32]))
+            }
+            other => unknown(other),
+        }
+    }
+
+    fn access(
+        &mut self,
+        base: Handle<Expression>,
+        index: Handle<Expression>,
+        span: Span,
+        active: &[bool],
+    ) -> Result<Value, String> {
+        let (value, index) = (self.get(base)?, self.get(index)?);
+        let (_, index) = self.expect_words(&index)?;
+        let (inner, name) = match &*value {
+            Value::Pointer(pointer) => (pointer.inner.clone(), self.name(pointer.root)),
+            Value::Words { .. } => (self.inner(base), "a value".into()),
+        };
+        let part = parts(self.module, &inner)?;
+        let count = match (&*value, part.count) {
+            (_, Some(count)) => count,
+            (Value::Pointer(pointer), None) => self.memory(pointer.root)?.len() / part.words,
+            _ => return unknown("an array without a size"),
+        };
+        let mut inside = vec![false; self.lanes];
+        for lane in (0..self.lanes).filter(|&lane| active[lane]) {
+            inside[lane] = (index[lane] as usize) < count;
+            if !inside[lane] {
+                self.fault(Kind::OutOfBounds, span, lane, format!("{name} at {} of {count}", index[lane]));
+            }
+        }
+        let first = |lane: usize| index[lane] as usize * part.words;
+        match &*value {
+            Value::Pointer(pointer) => {
+                let at = |lane: usize| pointer.at[lane].filter(|_| inside[lane]).map(|at| at + first(lane));
+                let at = (0..self.lanes).map(at).collect();
+                Ok(Value::Pointer(Pointer { root: pointer.root, inner: part.inner, at }))
+            }
+            Value::Words { size, words } => {
+                self.per_lane(&inside, part.words, |lane| Ok(words[lane * size + first(lane)..][..part.words].to_vec()))
+            }
+        }
+    }
+
+    /// A pointer by a constant index, whose place in a runtime-sized array may lie beyond the end.
+    fn within(&mut self, pointer: &Pointer, span: Span, active: &[bool]) -> Result<Value, String> {
+        let mut pointer = pointer.clone();
+        if let Root::Storage(_) = pointer.root {
+            let (words, len) = (size_of(self.module, &pointer.inner)?, self.memory(pointer.root)?.len());
+            for lane in 0..self.lanes {
+                if let Some(at) = pointer.at[lane].filter(|at| at + words > len) {
+                    if active[lane] {
+                        let detail = format!("{} at word {at} of {len}", self.name(pointer.root));
+                        self.fault(Kind::OutOfBounds, span, lane, detail);
+                    }
+                    pointer.at[lane] = None;
+                }
+            }
+        }
+        Ok(Value::Pointer(pointer))
+    }
+
+    fn binary(
+        &mut self,
+        op: naga::BinaryOperator,
+        left: Handle<Expression>,
+        right: Handle<Expression>,
+        span: Span,
+        active: &[bool],
+    ) -> Result<Value, String> {
+        let kind = self.kind(left)?;
+        let types = (self.inner(left), self.inner(right));
+        let (left, right) = (self.get(left)?, self.get(right)?);
+        let ((n, a), (m, b)) = (self.expect_words(&left)?, self.expect_words(&right)?);
+        if op == naga::BinaryOperator::Multiply {
+            // Rows and columns of the left side, where this is a product of matrices.
+            let matrices = match types {
+                (TypeInner::Matrix { columns, rows, .. }, TypeInner::Matrix { .. } | TypeInner::Vector { .. }) => {
+                    Some((rows as usize, columns as usize))
+                }
+                (TypeInner::Vector { size, .. }, TypeInner::Matrix { .. }) => Some((1, size as usize)),
+                _ => None,
+            };
+            if let Some((rows, inner)) = matrices {
+                return self.per_lane(active, rows * (m / inner), |lane| {
+                    Ok(arithmetic::matrix_product(&a[lane * n..][..n], &b[lane * m..][..m], rows, inner))
+                });
+            }
+        }
+        let size = n.max(m);
+        let mut by_zero = Vec::new();
+        let value = self.per_lane(active, size, |lane| {
+            let one = |i: usize| match arithmetic::binary(op, kind, a[lane * n + i % n], b[lane * m + i % m]) {
+                Ok(word) => Ok(word),
+                Err(Failure::Unknown(what)) => Err(what),
+                Err(Failure::DivisionByZero) => {
+                    by_zero.push(lane);
+                    Ok(0)
+                }
+            };
+            (0..size).map(one).collect()
+        });
+        for lane in by_zero {
+            self.fault(Kind::DivisionByZero, span, lane, format!("{op:?}"));
+        }
+        value
+    }
+
+    fn math(
+        &mut self,
+        handle: Handle<Expression>,
+        fun: MathFunction,
+        arguments: [Option<Handle<Expression>>; 3],
+        active: &[bool],
+    ) -> Result<Value, String> {
+        let first = arguments[0].ok_or("a function of nothing")?;
+        let kind = self.kind(first)?;
+        let (of_argument, of_result) = (self.inner(first), self.inner(handle));
+        let values = arguments.iter().flatten().map(|&argument| self.get(argument)).collect::<Result<Vec<_>, _>>()?;
+        let words = values.iter().map(|value| self.expect_words(value)).collect::<Result<Vec<_>, _>>()?;
+        let lane_of = |which: usize, lane: usize| {
+            let (size, words) = words[which];
+            &words[lane * size..][..size]
+        };
+        let size = size_of(self.module, &of_result)?;
+        match (fun, of_argument) {
+            (MathFunction::Dot, _) => {
+                self.per_lane(active, 1, |lane| Ok(vec![arithmetic::dot(lane_of(0, lane), lane_of(1, lane))]))
+            }
+            (MathFunction::Transpose, TypeInner::Matrix { rows, .. }) => {
+                self.per_lane(active, size, |lane| Ok(arithmetic::transpose(lane_of(0, lane), rows as usize)))
+            }
+            _ => self.per_lane(active, size, |lane| {
+                let one = |i: usize| {
+                    let x = std::array::from_fn(|which| match words.get(which) {
+                        Some((many, words)) => words[lane * many + i % many],
+                        None => 0,
+                    });
+                    arithmetic::by_component(fun, kind, x)
+                        .ok_or(format!("{fun:?} of {kind:?} is not known to the sanitizer"))
+                };
+                (0..size).map(one).collect()
+            }),
+        }
+    }
+}
+
+fn literal_word(literal: &Literal) -> Result<u32, String> {
+    match *literal {
+        Literal::F32(x) => Ok(x.to_bits()),
+        Literal::U32(x) => Ok(x),
+        Literal::I32(x) => Ok(x as u32),
+        Literal::Bool(x) => Ok(x.into()),
+        other => unknown(other),
+    }
+}
+
+fn copy_lanes(from: &[u32], to: &mut [u32], size: usize, active: &[bool]) {
+    for lane in (0..active.len()).filter(|&lane| active[lane]) {
+        to[lane * size..][..size].copy_from_slice(&from[lane * size..][..size]);
+    }
+}

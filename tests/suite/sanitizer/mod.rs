@@ -1,0 +1,133 @@
+//! A sanitizer for WGSL compute shaders: runs an entry point in an interpreter over naga's IR, and tells of every access that
+//! is not what its author can have meant.
+//!
+//! It finds, each with the line, the variable, the invocation and the index:
+//! - reads and writes beyond the end of an array, vector or matrix, in any address space, and in elements that the caller
+//!   fenced off (padding between tensors);
+//! - reads of storage or workgroup memory that nobody wrote (WebGPU says it is zero; a kernel that relies on it by accident is wrong);
+//! - two invocations that touch one location, one of them writing, without a barrier between them, or in two workgroups;
+//! - a barrier that not all invocations of a workgroup reach, and a loop that does not end;
+//! - integer division by zero, and a subgroup operation that asks a lane which does not run.
+//!
+//! A workgroup runs in lockstep: each statement is done for all invocations that reach it. That hides no race, because races are
+//! found from what was touched between two barriers and not from what came out. Results are those of float32 arithmetic
+//! on the host, so an outcome can be compared with a device's.
+//!
+//! It depends on naga alone. What of WGSL it does not know (textures, f16, switch, some functions) is an error, never a pass.
+
+mod arithmetic;
+mod lanes;
+mod memory;
+mod words;
+
+pub use memory::Memory;
+
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{Module, ShaderStage};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+/// What the storage variables of a shader are bound to, by name.
+pub type Buffers = HashMap<String, Memory>;
+
+/// A parsed shader.
+pub struct Shader {
+    name: String,
+    source: String,
+    module: Module,
+    info: ModuleInfo,
+}
+
+/// How to run an entry point.
+pub struct Dispatch<'a> {
+    pub entry: &'a str,
+    /// Values of the overrides that the shader declares.
+    pub overrides: &'a [(&'a str, u32)],
+    pub workgroups: [u32; 3],
+    /// Invocations of a subgroup: neighbours by local index.
+    pub subgroup: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    OutOfBounds,
+    NeverWritten,
+    Race,
+    DivergentBarrier,
+    DivisionByZero,
+    Endless,
+    InactiveLane,
+}
+
+/// A fault at a place of the shader, told of the first invocation that did it.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub kind: Kind,
+    pub shader: String,
+    pub line: u32,
+    pub detail: String,
+    pub workgroup: [u32; 3],
+    /// Index of the invocation in its workgroup.
+    pub lane: u32,
+    /// How many invocations did it here.
+    pub count: usize,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let what = match self.kind {
+            Kind::OutOfBounds => "out of bounds",
+            Kind::NeverWritten => "read of what nobody wrote",
+            Kind::Race => "two invocations without a barrier between them",
+            Kind::DivergentBarrier => "barrier that not all invocations reach",
+            Kind::DivisionByZero => "division by zero",
+            Kind::Endless => "loop without an end",
+            Kind::InactiveLane => "a lane that does not run",
+        };
+        let (workgroup, lane, times) = (self.workgroup, self.lane, self.count);
+        write!(f, "{}:{}: {what}: {}", self.shader, self.line, self.detail)?;
+        write!(f, " (workgroup {workgroup:?}, invocation {lane}, {times} times)")
+    }
+}
+
+/// Faults by kind and place.
+#[derive(Default)]
+struct Faults(BTreeMap<(Kind, u32), Fault>);
+
+impl Faults {
+    fn add(&mut self, fault: Fault) {
+        self.0.entry((fault.kind, fault.line)).and_modify(|known| known.count += 1).or_insert(fault);
+    }
+}
+
+impl Shader {
+    /// Parses and validates a shader; `name` is what faults call it.
+    pub fn new(name: &str, source: &str) -> Result<Self, String> {
+        let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, name))?;
+        let info = Validator::new(ValidationFlags::all(), Capabilities::default() | Capabilities::SUBGROUP)
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+            .validate(&module)
+            .map_err(|e| e.emit_to_string_with_path(source, name))?;
+        Ok(Self { name: name.into(), source: source.into(), module, info })
+    }
+
+    /// Runs an entry point on the buffers, and tells what it did wrong, in the order of kinds and lines.
+    pub fn run(&self, dispatch: &Dispatch, buffers: &mut Buffers) -> Result<Vec<Fault>, String> {
+        let overrides = dispatch.overrides.iter().map(|(name, value)| (name.to_string(), f64::from(*value))).collect();
+        let stage = Some((ShaderStage::Compute, dispatch.entry));
+        let (module, info) =
+            naga::back::pipeline_constants::process_overrides(&self.module, &self.info, stage, &overrides)
+                .map_err(|e| format!("{}.{}: {e}", self.name, dispatch.entry))?;
+        let index = module.entry_points.iter().position(|entry| entry.name == dispatch.entry);
+        let index = index.ok_or(format!("{}: no entry point '{}'", self.name, dispatch.entry))?;
+        let mut faults = Faults::default();
+        memory::begin_dispatch(buffers);
+        let [x, y, z] = dispatch.workgroups;
+        for number in 0..x * y * z {
+            let workgroup = [number % x, number / x % y, number / x / y];
+            lanes::Group::new(self, &module, &info, index, dispatch, workgroup, number, buffers, &mut faults).run()?;
+        }
+        Ok(faults.0.into_values().collect())
+    }
+}
