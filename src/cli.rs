@@ -6,7 +6,9 @@ use std::path::PathBuf;
 /// Trains a small transformer on modular arithmetic until it groks.
 #[derive(Debug, Parser)]
 #[command(name = "grokscope", version, about, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 usage or input error, 42 diverged, 75 stopped and can be resumed.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 usage or input error, 42 diverged, 75 stopped and can be resumed, 130 ended by a second Ctrl-C."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

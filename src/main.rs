@@ -109,23 +109,30 @@ fn bench(arguments: &Bench) -> Result<u8> {
         arguments.seconds
     );
     let older = arguments.compare.as_deref().map(bench::read).transpose()?;
+    let changes = assignments(&arguments.set)?;
+    if let Some(grow) = &arguments.grow {
+        let fixed = changes.iter().any(|(field, _)| field == grow);
+        ensure!(!fixed, "--grow {grow} gives {grow} values of its own: expected no --set {grow}");
+    }
+    if let Some(directory) = &arguments.out {
+        bench::prepare(directory)?;
+    }
     let request = bench::Request {
         devices: &arguments.device,
         threads: options.threads,
-        plan: Draft::from_preset(&arguments.preset)
-            .and_then(|draft| with_changes(draft, &assignments(&arguments.set)?))?,
+        plan: Draft::from_preset(&arguments.preset).and_then(|draft| with_changes(draft, &changes))?,
         program: &arguments.program,
         grow: arguments.grow.as_deref(),
         seconds,
     };
-    let report = bench::run(&request, &note)?;
-    if let Some(directory) = &arguments.out {
-        bench::write(&report, directory)?;
-    }
+    let report = bench::run(&request, older.as_ref(), &note)?;
     if arguments.json {
         say(&serde_json::to_string_pretty(&report)?);
     } else {
         say(bench::table::text(&report).trim_end());
+    }
+    if let Some(directory) = &arguments.out {
+        bench::write(&report, directory)?;
     }
     if let Some(older) = &older {
         let (text, _) = bench::compare::compare(older, &report)?;
@@ -248,8 +255,14 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
                     _ => say(&ending(summary)),
                 };
             }
-            if let (Style::Human, [findings]) = (options.style, &ended.findings[..]) {
-                say(&terminal::summary(findings));
+            match (options.style, &ended.findings[..]) {
+                (Style::Human, [findings]) => {
+                    say(&terminal::summary(findings));
+                }
+                (Style::Quiet, [findings]) => {
+                    say(&terminal::verdict(&findings.certificate));
+                }
+                _ => {}
             }
             if options.style != Style::Json {
                 let page = ended.directory.join("report.html");

@@ -90,15 +90,23 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether the plan's stop rule holds after `step` updates.
-    pub fn wants_to_stop(&self, step: u64) -> bool {
+    /// The rule of the plan by which training ends after `step` updates: the name of its field.
+    pub fn stop_rule(&self, step: u64) -> Option<&'static str> {
         let below =
             |evaluation: &Evaluation| evaluation.test_loss.is_some_and(|loss| loss < self.plan.stop_at_test_loss);
         // A row of an earlier step says nothing of the weights as they are now.
         let now = self.history.last().filter(|row| row.step == step);
-        step >= self.plan.steps
-            || now.is_some_and(below)
-            || (now.is_some() && self.plan.stop_after_cleanup && cleaned_up(&self.history))
+        if now.is_some_and(below) {
+            Some("stop_at_test_loss")
+        } else if now.is_some() && self.plan.stop_after_cleanup && cleaned_up(&self.history) {
+            Some("stop_after_cleanup")
+        } else {
+            (step >= self.plan.steps).then_some("steps")
+        }
+    }
+
+    fn wants_to_stop(&self, step: u64) -> bool {
+        self.stop_rule(step).is_some()
     }
 }
 

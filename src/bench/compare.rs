@@ -25,6 +25,16 @@ pub fn change(old: &Spread, new: &Spread) -> Change {
     }
 }
 
+const NOTHING_SHARED: &str =
+    "the reports have no device and shape in common: expected one of the same --device, --preset and --set";
+
+/// Refuses to measure what the older report has nothing of.
+pub fn ensure_shared(old: &Report, devices: &[String], titles: &[String]) -> Result<()> {
+    let known = old.devices.iter().filter(|device| devices.contains(&device.name)).flat_map(|device| &device.runs);
+    ensure!(known.map(super::Run::title).any(|title| titles.contains(&title)), NOTHING_SHARED);
+    Ok(())
+}
+
 /// Every step and kernel that both reports have, those that changed marked. The number that got slower comes with it.
 ///
 /// # Errors
@@ -33,10 +43,15 @@ pub fn compare(old: &Report, new: &Report) -> Result<(String, usize)> {
     ensure!(old.schema == new.schema, "the older report has schema {}: expected {}", old.schema, new.schema);
     let mut out = String::new();
     let (mut shared, mut slower, mut same) = (0, 0, 0);
+    let mut runs = 0;
     for device in &new.devices {
         let Some(before) = old.devices.iter().find(|other| other.name == device.name) else { continue };
+        if before.driver != device.driver {
+            let _ = writeln!(out, "{}: now on {}, then on {}", device.name, device.driver, before.driver);
+        }
         for run in &device.runs {
             let Some(then) = before.runs.iter().find(|other| other.title() == run.title()) else { continue };
+            runs += 1;
             let step = std::iter::once(("step", &then.step_ms, &run.step_ms));
             let kernels = run.kernels.iter().filter_map(|kernel| {
                 let old = then.kernels.iter().find(|other| other.name == kernel.name)?;
@@ -65,11 +80,17 @@ pub fn compare(old: &Report, new: &Report) -> Result<(String, usize)> {
             }
         }
     }
-    ensure!(
-        shared > 0,
-        "the reports have no device and shape in common: expected one of the same --device, --preset and --set"
-    );
+    ensure!(shared > 0, NOTHING_SHARED);
     let _ = writeln!(out, "{slower} slower, {} faster, {same} within the noise", shared - slower - same);
+    let count = |report: &Report| report.devices.iter().map(|device| device.runs.len()).sum::<usize>();
+    if (runs, runs) != (count(old), count(new)) {
+        let _ = writeln!(
+            out,
+            "compared: {runs} of the {} runs here with {runs} of the {} in the older report",
+            count(new),
+            count(old)
+        );
+    }
     Ok((out, slower))
 }
 

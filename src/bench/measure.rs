@@ -2,11 +2,12 @@
 
 use super::{Kernel, Run, Spread};
 use crate::devices::{self, Chosen};
-use crate::model::initial_weights;
+use crate::model::Sizes;
 use crate::plan::{Plan, Update};
 use crate::program::batch::{Batch, Layout};
 use crate::program::engine::Engine;
 use crate::program::{self, Call, Program, State, cost};
+use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::task::Pairs;
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -15,84 +16,107 @@ use std::time::{Duration, Instant};
 pub struct Work {
     pub plan: Plan,
     pub program: Program,
-    /// How long whole steps and single kernels are each measured, at least.
-    pub time: Duration,
+    train: Pairs,
 }
 
-/// Fewest and most repetitions of anything that is timed.
-const REPEATS: std::ops::RangeInclusive<usize> = 5..=200;
+/// The times of one round.
+pub struct Times {
+    first_step_s: f64,
+    /// Milliseconds.
+    steps: Vec<f64>,
+    kernels: Vec<Vec<f64>>,
+}
+
+/// Fewest and most repetitions of anything that is timed, in a round.
+const REPEATS: std::ops::RangeInclusive<usize> = 3..=200;
 /// Steps before anything is timed: caches, clocks and the weights settle.
 const WARM_UP: usize = 3;
 
-pub fn measure(work: &Work, chosen: &Chosen, threads: usize) -> Result<Run> {
-    let Work { plan, program, time } = work;
-    let train = Pairs::train(&plan.split.parse()?, plan.train_fraction, plan.op.parse()?, plan.p, None)?;
-    let grid = Pairs::grid(plan.op.parse()?, plan.p);
-    let rows = train.len();
-    let bytes = devices::check_fits(program, plan, rows, plan.models, chosen)?;
-    let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
-    let sizes = layout.sizes(Batch::Train);
-    let began = Instant::now();
-    let (mut engine, _) = devices::open_engine(chosen, program, layout, threads)?;
-    for k in 0..plan.models {
-        engine.write_state(k, &State::fresh(initial_weights(&plan.init, plan.seed + k as u64, &plan.shape())))?;
+impl Work {
+    pub fn new(plan: Plan, program: &str) -> Result<Self> {
+        let train = train_pairs(&plan, None)?;
+        Ok(Self { plan, program: program::by_name(program)?, train })
     }
-    let mut step = 0;
-    let mut steps = |engine: &mut Engine, n: usize| -> Result<f64> {
-        let updates: Vec<Update> = (0..n as u64).map(|i| plan.update(step + i)).collect();
-        step += n as u64;
+
+    /// A round: a fresh engine, whole steps for at least `time`, and single kernels for as long.
+    pub fn measure(&self, chosen: &Chosen, threads: usize, time: Duration) -> Result<Times> {
+        let Self { plan, program, train } = self;
+        devices::check_fits(program, plan, train.len(), plan.models, chosen)?;
+        let grid = Pairs::grid(plan.op.parse()?, plan.p);
+        let layout = Layout::new(plan.shape(), &vec![train.clone(); plan.models], &vec![grid; plan.models]);
         let began = Instant::now();
-        pollster::block_on(engine.steps(&vec![updates; plan.models]))?;
-        Ok(began.elapsed().as_secs_f64())
-    };
-    steps(&mut engine, 1)?;
-    let first_step_s = began.elapsed().as_secs_f64();
-    let one = (0..WARM_UP).map(|_| steps(&mut engine, 1)).last().expect("some steps")?;
-
-    // Stretches as training has them, ten of them in the time there is.
-    let stretch = ((time.as_secs_f64() / 10.0 / one) as usize).clamp(1, engine.longest_stretch());
-    let mut times = Vec::new();
-    let until = Instant::now() + *time;
-    while times.len() < *REPEATS.start() || (Instant::now() < until && times.len() < *REPEATS.end()) {
-        times.push(1e3 * steps(&mut engine, stretch)? / stretch as f64);
-    }
-    let kernels = kernels(&mut engine, work, rows)?;
-    Ok(Run {
-        program: program.name.into(),
-        p: plan.p,
-        d_model: plan.d_model,
-        n_heads: plan.n_heads,
-        d_mlp: plan.d_mlp,
-        models: plan.models,
-        rows,
-        first_step_s,
-        step_ms: Spread::of(&times),
-        kernels_ms: kernels.iter().map(|kernel| kernel.ms.median).sum(),
-        flops: (program::flops(program, &sizes) * plan.models as u64) as f64,
-        memory_mib: bytes as f64 / (1 << 20) as f64,
-        kernels,
-    })
-}
-
-/// Every line of the training step, in its place between the others.
-fn kernels(engine: &mut Engine, work: &Work, rows: usize) -> Result<Vec<Kernel>> {
-    let calls: Vec<&Call> = work.program.step().collect();
-    let update = work.plan.update(100);
-    let updates = vec![vec![update]; work.plan.models];
-    let mut times = vec![Vec::new(); calls.len()];
-    let until = Instant::now() + work.time;
-    while times[0].len() < *REPEATS.start() || (Instant::now() < until && times[0].len() < *REPEATS.end()) {
-        for (times, seconds) in times.iter_mut().zip(pollster::block_on(one_by_one(engine, calls.len(), &updates))?) {
-            times.push(1e3 * seconds);
+        let (mut engine, _) = devices::open_engine(chosen, program, layout, threads)?;
+        for k in 0..plan.models {
+            engine.write_state(k, &State::fresh(first_weights(&member_plan(plan, k))?))?;
         }
+        let mut step = 0;
+        let mut steps = |engine: &mut Engine, n: usize| -> Result<f64> {
+            let updates: Vec<Update> = (0..n as u64).map(|i| plan.update(step + i)).collect();
+            step += n as u64;
+            let began = Instant::now();
+            pollster::block_on(engine.steps(&vec![updates; plan.models]))?;
+            Ok(began.elapsed().as_secs_f64())
+        };
+        steps(&mut engine, 1)?;
+        let first_step_s = began.elapsed().as_secs_f64();
+        let one = (0..WARM_UP).map(|_| steps(&mut engine, 1)).last().expect("some steps")?;
+
+        // Stretches as training has them, ten of them in the time there is.
+        let stretch = ((time.as_secs_f64() / 10.0 / one) as usize).clamp(1, engine.longest_stretch());
+        let mut times = Vec::new();
+        let until = Instant::now() + time;
+        while times.len() < *REPEATS.start() || (Instant::now() < until && times.len() < *REPEATS.end()) {
+            times.push(1e3 * steps(&mut engine, stretch)? / stretch as f64);
+        }
+        Ok(Times { first_step_s, steps: times, kernels: self.kernels(&mut engine, time)? })
     }
-    let sizes = crate::model::Sizes { shape: work.plan.shape(), rows };
-    let kernel = |(call, times): (&Call, Vec<f64>)| {
-        let (cost, models) = (cost(call, &sizes), work.plan.models as f64);
-        let (flops, bytes) = (cost.flops as f64 * models, cost.bytes as f64 * models);
-        Kernel { name: call.title(), ms: Spread::of(&times), flops, bytes }
-    };
-    Ok(calls.into_iter().zip(times).map(kernel).collect())
+
+    /// The times of all rounds as one run.
+    pub fn run(&self, rounds: &[Times]) -> Result<Run> {
+        let Self { plan, program, train } = self;
+        let rows = train.len();
+        let sizes = Sizes { shape: plan.shape(), rows };
+        let models = plan.models as f64;
+        let (bytes, _) = program::memory(program, plan.shape(), rows, plan.p * plan.p);
+        let kernel = |(index, call): (usize, &Call)| {
+            let times: Vec<f64> = rounds.iter().flat_map(|round| &round.kernels[index]).copied().collect();
+            let cost = cost(call, &sizes);
+            let (flops, bytes) = (cost.flops as f64 * models, cost.bytes as f64 * models);
+            Kernel { name: call.title(), ms: Spread::of(&times), flops, bytes }
+        };
+        let kernels: Vec<Kernel> = program.step().enumerate().map(kernel).collect();
+        let steps: Vec<f64> = rounds.iter().flat_map(|round| &round.steps).copied().collect();
+        Ok(Run {
+            program: program.name.into(),
+            p: plan.p,
+            d_model: plan.d_model,
+            n_heads: plan.n_heads,
+            d_mlp: plan.d_mlp,
+            models: plan.models,
+            rows,
+            // Later rounds find their shaders compiled.
+            first_step_s: rounds.first().map_or(0.0, |round| round.first_step_s),
+            step_ms: Spread::of(&steps),
+            kernels_ms: kernels.iter().map(|kernel| kernel.ms.median).sum(),
+            flops: program::flops(program, &sizes) as f64 * models,
+            memory_mib: bytes as f64 * models / (1 << 20) as f64,
+            kernels,
+        })
+    }
+
+    /// Milliseconds of every line of the training step, in its place between the others.
+    fn kernels(&self, engine: &mut Engine, time: Duration) -> Result<Vec<Vec<f64>>> {
+        let calls = self.program.step().count();
+        let updates = vec![vec![self.plan.update(100)]; self.plan.models];
+        let mut times = vec![Vec::new(); calls];
+        let until = Instant::now() + time;
+        while times[0].len() < *REPEATS.start() || (Instant::now() < until && times[0].len() < *REPEATS.end()) {
+            for (times, seconds) in times.iter_mut().zip(pollster::block_on(one_by_one(engine, calls, &updates))?) {
+                times.push(1e3 * seconds);
+            }
+        }
+        Ok(times)
+    }
 }
 
 /// Seconds of each call of a step.

@@ -12,10 +12,9 @@ pub mod table;
 use crate::devices::{self, Chosen};
 use crate::gpu::device::{Gpu, adapters, title};
 use crate::plan::Plan;
-use crate::program;
 use crate::run::disk;
 use anyhow::{Context, Result, bail, ensure};
-use measure::{Work, measure};
+use measure::Work;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -108,8 +107,23 @@ impl Spread {
     }
 }
 
+impl Ceilings {
+    /// The better of two measures, one by one.
+    fn highest(&self, other: &Self) -> Self {
+        Self {
+            copy_gb_s: self.copy_gb_s.max(other.copy_gb_s),
+            multiply_add_gflop_s: self.multiply_add_gflop_s.max(other.multiply_add_gflop_s),
+            empty_dispatch_us: self.empty_dispatch_us.min(other.empty_dispatch_us),
+        }
+    }
+}
+
+fn title_of(program: &str, plan: &Plan) -> String {
+    format!("{program} p {} d_model {} d_mlp {} R {}", plan.p, plan.d_model, plan.d_mlp, plan.models)
+}
+
 impl Run {
-    /// "composed p 113 d_model 128 d_mlp 512 x 1"
+    /// "composed p 113 d_model 128 d_mlp 512 R 1"
     pub fn title(&self) -> String {
         format!("{} p {} d_model {} d_mlp {} R {}", self.program, self.p, self.d_model, self.d_mlp, self.models)
     }
@@ -144,7 +158,7 @@ pub struct Request<'a> {
     pub program: &'a str,
     /// A field of the plan of which a series is timed.
     pub grow: Option<&'a str>,
-    /// For steps, and for kernels, of each run.
+    /// For steps, and for kernels, of each run, all rounds together.
     pub seconds: f64,
 }
 
@@ -162,17 +176,25 @@ fn plans(request: &Request) -> Result<Vec<Plan>> {
     })
 }
 
-/// Times what is asked for; `tell` is given a line before each run.
+/// Rounds in which everything is measured, one after the other: what drifts in between (clocks, neighbours) is part of the noise.
+const ROUNDS: usize = 3;
+
+/// Times what is asked for; `tell` is given a line before each run. `older` is a report to be compared with.
 ///
 /// # Errors
-/// Devices, programs and plans that do not exist or do not fit.
-pub fn run(request: &Request, tell: &dyn Fn(&str)) -> Result<Report> {
+/// Devices, programs and plans that do not exist or do not fit; an older report that has none of what is asked for.
+pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Result<Report> {
     let programs = match request.program {
         "both" => vec!["layered", "composed"],
         "layered" | "composed" => vec![request.program],
         other => bail!("--program {other}: expected layered, composed or both"),
     };
-    let plans = plans(request)?;
+    let mut works = Vec::new();
+    for program in programs {
+        for plan in plans(request)? {
+            works.push(Work::new(plan, program)?);
+        }
+    }
     let chosen: Vec<Chosen> = match request.devices {
         [] => {
             let adapters = pollster::block_on(adapters()).into_iter();
@@ -180,34 +202,59 @@ pub fn run(request: &Request, tell: &dyn Fn(&str)) -> Result<Report> {
         }
         names => names.iter().map(|name| Ok(devices::choose(name)?.chosen)).collect::<Result<_>>()?,
     };
-    let mut report = Report { schema: SCHEMA, version: env!("CARGO_PKG_VERSION").into(), devices: Vec::new() };
-    for chosen in &chosen {
-        let (name, driver, ceilings) = describe(chosen, request.threads)?;
-        let mut runs = Vec::new();
-        for program in &programs {
-            for plan in &plans {
-                tell(&format!("{name}: {program} at p {}, {} model(s)", plan.p, plan.models));
-                let time = Duration::from_secs_f64(request.seconds);
-                let work = Work { plan: plan.clone(), program: program::by_name(program)?, time };
-                runs.push(measure(&work, chosen, request.threads)?);
+    let names: Vec<String> = chosen.iter().map(name).collect();
+    for (k, name) in names.iter().enumerate() {
+        ensure!(!names[..k].contains(name), "--device: {name} is asked for twice");
+    }
+    if let Some(older) = older {
+        let titles: Vec<String> = works.iter().map(|work| title_of(work.program.name, &work.plan)).collect();
+        compare::ensure_shared(older, &names, &titles)?;
+    }
+    let mut ceilings: Vec<Option<(String, Ceilings)>> = vec![None; chosen.len()];
+    let mut times: Vec<Vec<Vec<measure::Times>>> =
+        chosen.iter().map(|_| works.iter().map(|_| Vec::new()).collect()).collect();
+    let time = Duration::from_secs_f64(request.seconds / ROUNDS as f64);
+    for round in 1..=ROUNDS {
+        for (k, chosen) in chosen.iter().enumerate() {
+            let (driver, measured) = describe(chosen, request.threads)?;
+            let known = ceilings[k].take().map_or(measured, |(_, known)| known.highest(&measured));
+            ceilings[k] = Some((driver, known));
+            for (work, times) in works.iter().zip(&mut times[k]) {
+                let title = title_of(work.program.name, &work.plan);
+                tell(&format!("round {round} of {ROUNDS}: {}: {title}", names[k]));
+                times.push(work.measure(chosen, request.threads, time)?);
             }
         }
+    }
+    let mut report = Report { schema: SCHEMA, version: env!("CARGO_PKG_VERSION").into(), devices: Vec::new() };
+    for ((name, ceilings), times) in names.into_iter().zip(ceilings).zip(times) {
+        let (driver, ceilings) = ceilings.context("every device has ceilings")?;
+        let runs = works.iter().zip(times).map(|(work, times)| work.run(&times)).collect::<Result<_>>()?;
         report.devices.push(Device { name, driver, ceilings, runs });
     }
     Ok(report)
 }
 
-fn describe(chosen: &Chosen, threads: usize) -> Result<(String, String, Ceilings)> {
+/// What reports call a device.
+fn name(chosen: &Chosen) -> String {
+    match chosen {
+        Chosen::Cpu => "cpu".into(),
+        Chosen::Gpu(adapter) => title(&adapter.get_info()),
+    }
+}
+
+fn describe(chosen: &Chosen, threads: usize) -> Result<(String, Ceilings)> {
     Ok(match chosen {
         Chosen::Cpu => {
             let count =
                 if threads == 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) } else { threads };
-            ("cpu".into(), format!("the CPU engine, {count} threads"), ceilings::of_cpu(threads)?)
+            let plural = if count == 1 { "" } else { "s" };
+            (format!("the CPU engine, {count} thread{plural}"), ceilings::of_cpu(threads)?)
         }
         Chosen::Gpu(adapter) => {
             let gpu = pollster::block_on(Gpu::open(adapter))?;
             let driver = format!("{} {}", gpu.info.driver, gpu.info.driver_info);
-            (title(&gpu.info), driver, pollster::block_on(ceilings::of_gpu(&gpu))?)
+            (driver, pollster::block_on(ceilings::of_gpu(&gpu))?)
         }
     })
 }
@@ -218,12 +265,34 @@ pub fn read(path: &Path) -> Result<Report> {
     let report: Report = serde_json::from_str(&text)
         .map_err(|e| anyhow::anyhow!("{}: not a report of grokscope bench: {e}", path.display()))?;
     ensure!(report.schema == SCHEMA, "{}: schema {}: expected {SCHEMA}", path.display(), report.schema);
+    for run in report.devices.iter().flat_map(|device| &device.runs) {
+        let times = run.kernels.iter().map(|kernel| (&kernel.name[..], &kernel.ms));
+        for (what, ms) in times.chain([("step", &run.step_ms)]) {
+            // A device's clock may be too coarse for a small kernel, and never for a step.
+            let starts = if what == "step" { ms.low > 0.0 } else { ms.low >= 0.0 };
+            ensure!(
+                starts && ms.low <= ms.median && ms.median <= ms.high && ms.high.is_finite(),
+                "{}: {}: the middle half of {what} is {}, {}, {} ms: expected rising times",
+                path.display(),
+                run.title(),
+                ms.low,
+                ms.median,
+                ms.high
+            );
+        }
+    }
     Ok(report)
+}
+
+/// Sees to a directory to write into, before anything is measured.
+pub fn prepare(directory: &Path) -> Result<()> {
+    let made = std::fs::create_dir_all(directory);
+    made.with_context(|| format!("--out {}: no directory can be made there", directory.display()))
 }
 
 /// bench.json, bench.csv and a roofline for each run.
 pub fn write(report: &Report, directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    prepare(directory)?;
     let write = |name: &str, text: String| disk::write_whole(&directory.join(name), text.as_bytes());
     write("bench.json", serde_json::to_string_pretty(report)? + "\n")?;
     write("bench.csv", table::csv(report)?)?;

@@ -18,14 +18,18 @@ pub fn program() -> Program {
             run("compose", "forward_out", Fours(&[DMlp4, DModel4])),
             run("compose", "forward_heads", Fours(&[Z4, DModel4])),
             run("slots", "forward", Fours(&[Slot, DModel4])),
-            run("slots", "forward_query", Elements(&[Head, DHead])).work(&[&[DModel, DModel]]),
+            run("slots", "forward_query", Elements(&[Head, DHead]))
+                .work(&[&[DModel, DModel]])
+                .parts(&[("resid4", &[DModel4])]),
             run("slots", "forward_key", Fours(&[Head, DModel4])).work(&[&[DModel, DModel]]),
             run("slots", "forward_scores", Elements(&[Slot, Head])).work(&[&[Slot, Head, DModel]]),
             product("nn", ["W_O4", "W_read", "W_O_read"], Per::Model).work(&[&[Z4, DModel4, Reader]]),
             product("nn", ["W_out4", "W_U4", "W_logit"], Per::Model).work(&[&[DMlp4, DModel4, DVocabOut4]]),
             product("nn", ["resid4", "W_V4", "v4"], Per::Model).work(&[&[Slot, DModel4, Z4]]),
             product("nn", ["v4", "W_O_read", "head_read"], Per::Head).work(&[&[Slot, Z4, Reader]]),
-            run("compose", "forward_base", Fours(&[Reader])).work(&[&[DModel, Reader], &[Head, Reader]]),
+            run("compose", "forward_base", Fours(&[Reader]))
+                .work(&[&[DModel, Reader], &[Head, Reader]])
+                .parts(&[("head_read", &[Head, Reader]), ("resid4", &[DModel4])]),
             run("rows", "forward_pattern", Elements(&[Row, Head])).work(&[&[Row, Head, Pos]]),
             run("rows", "forward", Fours(&[Row, Reader])).work(&[&[Row, Head, Reader], &[Row, Head, Reader]]),
             adding(["post4", "W_logit", "logits4"]).work(&[&[Row, DMlp4, DVocabOut4]]),
@@ -40,7 +44,9 @@ pub fn program() -> Program {
             run("rows", "backward_pattern", Elements(&[Row, Head])).work(&[&[Row, Head, Pos], &[Row, Head, Pos]]),
             run("rows", "backward", Fours(&[Slot, Reader])).work(&[&[Row, Head, Reader], &[Row, Head, Reader]]),
             run("slots", "backward_scores", Elements(&[Slot, Head])).work(&[&[Row, Head]]),
-            run("compose", "backward_base", Fours(&[Reader])).work(&[&[Slot, Reader]]),
+            run("compose", "backward_base", Fours(&[Reader]))
+                .work(&[&[Slot, Reader]])
+                .parts(&[("d_head_read", &[Head, Reader])]),
             run("compose", "backward_equals", Elements(&[DModel])).work(&[&[DModel, Reader]]),
             product("tn", ["v4", "d_head_read", "d_W_O_read"], Per::Head).work(&[&[Slot, Z4, Reader]]),
             product("nt", ["d_head_read", "W_O_read", "d_v4"], Per::Head).work(&[&[Slot, Z4, Reader]]),
@@ -52,7 +58,9 @@ pub fn program() -> Program {
             product("nt", ["d_v4", "W_V4", "d_resid4"], Per::Model).work(&[&[Slot, DModel4, Z4]]),
             run("slots", "backward_key", Fours(&[Head, DModel4])).work(&[&[Slot, Head, DModel]]),
             run("slots", "backward_query", Elements(&[Head, DHead])).work(&[&[DModel, DModel]]),
-            run("slots", "backward_weights", Elements(&[DModel, DModel])).work(&[&[DModel, DModel]]),
+            run("slots", "backward_weights", Elements(&[DModel, DModel]))
+                .work(&[&[DModel, DModel]])
+                .parts(&[("resid4", &[DModel4])]),
             run("slots", "backward", Fours(&[Slot, DModel4])).work(&[&[Slot, Head, DModel], &[DModel, DModel]]),
             run("slots", "backward_embed", Elements(&[DVocab, DModel])).work(&[&[Slot, DModel]]),
             run("compose", "backward_heads", Elements(&[DModel, DModel])),

@@ -27,6 +27,8 @@ pub struct Call {
     pub roles: Vec<(&'static str, &'static str)>,
     /// Multiply-adds, as a sum of products of axes.
     pub work: &'static [&'static [Axis]],
+    /// Tensors of which it touches a part alone, with the axes that the part has.
+    pub parts: &'static [(&'static str, &'static [Axis])],
 }
 
 impl Call {
@@ -48,6 +50,11 @@ impl Call {
     /// What it does beside moving numbers.
     fn work(self, work: &'static [&'static [Axis]]) -> Self {
         Self { work, ..self }
+    }
+
+    /// Of these tensors it touches a part alone.
+    fn parts(self, parts: &'static [(&'static str, &'static [Axis])]) -> Self {
+        Self { parts, ..self }
     }
 
     fn with(self, roles: &[(&'static str, &'static str)]) -> Self {
@@ -130,7 +137,7 @@ impl State<f32> {
 }
 
 pub fn run(kernel: &'static str, entry: &'static str, over: Over) -> Call {
-    Call { kernel, entry, over, roles: Vec::new(), work: &[] }
+    Call { kernel, entry, over, roles: Vec::new(), work: &[], parts: &[] }
 }
 
 /// The program of a name in a plan.
@@ -215,7 +222,7 @@ pub fn find(name: &str) -> Result<&'static Tensor> {
 pub struct Cost {
     /// Two for each multiply-add.
     pub flops: u64,
-    /// Elements read and written, four bytes each, every tensor once.
+    /// Elements read and written, four bytes each, every tensor (or the part of it that the call touches) once.
     pub bytes: u64,
 }
 
@@ -231,7 +238,10 @@ pub fn cost(call: &Call, sizes: &Sizes) -> Cost {
     }
     let twin = crate::cpu::twin_of::<f32>(call.kernel, call.entry);
     let names = twin.iter().flat_map(|twin| twin.reads.iter().chain(twin.writes));
-    let elements = |name: &&'static str| Tensor::find(call.tensor(name)).map_or(0, |tensor| tensor.len(sizes) as u64);
+    let elements = |name: &&'static str| match call.parts.iter().find(|(part, _)| part == name) {
+        Some((_, axes)) => axes.iter().map(size).product(),
+        None => Tensor::find(call.tensor(name)).map_or(0, |tensor| tensor.len(sizes) as u64),
+    };
     Cost { flops: 2 * mads, bytes: 4 * names.map(elements).sum::<u64>() }
 }
 

@@ -123,7 +123,7 @@ pub fn named_bars(
                         rect class=(format!("bar c{j}")) x=(r(px(*value).min(px(0.0)))) y=(r(y)) width=(r((px(*value) - px(0.0)).abs().max(0.8))) height=(r(thick - 1.5)) {
                             title { (label) " " (series.get(j).unwrap_or(&"")) ": " (short(*value)) }
                         }
-                        text.value x=(r(px(*value) + 4.0)) y=(r(y + thick - 3.0)) { (short(*value)) }
+                        text.value x=(r(px(value.max(0.0)) + 4.0)) y=(r(y + thick - 3.0)) { (short(*value)) }
                     }
                 }
             }

@@ -36,11 +36,20 @@ pub fn summary(findings: &Findings) -> String {
     lines.join("\n")
 }
 
+/// Whether the claims about the computation hold, in a line.
+pub fn verdict(certificate: &Certificate) -> String {
+    let computation = certificate.claims.iter().filter(|claim| claim.kind == Kind::Computation);
+    let failed = computation.clone().filter(|claim| !claim.passed).count();
+    match (failed, computation.count()) {
+        (0, count) => format!("certificate  passed: all {count} claims hold"),
+        (failed, count) => format!("certificate  failed: {failed} of {count} claims do not hold"),
+    }
+}
+
 /// Which claims hold, those that do not first.
 fn certificate(certificate: &Certificate) -> Vec<String> {
     let of = |kind: Kind| certificate.claims.iter().filter(move |claim| claim.kind == kind);
     let failed: Vec<&Claim> = of(Kind::Computation).filter(|claim| !claim.passed).collect();
-    let count = of(Kind::Computation).count();
     let tell = |claim: &&Claim| {
         let bound = match (claim.expected.at_least, claim.expected.at_most) {
             (Some(low), _) => format!(">= {}", short(low)),
@@ -49,10 +58,7 @@ fn certificate(certificate: &Certificate) -> Vec<String> {
         };
         format!("  {}: {} ({bound})", claim.claim, claim.value.map_or("none".into(), short))
     };
-    let mut lines = match failed.is_empty() {
-        true => vec![format!("certificate  passed: all {count} claims hold")],
-        false => vec![format!("certificate  failed: {} of {count} claims do not hold", failed.len())],
-    };
+    let mut lines = vec![verdict(certificate)];
     lines.extend(failed.iter().take(6).map(tell));
     if failed.len() > 6 {
         lines.push(format!("  and {} more", failed.len() - 6));

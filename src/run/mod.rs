@@ -1,6 +1,7 @@
 //! The run directory: plan, metrics, checkpoints, the final model and how it ended.
 
 pub mod disk;
+pub mod inputs;
 pub mod lens;
 
 use crate::model::Weights;
@@ -49,6 +50,9 @@ pub struct Summary {
     pub ms_per_step: Option<f64>,
     pub device: String,
     pub program: String,
+    /// The field of the plan by which it ended; runs of earlier versions do not say.
+    #[serde(default)]
+    pub stopped_by: Option<String>,
 }
 
 impl RunDir {

@@ -112,6 +112,7 @@ impl Observer for Keeper<'_> {
             ms_per_step: median(&self.all),
             device: self.device.clone(),
             program: run.plan.program.clone(),
+            stopped_by: member.stop_rule(last.step).map(String::from),
         };
         run.write_summary(&summary)?;
         self.summaries.push(summary);

@@ -9,13 +9,14 @@ pub use resume::resume;
 
 use crate::analysis::Findings;
 use crate::devices;
-use crate::model::{Sizes, Weights, initial_weights};
-use crate::plan::{INITS, Plan};
+use crate::model::Sizes;
+use crate::plan::Plan;
 use crate::program::batch::Layout;
 use crate::program::{self, State};
 use crate::progress::{Progress, Style, note};
-use crate::run::{self, RunDir, Summary, disk, lens};
-use crate::task::{Op, Pairs, Split};
+use crate::run::inputs::{first_weights, member_plan, train_pairs};
+use crate::run::{self, RunDir, Summary, disk};
+use crate::task::Pairs;
 use crate::train::{Evaluation, Member, Outcome, Trainer};
 use anyhow::Result;
 use keeper::{Keeper, median};
@@ -54,32 +55,9 @@ struct Start {
     history: Vec<Evaluation>,
 }
 
-/// The train pairs of a plan; `kept` is the split file's text where the run has it already.
-fn train_pairs(plan: &Plan, kept: Option<String>) -> Result<Pairs> {
-    let (split, op): (Split, Op) = (plan.split.parse()?, plan.op.parse()?);
-    let text = match (&split, kept) {
-        (_, Some(text)) => Some(text),
-        (Split::File(path), None) => Some(disk::read_text(Path::new(path))?),
-        _ => None,
-    };
-    Pairs::train(&split, plan.train_fraction, op, plan.p, text.as_deref())
-}
-
-fn first_weights(plan: &Plan) -> Result<Weights<f32>> {
-    match INITS.contains(&plan.init.as_str()) {
-        true => Ok(initial_weights(&plan.init, plan.seed, &plan.shape())),
-        false => lens::read_init(&disk::read(Path::new(&plan.init))?, &plan.shape(), &plan.init),
-    }
-}
-
 /// The train rows that a plan speaks of; a split file may have others.
 fn planned_rows(plan: &Plan) -> usize {
     (plan.train_fraction * (plan.p * plan.p) as f64) as usize
-}
-
-/// The plan of model k of an ensemble: a run of its own with the next seed.
-fn member_plan(plan: &Plan, k: usize) -> Plan {
-    Plan { models: 1, seed: plan.seed + k as u64, ..plan.clone() }
 }
 
 /// A plan with the program that `auto` stands for, so that the run says which one it was.

@@ -1,10 +1,11 @@
 //! Going on with a run that was begun before.
 
-use super::{Ended, Options, Start, go, train_pairs};
+use super::{Ended, Options, Start, go};
 use crate::devices;
 use crate::plan::{CHANGEABLE, Draft, Plan};
 use crate::program;
 use crate::progress::note;
+use crate::run::inputs::train_pairs;
 use crate::run::{RunDir, Summary};
 use crate::train::{Member, Outcome};
 use anyhow::{Context, Result, ensure};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 ///
 /// `changes` are assignments to fields of the plan. Everything is read and checked before anything is written.
 pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)], options: &Options) -> Result<Ended> {
-    let mut ended = Vec::new();
+    let (mut ended, mut rules) = (Vec::new(), Vec::new());
     // Models of an ensemble that stopped at different steps go on in groups.
     let mut groups: BTreeMap<u64, Vec<Start>> = BTreeMap::new();
     for path in member_directories(directory)? {
@@ -33,7 +34,8 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
         };
         if let Some(summary) = run.summary()? {
             reaches(summary.steps)?;
-            if has_ended(&run, &summary)? {
+            if let Some(rule) = ended_by(&run, &summary)? {
+                rules.push(rule);
                 ended.push(summary);
                 continue;
             }
@@ -61,8 +63,9 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
     };
     if groups.is_empty() {
         note(&format!(
-            "{}: has ended already, there is nothing left to do: expected more --steps, or another stop rule",
-            directory.display()
+            "{}: has ended already, by {}: expected another stop rule (--steps, --stop-at-test-loss, --set stop_after_cleanup=false)",
+            directory.display(),
+            rules.join(", ")
         ));
     }
     let mut result =
@@ -79,10 +82,10 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
     Ok(result)
 }
 
-/// Whether a run that has a summary is at its end under its (changed) plan too.
-fn has_ended(run: &RunDir, summary: &Summary) -> Result<bool> {
+/// The rule by which a run that has a summary is at its end under its (changed) plan too.
+fn ended_by(run: &RunDir, summary: &Summary) -> Result<Option<&'static str>> {
     let member = Member { plan: run.plan.clone(), trained_on: Vec::new(), history: run.metrics()?, stopped: false };
-    Ok(member.wants_to_stop(summary.steps))
+    Ok(member.stop_rule(summary.steps))
 }
 
 fn changed(plan: &Plan, changes: &[(String, String)]) -> Result<Plan> {

@@ -84,6 +84,13 @@ fn compares() -> Outcome {
     require!(slower == 1 && text.contains("SLOWER") && text.contains(&name), "{text}");
     let (text, slower) = compare(&new, &old)?;
     require!(slower == 0 && text.contains("faster") && text.contains(&name), "{text}");
+    require!(!text.contains("compared:"), "everything was compared: {text}");
+    let mut fewer = old.clone();
+    fewer.devices[0].runs.pop();
+    fewer.devices[0].driver = "the CPU engine, 64 threads".into();
+    let (text, _) = compare(&old, &fewer)?;
+    require!(text.contains("compared: 1 of the 1 runs here with 1 of the 2"), "{text}");
+    require!(text.contains("now on the CPU engine, 64 threads, then on"), "{text}");
     new.devices[0].name = "another".into();
     require!(compare(&old, &new).is_err(), "reports of different devices are compared");
     Ok(())
@@ -94,6 +101,12 @@ fn input() -> Outcome {
     let wrong = directory.path().join("wrong.json");
     std::fs::write(&wrong, "{\"schema\": 1}")?;
     let wrong = wrong.display().to_string();
+    // Reports of another shape, and with a step that took no time.
+    let mut report = bench("cpu", directory.path())?;
+    let other = directory.path().join("bench.json").display().to_string();
+    report.devices[0].runs[0].step_ms.low = 0.0;
+    let no_time = directory.path().join("no-time.json").display().to_string();
+    std::fs::write(&no_time, serde_json::to_string(&report)?)?;
     let cases: &[(&[&str], &str)] = &[
         (&["--device", "no such device"], "no device is called"),
         (&["--program", "fast"], "expected layered, composed or both"),
@@ -105,6 +118,12 @@ fn input() -> Outcome {
         (&["--preset", "none"], "unknown preset"),
         (&["--compare", "nowhere.json"], "nowhere.json"),
         (&["--compare", &wrong], "not a report of grokscope bench"),
+        (&["--compare", &no_time], "expected rising times"),
+        (&["--device", "cpu", "--compare", &other], "no device and shape in common"),
+        (&["--device", "cpu", "--device", "CPU"], "cpu is asked for twice"),
+        (&["--set", "p=7", "--grow", "p"], "expected no --set p"),
+        (&["--out", "/proc/nowhere"], "--out /proc/nowhere"),
+        (&["--device", "cpu", "--set", "split=nowhere.csv"], "nowhere.csv"),
     ];
     for (arguments, expected) in cases {
         let output = grokscope(&[&["bench"], *arguments].concat());

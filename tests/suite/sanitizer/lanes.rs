@@ -741,13 +741,13 @@ impl<'a> Group<'a> {
         let mut pointer = pointer.clone();
         if let Root::Storage(_) = pointer.root {
             let (words, len) = (size_of(self.module, &pointer.inner)?, self.memory(pointer.root)?.len());
-            for lane in 0..self.lanes {
-                if let Some(at) = pointer.at[lane].filter(|at| at + words > len) {
+            for (lane, place) in pointer.at.iter_mut().enumerate() {
+                if let Some(at) = place.filter(|at| at + words > len) {
                     if active[lane] {
                         let detail = format!("{} at word {at} of {len}", self.name(pointer.root));
                         self.fault(Kind::OutOfBounds, span, lane, detail);
                     }
-                    pointer.at[lane] = None;
+                    *place = None;
                 }
             }
         }
