@@ -50,7 +50,8 @@ fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     pattern[first + 2u] = out.z;
 }
 
-@compute @workgroup_size(64)
+// Eight rows a workgroup: a dimension has 65,535 of those at most, and a grid of p = 257 has more rows.
+@compute @workgroup_size(8, 8)
 fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     let reader = id.x;
     let row = id.y;

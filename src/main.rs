@@ -231,7 +231,7 @@ fn plan(arguments: &Train, changes: &[(String, String)]) -> Result<Plan> {
 }
 
 fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
-    let plan = &session::resolved(plan);
+    let plan = &session::resolved(plan)?;
     let (device, bytes, ms) = session::estimate(plan, options)?;
     say(plan.to_toml().trim_end());
     let minutes = ms * plan.steps as f64 / 60e3;

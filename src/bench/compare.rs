@@ -42,7 +42,7 @@ pub fn ensure_shared(old: &Report, devices: &[String], titles: &[String]) -> Res
 pub fn compare(old: &Report, new: &Report) -> Result<(String, usize)> {
     ensure!(old.schema == new.schema, "the older report has schema {}: expected {}", old.schema, new.schema);
     let mut out = String::new();
-    let (mut shared, mut slower, mut same) = (0, 0, 0);
+    let (mut shared, mut slower, mut same, mut unknown) = (0, 0, 0, 0);
     let mut runs = 0;
     for device in &new.devices {
         let Some(before) = old.devices.iter().find(|other| other.name == device.name) else { continue };
@@ -54,8 +54,9 @@ pub fn compare(old: &Report, new: &Report) -> Result<(String, usize)> {
             runs += 1;
             let step = std::iter::once(("step", &then.step_ms, &run.step_ms));
             let kernels = run.kernels.iter().filter_map(|kernel| {
-                let old = then.kernels.iter().find(|other| other.name == kernel.name)?;
-                Some((kernel.name.as_str(), &old.ms, &kernel.ms))
+                let old = then.kernels.iter().find(|other| other.name == kernel.name);
+                unknown += usize::from(old.is_none());
+                Some((kernel.name.as_str(), &old?.ms, &kernel.ms))
             });
             for (name, old, new) in step.chain(kernels) {
                 shared += 1;
@@ -82,6 +83,9 @@ pub fn compare(old: &Report, new: &Report) -> Result<(String, usize)> {
     }
     ensure!(shared > 0, NOTHING_SHARED);
     let _ = writeln!(out, "{slower} slower, {} faster, {same} within the noise", shared - slower - same);
+    if unknown > 0 {
+        let _ = writeln!(out, "{unknown} kernels here are not in the older report");
+    }
     let count = |report: &Report| report.devices.iter().map(|device| device.runs.len()).sum::<usize>();
     if (runs, runs) != (count(old), count(new)) {
         let _ = writeln!(
@@ -107,6 +111,9 @@ mod tests {
         assert_eq!(change(&old, &spread(10.5, 11.5, 12.0)), Change::Same);
         // Apart, and so noisy that it may be chance.
         assert_eq!(change(&old, &spread(11.5, 13.0, 20.0)), Change::Same);
+        assert_eq!(change(&old, &spread(3.0, 7.0, 8.5)), Change::Same);
+        // Medians far apart, and middle halves that touch.
+        assert_eq!(change(&spread(9.0, 9.1, 11.0), &spread(10.0, 11.9, 12.0)), Change::Same);
         assert_eq!(change(&old, &old), Change::Same);
     }
 }

@@ -38,6 +38,11 @@ impl Work {
         Ok(Self { plan, program: program::by_name(program)?, train })
     }
 
+    pub fn title(&self) -> String {
+        let Plan { p, d_model, n_heads, d_mlp, models, .. } = self.plan;
+        super::title(self.program.name, [p, self.train.len(), d_model, n_heads, d_mlp, models])
+    }
+
     /// A round: a fresh engine, whole steps for at least `time`, and single kernels for as long.
     pub fn measure(&self, chosen: &Chosen, threads: usize, time: Duration) -> Result<Times> {
         let Self { plan, program, train } = self;

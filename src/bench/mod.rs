@@ -10,7 +10,7 @@ pub mod roofline;
 pub mod table;
 
 use crate::devices::{self, Chosen};
-use crate::gpu::device::{Gpu, adapters, title};
+use crate::gpu::device::{self, Gpu, adapters};
 use crate::plan::Plan;
 use crate::run::disk;
 use anyhow::{Context, Result, bail, ensure};
@@ -118,14 +118,14 @@ impl Ceilings {
     }
 }
 
-fn title_of(program: &str, plan: &Plan) -> String {
-    format!("{program} p {} d_model {} d_mlp {} R {}", plan.p, plan.d_model, plan.d_mlp, plan.models)
+fn title(program: &str, [p, rows, d_model, n_heads, d_mlp, models]: [usize; 6]) -> String {
+    format!("{program} p {p} rows {rows} d_model {d_model}/{n_heads} d_mlp {d_mlp} R {models}")
 }
 
 impl Run {
-    /// "composed p 113 d_model 128 d_mlp 512 R 1"
+    /// "composed p 113 rows 3830 d_model 128/4 d_mlp 512 R 1", d_model over heads: what two runs must share to be compared.
     pub fn title(&self) -> String {
-        format!("{} p {} d_model {} d_mlp {} R {}", self.program, self.p, self.d_model, self.d_mlp, self.models)
+        title(&self.program, [self.p, self.rows, self.d_model, self.n_heads, self.d_mlp, self.models])
     }
 
     pub fn gflop_s(&self) -> f64 {
@@ -207,7 +207,7 @@ pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Re
         ensure!(!names[..k].contains(name), "--device: {name} is asked for twice");
     }
     if let Some(older) = older {
-        let titles: Vec<String> = works.iter().map(|work| title_of(work.program.name, &work.plan)).collect();
+        let titles: Vec<String> = works.iter().map(Work::title).collect();
         compare::ensure_shared(older, &names, &titles)?;
     }
     let mut ceilings: Vec<Option<(String, Ceilings)>> = vec![None; chosen.len()];
@@ -220,8 +220,7 @@ pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Re
             let known = ceilings[k].take().map_or(measured, |(_, known)| known.highest(&measured));
             ceilings[k] = Some((driver, known));
             for (work, times) in works.iter().zip(&mut times[k]) {
-                let title = title_of(work.program.name, &work.plan);
-                tell(&format!("round {round} of {ROUNDS}: {}: {title}", names[k]));
+                tell(&format!("round {round} of {ROUNDS}: {}: {}", names[k], work.title()));
                 times.push(work.measure(chosen, request.threads, time)?);
             }
         }
@@ -239,7 +238,7 @@ pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Re
 fn name(chosen: &Chosen) -> String {
     match chosen {
         Chosen::Cpu => "cpu".into(),
-        Chosen::Gpu(adapter) => title(&adapter.get_info()),
+        Chosen::Gpu(adapter) => device::title(&adapter.get_info()),
     }
 }
 
@@ -314,7 +313,19 @@ mod tests {
     fn a_spread_is_the_quartiles() {
         let spread = Spread::of(&[5.0, 1.0, 2.0, 4.0, 3.0]);
         assert_eq!((spread.low, spread.median, spread.high), (2.0, 3.0, 4.0));
+        let between = Spread::of(&[4.0, 2.0, 1.0, 3.0]);
+        assert_eq!((between.low, between.median, between.high), (1.75, 2.5, 3.25));
         let one = Spread::of(&[7.0]);
         assert_eq!((one.low, one.median, one.high), (7.0, 7.0, 7.0));
+    }
+
+    #[test]
+    fn a_share_is_that_of_the_nearer_ceiling() {
+        let ceilings = Ceilings { copy_gb_s: 10.0, multiply_add_gflop_s: 100.0, empty_dispatch_us: 1.0 };
+        let kernel = |flops, bytes| Kernel { name: "k".into(), ms: Spread::of(&[2.0]), flops, bytes };
+        // 1e8 operations in 2 ms are 50 GFLOP/s, 4e6 bytes 2 GB/s.
+        assert_eq!((kernel(1e8, 4e6).gflop_s(), kernel(1e8, 4e6).gb_s()), (50.0, 2.0));
+        assert_eq!(kernel(1e8, 4e6).share(&ceilings), 0.5);
+        assert_eq!(kernel(1e6, 16e6).share(&ceilings), 0.8);
     }
 }

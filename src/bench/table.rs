@@ -57,7 +57,7 @@ fn kernels(out: &mut String, device: &Device, run: &Run) {
 /// Whole steps of all devices in one table; with several shapes, how time and work grow from the first of a program.
 fn steps(report: &Report) -> String {
     let mut out = format!(
-        "{:<30}{:<40}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>14}\n",
+        "{:<30}{:<58}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>14}\n",
         "device", "run", "ms/step", "steps/s", "GFLOP/s", "kernels", "MiB", "first s", "time/work"
     );
     for device in &report.devices {
@@ -67,7 +67,7 @@ fn steps(report: &Report) -> String {
             let name: String = device.name.chars().take(28).collect();
             let _ = writeln!(
                 out,
-                "{name:<30}{:<40}{:>9.2}{:>9.1}{:>9.1}{:>8.0}%{:>8.0}{:>9.2}{:>7.2}/{:<6.2}",
+                "{name:<30}{:<58}{:>9.2}{:>9.1}{:>9.1}{:>8.0}%{:>8.0}{:>9.2}{:>7.2}/{:<6.2}",
                 run.title(),
                 run.step_ms.median,
                 1e3 / run.step_ms.median,
@@ -87,10 +87,11 @@ fn steps(report: &Report) -> String {
 pub fn csv(report: &Report) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([
-        "device", "program", "p", "d_model", "d_mlp", "models", "kernel", "ms", "ms_low", "ms_high", "flops", "bytes",
+        "device", "program", "p", "rows", "d_model", "n_heads", "d_mlp", "models", "kernel", "ms", "ms_low", "ms_high",
+        "flops", "bytes",
     ])?;
     for (device, run) in report.devices.iter().flat_map(|device| device.runs.iter().map(move |run| (device, run))) {
-        let shape = [run.p, run.d_model, run.d_mlp, run.models].map(|n| n.to_string());
+        let shape = [run.p, run.rows, run.d_model, run.n_heads, run.d_mlp, run.models].map(|n| n.to_string());
         let bytes = run.kernels.iter().map(|kernel| kernel.bytes).sum();
         let step = ("step", &run.step_ms, run.flops, bytes);
         let kernels = run.kernels.iter().map(|kernel| (kernel.name.as_str(), &kernel.ms, kernel.flops, kernel.bytes));

@@ -286,4 +286,50 @@ mod tests {
         assert!((mads(composed::program()) - 0.87).abs() < 0.02, "{}", mads(composed::program()));
         assert!((mads(layered::program()) - 1.89).abs() < 0.02, "{}", mads(layered::program()));
     }
+
+    #[test]
+    fn products_cost_what_their_geometry_says() {
+        let shape = Shape { p: 13, d_model: 18, n_heads: 3, d_mlp: 25, d_vocab_out: 14 };
+        let sizes = Sizes { shape, rows: 1150 };
+        let program = composed::program();
+        let mut products = 0;
+        for call in program.step() {
+            let Some(g) = product::geometry(call, &sizes).unwrap() else { continue };
+            // Chunks together have the rows of the batch, and no more.
+            let depth = if matches!(call.over, Over::Product(Per::Chunk, _)) { sizes.rows } else { g.batches * g.k };
+            assert_eq!(cost(call, &sizes).flops, 2 * (g.i * g.j * depth) as u64, "{}", call.title());
+            products += 1;
+        }
+        assert_eq!(products, 15);
+    }
+
+    #[test]
+    fn costs_are_counted_by_hand() {
+        let shape = Shape { p: 13, d_model: 18, n_heads: 3, d_mlp: 25, d_vocab_out: 14 };
+        let sizes = Sizes { shape, rows: 100 };
+        let programs = [composed::program(), layered::program()];
+        let of = |kernel: &str, entry: &str| {
+            let calls = programs.iter().flat_map(Program::step);
+            let call = calls.into_iter().find(|call| (call.kernel, call.entry) == (kernel, entry)).unwrap();
+            cost(call, &sizes)
+        };
+        // 27 slots, 28 + 16 readers: 100 rows have two lines a head, and read slots, pattern, head_read and base_read.
+        let reader = 44;
+        let forward = of("rows", "forward");
+        assert_eq!(forward.flops, 2 * 2 * 100 * 3 * reader);
+        let read = 300 + 100 * 3 * 3 + 3 * 27 * reader + reader;
+        assert_eq!(forward.bytes, 4 * (read + 100 * reader));
+        // The line of "=" alone of every head.
+        let base = of("compose", "forward_base");
+        assert_eq!(base.flops, 2 * (18 * reader + 3 * reader));
+        assert_eq!(base.bytes, 4 * (20 + 18 + 20 * reader + 3 * reader + 25 + reader));
+        assert_eq!(of("slots", "forward_scores").flops, 2 * 27 * 3 * 18);
+        assert_eq!(of("slots", "backward_key").flops, 2 * 27 * 3 * 18);
+        let parameters = 14 * 18 + 3 * 18 + 4 * 18 * 18 + 18 * 25 + 25 + 25 * 18 + 18 + 18 * 14;
+        let update = of("adamw", "update");
+        assert_eq!((update.flops, update.bytes), (14 * parameters, 28 * parameters));
+        // Weights and two moments, gradients, and more.
+        let (all, _) = memory(&composed::program(), shape, 100, 169);
+        assert!(all > 16 * parameters, "{all}");
+    }
 }

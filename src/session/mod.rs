@@ -16,7 +16,7 @@ use crate::program::{self, State};
 use crate::progress::{Progress, Style, note};
 use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::run::{self, RunDir, Summary, disk};
-use crate::task::Pairs;
+use crate::task::{Pairs, Split};
 use crate::train::{Evaluation, Member, Outcome, Trainer};
 use anyhow::Result;
 use keeper::{Keeper, median};
@@ -55,23 +55,26 @@ struct Start {
     history: Vec<Evaluation>,
 }
 
-/// The train rows that a plan speaks of; a split file may have others.
-fn planned_rows(plan: &Plan) -> usize {
-    (plan.train_fraction * (plan.p * plan.p) as f64) as usize
+/// The train rows that a plan speaks of, without making those of a rule: a plan may ask for more than there is room for.
+fn planned_rows(plan: &Plan) -> Result<usize> {
+    match plan.split.parse()? {
+        Split::File(_) => Ok(train_pairs(plan, None)?.len()),
+        _ => Ok((plan.train_fraction * (plan.p * plan.p) as f64) as usize),
+    }
 }
 
 /// A plan with the program that `auto` stands for, so that the run says which one it was.
-pub fn resolved(plan: &Plan) -> Plan {
-    let sizes = Sizes { shape: plan.shape(), rows: planned_rows(plan) };
-    Plan { program: program::resolve(&plan.program, &sizes), ..plan.clone() }
+pub fn resolved(plan: &Plan) -> Result<Plan> {
+    let sizes = Sizes { shape: plan.shape(), rows: planned_rows(plan)? };
+    Ok(Plan { program: program::resolve(&plan.program, &sizes), ..plan.clone() })
 }
 
 /// Trains a new run in `directory`.
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
-    let plan = &resolved(plan);
+    let plan = &resolved(plan)?;
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
-    devices::check_fits(&program, plan, planned_rows(plan), plan.models, &choice.chosen)?;
+    devices::check_fits(&program, plan, planned_rows(plan)?, plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
     run::refuse_held(directory)?;
     let mut members = Vec::new();
@@ -136,11 +139,11 @@ fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &O
 
 /// What a plan would take: the device's name, bytes, and milliseconds of a step, measured on a few.
 pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
-    let plan = &resolved(plan);
+    let plan = &resolved(plan)?;
     const TRIED: u64 = 5;
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
-    let bytes = devices::check_fits(&program, plan, planned_rows(plan), plan.models, &choice.chosen)?;
+    let bytes = devices::check_fits(&program, plan, planned_rows(plan)?, plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);

@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("bench_times_every_line_of_both_programs_on_cpu", || every_line("cpu")),
         test("bench_compares_with_an_older_report", compares),
+        test("bench_of_a_series_counts_all_models", grows),
         test("bench_tells_what_it_cannot_do", input),
     ]
 }
@@ -36,6 +37,7 @@ fn every_line(device: &str) -> Outcome {
     }
     require!(device.runs.len() == 2, "{} runs", device.runs.len());
     let csv = std::fs::read_to_string(directory.path().join("bench.csv"))?;
+    csv_is_the_report(&csv, &report)?;
     for (run, program) in device.runs.iter().zip([layered::program(), composed::program()]) {
         let shape = grokscope::plan::Shape { p: 13, d_model: 16, n_heads: 4, d_mlp: 24, d_vocab_out: 13 };
         require!(run.rows == 50 && run.program == program.name, "{} on {} rows", run.title(), run.rows);
@@ -52,6 +54,8 @@ fn every_line(device: &str) -> Outcome {
                 kernel.name
             );
         }
+        let sum: f64 = run.kernels.iter().map(|kernel| kernel.ms.median).sum();
+        require!(sum > 0.0 && (sum - run.kernels_ms).abs() <= 1e-9 * sum, "{} ms in kernels of {sum}", run.kernels_ms);
         require!(run.step_ms.median > 0.0 && run.memory_mib > 0.0 && run.first_step_s > 0.0, "{}", run.title());
     }
     let lines: usize = device.runs.iter().map(|run| run.kernels.len() + 1).sum();
@@ -65,6 +69,60 @@ fn every_line(device: &str) -> Outcome {
             svg.starts_with("<svg") && !svg.contains("NaN") && svg.matches("<circle").count() > 5,
             "{name}: {svg}"
         );
+    }
+    Ok(())
+}
+
+/// Every line of the CSV says what the report says under the names of its columns.
+fn csv_is_the_report(csv: &str, report: &Report) -> Outcome {
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let columns = reader.headers()?.clone();
+    let mut records = reader.records();
+    for run in report.devices.iter().flat_map(|device| &device.runs) {
+        let bytes: f64 = run.kernels.iter().map(|kernel| kernel.bytes).sum();
+        let step = ("step", run.step_ms, run.flops, bytes);
+        let kernels = run.kernels.iter().map(|kernel| (&kernel.name[..], kernel.ms, kernel.flops, kernel.bytes));
+        for (name, ms, flops, bytes) in std::iter::once(step).chain(kernels) {
+            let record = records.next().ok_or("the CSV has too few lines")??;
+            let field = |column: &str| columns.iter().zip(&record).find(|(name, _)| *name == column).map(|(_, v)| v);
+            let number = |column: &str| field(column).and_then(|text| text.parse::<f64>().ok());
+            require!(field("kernel") == Some(name) && field("program") == Some(&run.program), "{record:?} for {name}");
+            let sizes = [("p", run.p), ("rows", run.rows), ("d_model", run.d_model), ("n_heads", run.n_heads)];
+            for (column, size) in sizes.into_iter().chain([("d_mlp", run.d_mlp), ("models", run.models)]) {
+                require!(number(column) == Some(size as f64), "{column} of {record:?}: expected {size}");
+            }
+            let times = [("ms", ms.median), ("ms_low", ms.low), ("ms_high", ms.high)];
+            for (column, value) in times.into_iter().chain([("flops", flops), ("bytes", bytes)]) {
+                require!(number(column) == Some(value), "{column} of {record:?}: expected {value}");
+            }
+        }
+    }
+    require!(records.next().is_none(), "the CSV has too many lines");
+    Ok(())
+}
+
+/// A series of numbers of models does as many times the work.
+fn grows() -> Outcome {
+    let output = grokscope(&[&["bench", "--device", "cpu", "--grow", "models", "--json"][..], &SMALL].concat());
+    let report: Report = serde_json::from_slice(&output.stdout)?;
+    let runs = report.devices[0].runs.chunks(5);
+    for series in runs {
+        let [first, ..] = series else { return Err("no run".into()) };
+        let models: Vec<usize> = series.iter().map(|run| run.models).collect();
+        require!(models == [1, 2, 4, 8, 16], "{models:?}");
+        for run in series {
+            let times = run.models as f64;
+            require!(run.flops == times * first.flops, "{}: {} operations", run.title(), run.flops);
+            require!(run.memory_mib == times * first.memory_mib, "{}: {} MiB", run.title(), run.memory_mib);
+            let both = run.kernels.iter().zip(&first.kernels);
+            for (kernel, of_one) in both {
+                require!(
+                    kernel.flops == times * of_one.flops && kernel.bytes == times * of_one.bytes,
+                    "{}",
+                    kernel.name
+                );
+            }
+        }
     }
     Ok(())
 }
@@ -85,6 +143,13 @@ fn compares() -> Outcome {
     let (text, slower) = compare(&new, &old)?;
     require!(slower == 0 && text.contains("faster") && text.contains(&name), "{text}");
     require!(!text.contains("compared:"), "everything was compared: {text}");
+    let mut new = old.clone();
+    let ms = &mut new.devices[0].runs[0].step_ms;
+    let factor = 4.0 * ms.high / ms.low;
+    (ms.low, ms.median, ms.high) = (factor * ms.low, factor * ms.median, factor * ms.high);
+    let (text, slower) = compare(&old, &new)?;
+    let told = format!("{factor:>6.2} x");
+    require!(slower == 1 && text.contains(&told) && text.contains(": step"), "expected '{told}' of a step: {text}");
     let mut fewer = old.clone();
     fewer.devices[0].runs.pop();
     fewer.devices[0].driver = "the CPU engine, 64 threads".into();

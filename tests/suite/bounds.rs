@@ -423,7 +423,6 @@ fn planted_faults_are_found() -> Outcome {
         let mut host = Host::new(&kernels, eights, layout(shape, &rows), &states(&shape, rows.len()))?;
         let faults = host.run_all(&program)?;
         let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
-        println!("{}: {}", fault.name, told.join("\n    "));
         if !faults.iter().any(|found| found.kind == fault.kind) {
             missed.push(format!("{} (expected {:?}): {told:?}", fault.name, fault.kind));
         }

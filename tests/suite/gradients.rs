@@ -16,12 +16,56 @@ pub fn tests() -> Vec<Trial> {
         test("gradients_of_the_composed_program_are_the_slopes_of_the_loss", || {
             gradients_are_slopes(composed::program(), "post4")
         }),
+        test("adamw_in_float32_keeps_small_gradients", small_gradients_count),
     ]
+}
+
+/// Late in training gradients are tiny, and AdamW divides by their size: the f32 engine moves weights as f64 does.
+fn small_gradients_count() -> Outcome {
+    let (shape, program) = (shape(5, 4, 2, 9), composed::program());
+    let weights = initial_weights("paper", 1, &shape);
+    let mut narrow = OnCpu::<f32>::new(&program, layout(shape, &[11]), 1)?;
+    let mut wide = OnCpu::<f64>::new(&program, layout(shape, &[11]), 1)?;
+    narrow.write_state(0, &State::fresh(weights.clone()));
+    wide.write_state(0, &State::fresh(weights.map(|&x| f64::from(x))));
+    let calls: Vec<usize> =
+        program.step().enumerate().filter(|(_, call)| call.kernel == "adamw").map(|(i, _)| i).collect();
+    for step in 0..5 {
+        for (rank, parameter) in PARAMETERS.iter().enumerate() {
+            let n = weights.tensors[rank].len();
+            // From 1e-15 to 1e-6, around AdamW's eps of 1e-8.
+            let gradient: Vec<f32> =
+                (0..n).map(|i| 10f32.powi(-6 - (i % 10) as i32) * if i % 3 == 0 { -1.0 } else { 1.0 }).collect();
+            *wide.tensor_mut(0, parameter.gradient, Batch::Train) = gradient.iter().map(|&g| f64::from(g)).collect();
+            *narrow.tensor_mut(0, parameter.gradient, Batch::Train) = gradient;
+        }
+        let update = vec![vec![preset("default")?.update(20 + step).rounded()]];
+        narrow.run_some(Batch::Train, &calls, &update);
+        wide.run_some(Batch::Train, &calls, &update);
+    }
+    let (narrow, wide) = (narrow.read_state(0), wide.read_state(0));
+    let pairs = [(&narrow.exp_avg, &wide.exp_avg), (&narrow.exp_avg_sq, &wide.exp_avg_sq)];
+    for (rank, parameter) in PARAMETERS.iter().enumerate() {
+        for (got, want) in pairs.map(|(got, want)| (&got.tensors[rank], &want.tensors[rank])) {
+            for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+                // Five sums of a few roundings each; below float32's normal numbers nothing is asked.
+                let tolerance = 1e-5 * w.abs() + 5.0 * f64::from(f32::MIN_POSITIVE);
+                require!((f64::from(g) - w).abs() <= tolerance, "a moment of {} at {i}: {g:e}, {w:e}", parameter.name);
+            }
+        }
+        let moved = narrow.weights.tensors[rank].iter().zip(&wide.weights.tensors[rank]);
+        for (i, (&g, &w)) in moved.enumerate() {
+            require!((f64::from(g) - w).abs() <= 1e-6 * (w.abs() + 1e-2), "{} at {i}: {g:e}, {w:e}", parameter.name);
+        }
+    }
+    Ok(())
 }
 
 /// `neurons` is the tensor that is positive where a neuron is on.
 fn gradients_are_slopes(program: Program, neurons: &'static str) -> Outcome {
-    for (p, d_model, n_heads, d_mlp, rows) in [(5, 6, 2, 7, 11), (7, 9, 3, 12, 20), (4, 4, 1, 5, 16)] {
+    for (p, d_model, n_heads, d_mlp, rows) in
+        [(5, 6, 2, 7, 11), (7, 9, 3, 12, 20), (4, 4, 1, 5, 16), (23, 4, 1, 5, 529)]
+    {
         let shape = shape(p, d_model, n_heads, d_mlp);
         let mut machine = OnCpu::<f64>::new(&program, layout(shape, &[rows]), 1)?;
         let mut weights = initial_weights("paper", p as u64, &shape).map(|&x| x as f64);

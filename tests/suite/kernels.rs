@@ -13,8 +13,10 @@ use grokscope::program::{Call, Program, State, composed, layered};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeMap;
 
-/// A NaN with a mark of its own: it spoils what reads it, and shows what was written over it.
-const SENTINEL: u32 = 0x7fc0_dead;
+/// A NaN with a mark of the tensor's own: it spoils what reads it, and shows what was written over it, be it another's NaN.
+fn sentinel(tensor: usize) -> u32 {
+    0x7fc0_dead ^ ((tensor as u32 + 1) << 16 & 0x3f_0000)
+}
 const EPS: f64 = f32::EPSILON as f64;
 
 /// p, d_model, heads, d_mlp, rows of each model. A workgroup covers 16 or 64 rows by 64 columns, a tile 4 by 4.
@@ -26,6 +28,11 @@ pub const CASES: &[(usize, usize, usize, usize, &[usize])] = &[
     (7, 12, 3, 20, &[30, 1, 49]),
     (13, 24, 3, 40, &[101]),
     (17, 68, 4, 130, &[70, 67, 289]),
+    // The mutants' shapes: more than one chunk of rows, just one chunk, more than four heads.
+    (7, 10, 2, 19, &[30, 1, 49]),
+    (7, 10, 5, 19, &[30, 1, 49]),
+    (25, 10, 2, 23, &[600, 1, 49]),
+    (25, 10, 2, 23, &[512, 1, 49]),
 ];
 
 pub fn tests() -> Vec<Trial> {
@@ -59,6 +66,10 @@ pub fn tests() -> Vec<Trial> {
     }
     trials.push(test("adamw_agrees_with_its_twin_over_steps", || {
         adamw(&grokscope::shaders::kernels()?, shape(7, 12, 3, 20), &[30, 1, 49])
+    }));
+    // More blocks than a dispatch has workgroups along one dimension.
+    trials.push(test("adamw_agrees_where_blocks_are_folded", || {
+        adamw(&grokscope::shaders::kernels()?, shape(3, 1, 1, 1), &[1; 6100])
     }));
     trials
 }
@@ -182,8 +193,8 @@ fn normalize(weights: &mut [f32]) {
 fn compare_one(machine: &OnGpu, case: &Case, inputs: &Tensors) -> Outcome {
     let windows = floats(machine, case.batch);
     let mut before = Vec::new();
-    for (tensor, window) in &windows {
-        let mut memory = vec![SENTINEL; (window.bytes / 4) as usize];
+    for (k, (tensor, window)) in windows.iter().enumerate() {
+        let mut memory = vec![sentinel(k); (window.bytes / 4) as usize];
         for (model, values) in inputs[tensor.name].iter().enumerate() {
             for (place, value) in memory[model * window.stride..].iter_mut().zip(values) {
                 *place = value.to_bits();
@@ -366,7 +377,7 @@ pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
     let models = rows.len();
     let plan = |model: usize| {
         let mut plan = grokscope::plan::preset("default").unwrap();
-        let k = model as f64;
+        let k = (model % 3) as f64;
         (plan.lr, plan.weight_decay) = (1e-3 * (k + 1.0), 1.0 + k);
         (plan.beta1, plan.beta2) = (0.9 - 0.1 * k, 0.98 - 0.01 * k);
         plan

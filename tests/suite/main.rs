@@ -24,7 +24,6 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
-    let without_adapter = std::env::var("GROKSCOPE_NO_ADAPTER").is_ok_and(|value| value == "1");
     let plain = [house::tests(), reflection::tests(), loss::tests(), gradients::tests(), golden::tests()];
     let more = [
         determinism::tests(),
@@ -43,7 +42,10 @@ fn main() -> std::process::ExitCode {
         support::adapter_tests(),
         bench::adapter_tests(),
     ];
-    let ignore = |trial: Trial| trial.with_kind("adapter").with_ignored_flag(without_adapter);
+    let ignore = |trial: Trial| {
+        let ignored = trial.has_ignored_flag() || support::without_adapter();
+        trial.with_kind("adapter").with_ignored_flag(ignored)
+    };
     let mut trials: Vec<Trial> = plain.into_iter().chain(more).flatten().collect();
     trials.extend(on_adapter.into_iter().chain(more_on_adapter).flatten().map(ignore));
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Trial> {
         test("numbers_gone_bad_end_with_code_42", diverged),
         test("a_split_of_all_pairs_leaves_the_test_fields_null", all_pairs),
         test("a_dry_run_prints_the_plan_and_writes_nothing", dry_run),
+        test("auto_takes_the_program_with_less_to_do", auto),
         test("json_is_lines_of_metrics_and_the_summary", json),
         test("findings_and_page_repeat_to_the_byte", findings_repeat),
         test("figures_and_tables_are_the_findings", figures_and_tables),
@@ -35,7 +36,42 @@ pub fn adapter_tests() -> Vec<Trial> {
         test("fifty_losses_agree_with_the_cpu_engine", fifty_losses),
         test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_adapter", || resumes(&wanted_adapter())),
         test("devices_lists_the_adapter_and_what_auto_takes", devices),
+        test("a_grid_of_more_rows_than_a_dimension_has_workgroups", large_grid),
     ]
+}
+
+/// p = 257: 66,049 pairs.
+fn large_grid() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("run");
+    let path = out.display().to_string();
+    let sizes = ["--p", "257", "--d-model", "4", "--n-heads", "1", "--d-mlp", "4", "--train-fraction", "0.01"];
+    let device = ["--program", "composed", "--device", &wanted_adapter(), "--steps", "1", "--quiet", "--out", &path];
+    succeed(&[&["train"][..], &sizes, &device].concat())?;
+    let rows = RunDir::open(&out)?.metrics()?;
+    // Before training every class is about as likely as another: ln 257 = 5.5.
+    require!(rows[0].test_loss.is_some_and(|loss| (5.0..7.0).contains(&loss)), "{:?}", rows[0]);
+    Ok(())
+}
+
+fn auto() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let split = directory.path().join("few.csv");
+    std::fs::write(&split, "x,y\n1,2\n3,4\n5,6\n7,8\n9,10\n")?;
+    let split = split.display().to_string();
+    let few = ["--split", &split[..]];
+    for (name, program, more) in [("many", "composed", &[][..]), ("few", "layered", &few)] {
+        let out = directory.path().join(name);
+        let path = out.display().to_string();
+        let arguments = ["train", "--device", "cpu", "--p", "31", "--steps", "1", "--quiet", "--out", &path];
+        succeed(&[&arguments[..], more].concat())?;
+        let plan = RunDir::open(&out)?.plan;
+        require!(plan.program == program, "{name}: trained by {}, expected {program}", plan.program);
+        let summary = RunDir::open(&out)?.summary()?.ok_or("no summary")?;
+        require!(summary.program == program, "{name}: the summary says {}", summary.program);
+        require!(summary.stopped_by.as_deref() == Some("steps"), "stopped by {:?}", summary.stopped_by);
+    }
+    Ok(())
 }
 
 /// p = 13, a network of a second, with a checkpoint now and then.

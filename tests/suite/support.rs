@@ -32,6 +32,11 @@ pub fn wanted_adapter() -> String {
     std::env::var("GROKSCOPE_TEST_ADAPTER").unwrap_or("llvmpipe".into())
 }
 
+/// Whether this machine is to have no adapter.
+pub fn without_adapter() -> bool {
+    std::env::var("GROKSCOPE_NO_ADAPTER").is_ok_and(|value| value == "1")
+}
+
 /// The adapter's device, opened once.
 pub fn gpu() -> Result<Gpu, Failed> {
     static GPU: OnceLock<Result<Gpu, String>> = OnceLock::new();
