@@ -28,8 +28,8 @@ pub struct Times {
 }
 
 /// Fewest and most repetitions of anything that is timed, in a round.
-const REPEATS: std::ops::RangeInclusive<usize> = 3..=200;
-/// Steps before anything is timed: caches, clocks and the weights settle.
+const REPEATS: std::ops::RangeInclusive<usize> = 2..=200;
+/// Steps before anything is timed, where there is time for so many: caches, clocks and the weights settle.
 const WARM_UP: usize = 3;
 
 impl Work {
@@ -64,7 +64,13 @@ impl Work {
         };
         steps(&mut engine, 1)?;
         let first_step_s = began.elapsed().as_secs_f64();
-        let one = (0..WARM_UP).map(|_| steps(&mut engine, 1)).last().expect("some steps")?;
+        let (warm, mut one) = (Instant::now(), first_step_s);
+        for _ in 0..WARM_UP {
+            one = steps(&mut engine, 1)?;
+            if warm.elapsed() > time {
+                break;
+            }
+        }
 
         // Stretches as training has them, ten of them in the time there is.
         let stretch = ((time.as_secs_f64() / 10.0 / one) as usize).clamp(1, engine.longest_stretch());
