@@ -277,10 +277,10 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
             note(&format!("stopped at step {step}: go on with  grokscope train --resume '{directory}'{device}"));
             Ok(INTERRUPTED)
         }
-        Outcome::Diverged { member, step } => {
+        Outcome::Diverged { member, step, what } => {
             let model = if several { format!("model {member}: ") } else { String::new() };
             note(&format!(
-                "{model}diverged: at the evaluation of step {step} a loss or a weight is not finite: expected a new run with a smaller --lr; earlier checkpoints are in {directory}"
+                "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller --lr; earlier checkpoints are in {directory}"
             ));
             Ok(DIVERGED)
         }

@@ -252,10 +252,11 @@ pub const TENSORS: &[Tensor] = &[
     row("grads", Role::Arena, &[]),
     row("exp_avg", Role::Arena, &[]),
     row("exp_avg_sq", Role::Arena, &[]),
-    row("block_model", Role::Layout, &[]),
+    row("block_owner", Role::Layout, &[]),
     row("geometry", Role::Layout, &[]),
     row("updates", Role::Record, &[Window]),
     row("step", Role::Counter, &[]),
+    row("first_bad", Role::Counter, &[]),
 ];
 
 impl Tensor {
@@ -298,6 +299,55 @@ impl<T> Weights<T> {
 
     pub fn map<U>(&self, f: impl Fn(&T) -> U) -> Weights<U> {
         Weights { tensors: self.tensors.iter().map(|tensor| tensor.iter().map(&f).collect()).collect() }
+    }
+}
+
+/// The first number of a window of updates that was not finite, as the optimizer met it before its update.
+///
+/// Devices keep it as one integer that grows with time, 64 * update + 16 * what + parameter, so that the first of all is
+/// their minimum; [`NOTHING_BAD`] where all numbers were finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotFinite {
+    /// Counted from the window's first.
+    pub update: usize,
+    pub what: Part,
+    /// Its rank among [`PARAMETERS`].
+    pub parameter: usize,
+}
+
+/// What of a parameter, in the order in which it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Weight,
+    ExpAvg,
+    ExpAvgSq,
+    Gradient,
+}
+
+pub const PARTS: [Part; 4] = [Part::Weight, Part::ExpAvg, Part::ExpAvgSq, Part::Gradient];
+
+pub const NOTHING_BAD: u32 = u32::MAX;
+
+impl NotFinite {
+    pub fn to_code(self) -> u32 {
+        64 * self.update as u32 + 16 * self.what as u32 + self.parameter as u32
+    }
+
+    pub fn from_code(code: u32) -> Option<Self> {
+        let code = code as usize;
+        let part = Self { update: code / 64, what: PARTS[code / 16 % 4], parameter: code % 16 };
+        (code < 64 * WINDOW && part.parameter < PARAMETERS.len()).then_some(part)
+    }
+
+    /// The name of the tensor: "W_E", "d_W_E", "exp_avg of W_E".
+    pub fn tensor(&self) -> String {
+        let Parameter { name, gradient, .. } = PARAMETERS[self.parameter];
+        match self.what {
+            Part::Weight => name.into(),
+            Part::ExpAvg => format!("exp_avg of {name}"),
+            Part::ExpAvgSq => format!("exp_avg_sq of {name}"),
+            Part::Gradient => gradient.into(),
+        }
     }
 }
 

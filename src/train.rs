@@ -49,9 +49,11 @@ impl Evaluation {
         self.test_accuracy.is_some_and(|accuracy| accuracy >= GROKKED)
     }
 
-    fn finite(&self) -> bool {
-        let numbers = [Some(self.train_loss), self.test_loss, Some(self.weight_norm)];
-        numbers.into_iter().flatten().all(f64::is_finite)
+    /// The first of its numbers that is not finite.
+    fn not_finite(&self) -> Option<&'static str> {
+        let train_loss = ("the train loss", Some(self.train_loss));
+        let numbers = [train_loss, ("the test loss", self.test_loss), ("the weight norm", Some(self.weight_norm))];
+        numbers.into_iter().find(|(_, number)| number.is_some_and(|x| !x.is_finite())).map(|(what, _)| what)
     }
 }
 
@@ -130,8 +132,15 @@ pub trait Observer {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Done,
-    Interrupted { step: u64 },
-    Diverged { member: usize, step: u64 },
+    Interrupted {
+        step: u64,
+    },
+    /// After `step` updates, `what` (a tensor or a loss) of a member was not finite.
+    Diverged {
+        member: usize,
+        step: u64,
+        what: String,
+    },
 }
 
 pub struct Trainer {
@@ -165,7 +174,9 @@ impl Trainer {
             if interrupted {
                 return Ok(Outcome::Interrupted { step: self.step });
             }
-            self.advance(observer).await?;
+            if let Some(outcome) = self.advance(observer).await? {
+                return Ok(outcome);
+            }
         }
     }
 
@@ -183,8 +194,8 @@ impl Trainer {
         let weights = self.engine.read_weights(self.members.len()).await?;
         for (index, member) in self.members.iter_mut().enumerate().filter(|(_, member)| !member.stopped) {
             let evaluation = Evaluation::new(self.step, &scores[index], &member.trained_on, &weights[index]);
-            if !evaluation.finite() {
-                return Ok(Some(Outcome::Diverged { member: index, step: self.step }));
+            if let Some(what) = evaluation.not_finite() {
+                return Ok(Some(Outcome::Diverged { member: index, step: self.step, what: what.into() }));
             }
             observer.evaluated(index, &evaluation)?;
             member.history.push(evaluation);
@@ -199,8 +210,8 @@ impl Trainer {
         let states = self.engine.read_states(self.members.len()).await?;
         for (index, member) in self.members.iter_mut().enumerate() {
             if !member.stopped && member.wants_to_stop(self.step) {
-                if !states[index].is_finite() {
-                    return Ok(Some(Outcome::Diverged { member: index, step: self.step }));
+                if let Some(what) = states[index].not_finite() {
+                    return Ok(Some(Outcome::Diverged { member: index, step: self.step, what }));
                 }
                 member.stopped = true;
                 observer.snapshot(index, self.step, &states[index])?;
@@ -214,16 +225,16 @@ impl Trainer {
     async fn snapshot(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
         let states = self.engine.read_states(self.members.len()).await?;
         for (index, _) in self.members.iter().enumerate().filter(|(_, member)| !member.stopped) {
-            if !states[index].is_finite() {
-                return Ok(Some(Outcome::Diverged { member: index, step: self.step }));
+            if let Some(what) = states[index].not_finite() {
+                return Ok(Some(Outcome::Diverged { member: index, step: self.step, what }));
             }
             observer.snapshot(index, self.step, &states[index])?;
         }
         Ok(None)
     }
 
-    /// Does steps up to the next thing that is due.
-    async fn advance(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    /// Does steps up to the next thing that is due, or until a number is not finite.
+    async fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
         let to_next = |every: u64| every - self.step % every;
         let ahead = self.active().flat_map(|member| {
             let plan = &member.plan;
@@ -234,9 +245,16 @@ impl Trainer {
         let steps = observer.stretch(most).clamp(1, most);
         let updates: Vec<Vec<Update>> =
             self.members.iter().map(|m| (0..steps as u64).map(|i| m.plan.update(self.step + i)).collect()).collect();
-        self.engine.steps(&updates).await?;
+        let found = self.engine.steps(&updates).await?;
+        for (member, found) in found.into_iter().enumerate().filter(|(member, _)| !self.members[*member].stopped) {
+            if let Some(found) = found {
+                let step = self.step + found.update as u64;
+                return Ok(Some(Outcome::Diverged { member, step, what: found.tensor() }));
+            }
+        }
         self.step += steps as u64;
-        observer.stepped(self.step, steps)
+        observer.stepped(self.step, steps)?;
+        Ok(None)
     }
 }
 

@@ -90,7 +90,13 @@ impl Network {
     }
 
     fn context(&self) -> Context<'static> {
-        Context { shape: self.shape, rows: self.order().pow(2), updates: &[], product: Default::default() }
+        Context {
+            shape: self.shape,
+            rows: self.order().pow(2),
+            updates: &[],
+            product: Default::default(),
+            parameter: 0,
+        }
     }
 
     /// The slots of every row: a, n + b, 2n.

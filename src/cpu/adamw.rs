@@ -1,6 +1,7 @@
 //! Twin of `adamw.wgsl`.
 
 use super::{Arguments, Real, Twin, twin, wide};
+use crate::model::{NotFinite, PARTS, Part};
 use crate::plan::Update;
 use rayon::prelude::*;
 
@@ -10,13 +11,19 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         // The update is chosen from the context, which the macro does not know of.
         "update" => Twin {
             reads: &["updates", "step", "grads"],
-            writes: &["params", "exp_avg", "exp_avg_sq"],
+            writes: &["params", "exp_avg", "exp_avg_sq", "first_bad"],
             run: |arguments: &mut dyn Arguments<T>| {
                 let [mut params, mut exp_avg, mut exp_avg_sq] =
                     ["params", "exp_avg", "exp_avg_sq"].map(|name| arguments.take(name));
                 let step = arguments.index("step")[0] as usize;
-                let of_step = arguments.context().updates[step - 1];
-                update(&of_step, arguments.read("grads"), &mut params, &mut exp_avg, &mut exp_avg_sq);
+                let (of_step, parameter) = (arguments.context().updates[step - 1], arguments.context().parameter);
+                let mut first_bad = arguments.take_counter("first_bad");
+                let bad = update(&of_step, arguments.read("grads"), &mut params, &mut exp_avg, &mut exp_avg_sq);
+                if let Some(what) = bad {
+                    let found = NotFinite { update: step - 1, what, parameter };
+                    first_bad[0] = first_bad[0].min(found.to_code());
+                }
+                arguments.put_counter("first_bad", first_bad);
                 arguments.put("params", params);
                 arguments.put("exp_avg", exp_avg);
                 arguments.put("exp_avg_sq", exp_avg_sq);
@@ -33,9 +40,19 @@ fn tick(_: &super::Context, step: &mut [u32]) {
 
 /// x *= decay;  m += (g - m) (1 - beta1);  v = beta2 v + (1 - beta2) g g;
 /// x -= step_size m / (sqrt(v) / root_correction2 + eps)
-pub fn update<T: Real>(u: &Update, grads: &[T], params: &mut [T], exp_avg: &mut [T], exp_avg_sq: &mut [T]) {
+///
+/// Says what of the numbers before the update was not finite, the first in the order of [`PARTS`].
+pub fn update<T: Real>(
+    u: &Update,
+    grads: &[T],
+    params: &mut [T],
+    exp_avg: &mut [T],
+    exp_avg_sq: &mut [T],
+) -> Option<Part> {
     const BLOCK: usize = 4096;
     let moments = exp_avg.par_chunks_mut(BLOCK).zip(exp_avg_sq.par_chunks_mut(BLOCK));
     let blocks = grads.par_chunks(BLOCK).zip(params.par_chunks_mut(BLOCK)).zip(moments);
-    blocks.for_each(|((grads, params), (exp_avg, exp_avg_sq))| wide::adamw(u, grads, params, exp_avg, exp_avg_sq));
+    let bad = blocks.map(|((grads, params), (exp_avg, exp_avg_sq))| wide::adamw(u, grads, params, exp_avg, exp_avg_sq));
+    let bad = bad.reduce(|| [false; 4], |a, b| std::array::from_fn(|i| a[i] || b[i]));
+    PARTS.into_iter().zip(bad).find(|(_, bad)| *bad).map(|(part, _)| part)
 }

@@ -1,7 +1,7 @@
 //! Twin of `dots.wgsl`. The kernel goes by slots, the twin by rows.
 
 use super::compose::Wide;
-use super::wide::dot_lines;
+use super::wide::{SIDE, dot_lines};
 use super::{Context, Real, Twin, rows, twin};
 
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
@@ -18,10 +18,18 @@ fn backward<T: Real>(cx: &Context, slots: &[u32], d_pre4: &[T], d_logits4: &[T],
     rows(&mut d_pattern[..cx.rows * heads * 3], heads * 3, |row, out| {
         let (d_pre, d_logits) = (&d_pre4[row * m..][..m], &d_logits4[row * c..][..c]);
         out.fill(T::zero());
-        for (head, out) in out.chunks_exact_mut(3).enumerate() {
-            let line = |pos: usize| (head * n_slots + slots[row * 3 + pos] as usize) * wide.reader;
-            dot_lines(d_pre, &[line(0), line(1)], head_read, &mut out[..2]);
-            dot_lines(d_logits, &[line(0), line(1)], &head_read[m..], &mut out[..2]);
+        for first in (0..heads).step_by(SIDE) {
+            let group = SIDE.min(heads - first);
+            for pos in 0..2 {
+                let slot = slots[row * 3 + pos] as usize;
+                let lines: [usize; SIDE] = std::array::from_fn(|n| ((first + n) * n_slots + slot) * wide.reader);
+                let mut sums = [T::zero(); SIDE];
+                dot_lines(d_pre, &lines[..group], head_read, &mut sums[..group]);
+                dot_lines(d_logits, &lines[..group], &head_read[m..], &mut sums[..group]);
+                for (n, &sum) in sums[..group].iter().enumerate() {
+                    out[(first + n) * 3 + pos] = sum;
+                }
+            }
         }
     });
 }

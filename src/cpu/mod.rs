@@ -96,6 +96,8 @@ pub struct Context<'a> {
     pub updates: &'a [Update],
     /// Where a product finds its matrices; of no meaning to other kernels.
     pub product: product::Geometry,
+    /// The parameter, by its rank, whose part of the arenas this is; of no meaning to other kernels than the optimizer.
+    pub parameter: usize,
 }
 
 /// One model's tensors under the names that a kernel uses.

@@ -6,8 +6,9 @@
 use super::Real;
 use pulp::{Arch, Simd, WithSimd};
 
-/// Neighbouring elements that stay in registers.
+/// Neighbouring elements that stay in registers, of one sum, and of several side by side.
 const LANES: usize = 32;
+const HALF: usize = LANES / 2;
 
 /// a b + c, in one rounding where the processor can; elsewhere that would be a call for each element.
 #[inline(always)]
@@ -78,12 +79,31 @@ struct DotLines<'a, T> {
 }
 
 impl<T: Real> DotLines<'_, T> {
+    /// Adds `L` lines' products side by side, so that a part of x is loaded once for them.
     #[inline(always)]
-    fn block<S: Simd, const N: usize>(&self, table: &[T], at: usize, sum: &mut [T; N]) {
-        let (x, y): (&[T; N], &[T; N]) = (lanes(self.x, at), lanes(table, at));
-        for l in 0..N {
-            sum[l] = multiply_add::<T, S>(x[l], y[l], sum[l]);
+    fn lines<S: Simd, const L: usize>(&mut self, first: usize) {
+        let (len, whole) = (self.x.len(), self.x.len() / HALF * HALF);
+        let tables: [&[T]; L] = std::array::from_fn(|n| &self.table[self.lines[first + n]..][..len]);
+        let sums = self.sums::<S, L, HALF>(&tables, 0, whole);
+        let rests = self.sums::<S, L, FOUR>(&tables, whole, len);
+        for n in 0..L {
+            self.out[first + n] += sums[n].into_iter().sum::<T>() + rests[n].into_iter().sum::<T>();
         }
+    }
+
+    #[inline(always)]
+    fn sums<S: Simd, const L: usize, const N: usize>(&self, tables: &[&[T]; L], from: usize, to: usize) -> [[T; N]; L] {
+        let mut sums = [[T::zero(); N]; L];
+        for at in blocks(from, to, N) {
+            let x: &[T; N] = lanes(self.x, at);
+            for n in 0..L {
+                let y: &[T; N] = lanes(tables[n], at);
+                for l in 0..N {
+                    sums[n][l] = multiply_add::<T, S>(x[l], y[l], sums[n][l]);
+                }
+            }
+        }
+        sums
     }
 }
 
@@ -91,15 +111,10 @@ impl<T: Real> WithSimd for DotLines<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let (len, whole) = (self.x.len(), self.x.len() / LANES * LANES);
-        for (n, &line) in self.lines.iter().enumerate() {
-            let table = &self.table[line..][..len];
-            let (mut sum, mut rest) = ([T::zero(); LANES], [T::zero(); FOUR]);
-            blocks(0, whole, LANES).for_each(|at| self.block::<S, LANES>(table, at, &mut sum));
-            blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(table, at, &mut rest));
-            self.out[n] += sum.into_iter().sum::<T>() + rest.into_iter().sum::<T>();
-        }
+    fn with_simd<S: Simd>(mut self, _: S) {
+        let whole = self.lines.len() / SIDE * SIDE;
+        (0..whole).step_by(SIDE).for_each(|first| self.lines::<S, SIDE>(first));
+        (whole..self.lines.len()).for_each(|first| self.lines::<S, 1>(first));
     }
 }
 
@@ -149,7 +164,6 @@ impl<T: Real> WithSimd for SumRows<'_, '_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
         // Five sums stay in registers: sixteen elements of each.
-        const HALF: usize = LANES / 2;
         let (len, whole) = (self.all.len(), self.all.len() / HALF * HALF);
         blocks(0, whole, HALF).for_each(|at| self.block::<S, HALF>(at));
         blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(at));
@@ -225,8 +239,14 @@ impl<T: Real> WithSimd for Gate<'_, T> {
     }
 }
 
-/// One AdamW update of neighbouring parameters.
-pub fn adamw<T: Real>(u: &crate::plan::Update, grads: &[T], params: &mut [T], exp_avg: &mut [T], exp_avg_sq: &mut [T]) {
+/// One AdamW update of neighbouring parameters; whether parameters, moments and gradients were all finite before, each told apart.
+pub fn adamw<T: Real>(
+    u: &crate::plan::Update,
+    grads: &[T],
+    params: &mut [T],
+    exp_avg: &mut [T],
+    exp_avg_sq: &mut [T],
+) -> [bool; 4] {
     Arch::new().dispatch(AdamW { u, grads, params, exp_avg, exp_avg_sq })
 }
 
@@ -239,20 +259,40 @@ struct AdamW<'a, T> {
 }
 
 impl<T: Real> WithSimd for AdamW<'_, T> {
-    type Output = ();
+    /// What is not finite.
+    type Output = [bool; 4];
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, _: S) -> [bool; 4] {
+        // 0 x is 0, or NaN where x is not finite, and NaN stays in a sum.
+        const LANES: usize = 16;
+        let mut nothing = [[T::zero(); LANES]; 4];
         let u = self.u;
         let [decay, rest1, beta2, rest2] = [u.decay, u.rest1, u.beta2, u.rest2].map(T::of);
         let [step_size, root_correction2, eps] = [u.step_size, u.root_correction2, u.eps].map(T::of);
-        let moments = self.exp_avg.iter_mut().zip(self.exp_avg_sq);
-        for ((&g, x), (m, v)) in self.grads.iter().zip(self.params).zip(moments) {
+        let mut one = |lane: usize, g: T, x: &mut T, m: &mut T, v: &mut T| {
+            for (sum, seen) in nothing.iter_mut().zip([*x, *m, *v, g]) {
+                sum[lane] += T::zero() * seen;
+            }
             let g = g.flushed();
             *m = (*m + (g - *m) * rest1).flushed();
             let second = beta2 * *v + rest2 * (g * g);
             *v = if second < T::min_positive_value() { T::zero() } else { second };
             *x = *x * decay - step_size * *m / (v.sqrt() / root_correction2 + eps);
+        };
+        let (grads, rest_of_grads) = self.grads.as_chunks::<LANES>();
+        let (params, rest_of_params) = self.params.as_chunks_mut::<LANES>();
+        let (exp_avg, rest_of_exp_avg) = self.exp_avg.as_chunks_mut::<LANES>();
+        let (exp_avg_sq, rest_of_exp_avg_sq) = self.exp_avg_sq.as_chunks_mut::<LANES>();
+        for (((g, x), m), v) in grads.iter().zip(params).zip(exp_avg).zip(exp_avg_sq) {
+            for lane in 0..LANES {
+                one(lane, g[lane], &mut x[lane], &mut m[lane], &mut v[lane]);
+            }
         }
+        let rests = rest_of_grads.iter().zip(rest_of_params).zip(rest_of_exp_avg).zip(rest_of_exp_avg_sq);
+        for (((&g, x), m), v) in rests {
+            one(0, g, x, m, v);
+        }
+        nothing.map(|sums| sums.iter().any(|sum| sum.is_nan()))
     }
 }

@@ -178,7 +178,11 @@ impl Kernel {
         let element = &self.module.types[base];
         match &element.inner {
             TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Float && scalar.width == 4 => Ok(Element::F32),
-            TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Uint && scalar.width == 4 => Ok(Element::U32),
+            TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar)
+                if scalar.kind == ScalarKind::Uint && scalar.width == 4 =>
+            {
+                Ok(Element::U32)
+            }
             TypeInner::Vector { size: naga::VectorSize::Quad, scalar }
                 if scalar.kind == ScalarKind::Float && scalar.width == 4 =>
             {

@@ -54,13 +54,13 @@ pub fn extent(tensor: &Tensor, sizes: &Sizes, record: usize) -> Extent {
     Extent { len, stride: if dense { len } else { padded(len) } }
 }
 
-/// The map from blocks of the arenas to models.
-pub fn block_model(layout: &Layout) -> Vec<u32> {
-    let of_tensor = |parameter: &Parameter| {
+/// Whom each block of the arenas belongs to: the model, and 2^24 times the parameter's rank.
+pub fn block_owner(layout: &Layout) -> Vec<u32> {
+    let of_tensor = |(rank, parameter): (usize, &Parameter)| {
         let blocks = padded(parameter.dims(&layout.shape).iter().product()) / BLOCK;
-        (0..layout.models() as u32).flat_map(move |model| std::iter::repeat_n(model, blocks))
+        (0..layout.models() as u32).flat_map(move |model| std::iter::repeat_n(model | (rank as u32) << 24, blocks))
     };
-    PARAMETERS.iter().flat_map(of_tensor).collect()
+    PARAMETERS.iter().enumerate().flat_map(of_tensor).collect()
 }
 
 /// The kernels for a device: those for subgroups of eight where it has them, the plain ones where not.
@@ -191,7 +191,7 @@ fn workgroups(
         }
         // A block a workgroup, folded where one dimension cannot hold them.
         Over::Arena => {
-            let blocks = block_model(layout).len() as u32;
+            let blocks = block_owner(layout).len() as u32;
             let rows = blocks.div_ceil(most);
             [blocks.div_ceil(rows), rows, 1]
         }

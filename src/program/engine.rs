@@ -5,7 +5,7 @@ use super::on_cpu::OnCpu;
 use super::on_gpu::OnGpu;
 use super::{Program, State};
 use crate::gpu::device::Gpu;
-use crate::model::{WINDOW, Weights};
+use crate::model::{NotFinite, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::Result;
 
@@ -64,12 +64,13 @@ impl Engine {
         }
     }
 
-    /// One update a model for each of its `updates`; all models have the same number of them.
-    pub async fn steps(&mut self, updates: &[Vec<Update>]) -> Result<()> {
+    /// One update a model for each of its `updates`; all models have the same number of them. Says, for each model, what was
+    /// first not finite.
+    pub async fn steps(&mut self, updates: &[Vec<Update>]) -> Result<Vec<Option<NotFinite>>> {
         match self {
             Self::Cpu(machine) => {
                 machine.steps(updates);
-                Ok(())
+                Ok(machine.not_finite())
             }
             Self::Gpu(machine) => machine.steps(updates).await,
         }

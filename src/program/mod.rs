@@ -12,7 +12,7 @@ pub mod on_cpu;
 pub mod on_gpu;
 pub mod product;
 
-use crate::model::{Axis, Role, Sizes, Tensor, Weights};
+use crate::model::{Axis, NotFinite, Part, Role, Sizes, Tensor, Weights};
 use crate::plan::Shape;
 use anyhow::{Context, Result, bail};
 pub use product::{Adds, Per};
@@ -130,9 +130,14 @@ impl<T> State<T> {
 }
 
 impl State<f32> {
-    pub fn is_finite(&self) -> bool {
-        let tensors = [&self.weights, &self.exp_avg, &self.exp_avg_sq].map(|weights| &weights.tensors);
-        tensors.into_iter().flatten().flatten().all(|x| x.is_finite())
+    /// The first tensor that holds a number which is not finite.
+    pub fn not_finite(&self) -> Option<String> {
+        let parts = [(Part::Weight, &self.weights), (Part::ExpAvg, &self.exp_avg), (Part::ExpAvgSq, &self.exp_avg_sq)];
+        let of_part = |(what, weights): (Part, &Weights<f32>)| {
+            let parameter = weights.tensors.iter().position(|tensor| tensor.iter().any(|x| !x.is_finite()))?;
+            Some(NotFinite { update: 0, what, parameter }.tensor())
+        };
+        parts.into_iter().find_map(of_part)
     }
 }
 

@@ -5,7 +5,7 @@ use super::product::geometry;
 use super::{Call, Over, Program, State};
 use crate::cpu::product::Geometry;
 use crate::cpu::{Arguments, Context, Real, Twin, twin_of};
-use crate::model::{PARAMETERS, Role, Sizes, TENSORS, Tensor, Weights};
+use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Role, Sizes, TENSORS, Tensor, Weights};
 use crate::plan::Update;
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
@@ -95,6 +95,12 @@ impl<T: Real> OnCpu<T> {
         });
     }
 
+    /// For each model, the first number that was not finite in the updates that it did last.
+    pub fn not_finite(&self) -> Vec<Option<NotFinite>> {
+        let code = |model: &Model<T>| model.indices[&("first_bad", Batch::Train)][0];
+        self.models.iter().map(|model| NotFinite::from_code(code(model))).collect()
+    }
+
     /// Runs the forward pass over the grid; losses and hits can be read then.
     pub fn evaluate(&mut self) {
         self.pool.install(|| {
@@ -152,7 +158,8 @@ struct Place {
 impl<T: Real> Model<T> {
     fn new(layout: &Layout, model: usize, step: &[Line<T>], evaluation: &[Line<T>]) -> Self {
         let mut floats = HashMap::new();
-        let mut indices = HashMap::from([(("step", Batch::Train), vec![0])]);
+        let mut indices =
+            HashMap::from([(("step", Batch::Train), vec![0]), (("first_bad", Batch::Train), vec![NOTHING_BAD])]);
         for (batch, calls) in [(Batch::Train, step), (Batch::Grid, evaluation)] {
             let rows = &layout.of(batch)[model];
             let sizes = Sizes { shape: layout.shape, rows: rows.len() };
@@ -182,6 +189,7 @@ impl<T: Real> Model<T> {
         self.updates.clear();
         self.updates.extend_from_slice(updates);
         self.index_mut("step", Batch::Train).fill(0);
+        self.index_mut("first_bad", Batch::Train).fill(NOTHING_BAD);
     }
 
     fn run(&mut self, line: &Line<T>, at: Place) {
@@ -216,7 +224,7 @@ struct OfModel<'a, T> {
 impl<T: Real> Arguments<T> for OfModel<'_, T> {
     fn context(&self) -> Context<'_> {
         let product = self.line.geometry[self.at.index];
-        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates, product }
+        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates, product, parameter: 0 }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]
@@ -259,7 +267,8 @@ impl<T: Real> OfParameter<'_, T> {
 impl<T: Real> Arguments<T> for OfParameter<'_, T> {
     fn context(&self) -> Context<'_> {
         let product = Geometry::default();
-        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates, product }
+        let (updates, parameter) = (&self.model.updates, self.rank);
+        Context { shape: self.at.shape, rows: self.at.rows, updates, product, parameter }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]
@@ -275,9 +284,9 @@ impl<T: Real> Arguments<T> for OfParameter<'_, T> {
         *self.slot(name) = tensor;
     }
     fn take_counter(&mut self, name: &str) -> Vec<u32> {
-        panic!("the optimizer does not write {name}")
+        std::mem::take(self.model.index_mut(name, self.at.batch))
     }
-    fn put_counter(&mut self, name: &str, _: Vec<u32>) {
-        panic!("the optimizer does not write {name}")
+    fn put_counter(&mut self, name: &str, tensor: Vec<u32>) {
+        *self.model.index_mut(name, self.at.batch) = tensor;
     }
 }

@@ -1,13 +1,13 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
 use super::batch::{Batch, Layout, key};
-use super::dispatches::{Extent, block_model, extent, plan, record, uses, variants};
+use super::dispatches::{Extent, block_owner, extent, plan, record, uses, variants};
 use super::{Call, Program, State};
 use crate::gpu::device::{Gpu, title};
 use crate::gpu::kernel::{Constants, Kernel, Record};
 use crate::gpu::pass::{Compiled, Dispatch, Pipeline, submit, timed};
 use crate::gpu::tensors::{self, Window};
-use crate::model::{PARAMETERS, Tensor, WINDOW, Weights};
+use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Tensor, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
@@ -52,13 +52,13 @@ impl OnGpu {
         Ok(machine)
     }
 
-    /// The map from blocks of the arenas to models.
+    /// Whom blocks of the arenas belong to.
     fn allocate_layout(&mut self) -> Result<()> {
-        let map = block_model(&self.layout);
-        let mut window = tensors::allocate(&self.gpu, "block_model", &[map.len()], 1)?.remove(0);
+        let map = block_owner(&self.layout);
+        let mut window = tensors::allocate(&self.gpu, "block_owner", &[map.len()], 1)?.remove(0);
         window.bytes = (map.len() * 4) as u64;
         window.write(&self.gpu, 0, bytemuck::cast_slice(&map));
-        self.windows.insert(("block_model", Batch::Train), window);
+        self.windows.insert(("block_owner", Batch::Train), window);
         Ok(())
     }
 
@@ -169,11 +169,31 @@ impl OnGpu {
         Ok((0..self.layout.models()).map(of_model).collect())
     }
 
-    /// One update a model for each of its `updates`, all in one submission; at most [`WINDOW`].
-    pub async fn steps(&mut self, updates: &[Vec<Update>]) -> Result<()> {
+    /// One update a model for each of its `updates`, at most [`WINDOW`]; for each model, the first number that was not finite.
+    ///
+    /// Several updates are one submission. A single one, and what an evaluation does, are some: where a step is slow, a
+    /// display driver's watchdog would take a long submission for a hang.
+    pub async fn steps(&mut self, updates: &[Vec<Update>]) -> Result<Vec<Option<NotFinite>>> {
         self.write_updates(updates)?;
-        submit(&self.gpu, self.step.iter(), updates[0].len());
-        self.gpu.wait().await
+        match updates[0].len() {
+            1 => self.submit_in_pieces(&self.step),
+            times => submit(&self.gpu, self.step.iter(), times),
+        }
+        self.not_finite().await
+    }
+
+    /// Of the updates since the last were written.
+    pub async fn not_finite(&self) -> Result<Vec<Option<NotFinite>>> {
+        let codes = tensors::read(&self.gpu, &[&self.windows[&("first_bad", Batch::Train)]]).await?.remove(0);
+        self.gpu.check()?;
+        Ok(codes[..self.layout.models()].iter().map(|&code| NotFinite::from_code(code)).collect())
+    }
+
+    fn submit_in_pieces(&self, dispatches: &[Dispatch]) {
+        const PIECE: usize = 8;
+        for piece in dispatches.chunks(PIECE) {
+            submit(&self.gpu, piece.iter(), 1);
+        }
     }
 
     fn write_updates(&self, updates: &[Vec<Update>]) -> Result<()> {
@@ -185,13 +205,14 @@ impl OnGpu {
             }
             self.windows[&("updates", Batch::Train)].write(&self.gpu, model, &bytes);
             self.windows[&("step", Batch::Train)].write(&self.gpu, model, bytemuck::bytes_of(&0u32));
+            self.windows[&("first_bad", Batch::Train)].write(&self.gpu, model, bytemuck::bytes_of(&NOTHING_BAD));
         }
         Ok(())
     }
 
     /// Loss and hit of every row of every model's grid.
     pub async fn evaluate(&mut self) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
-        submit(&self.gpu, self.evaluation.iter(), 1);
+        self.submit_in_pieces(&self.evaluation);
         let windows = ["row_loss", "row_correct"].map(|name| &self.windows[&(name, Batch::Grid)]);
         let read = tensors::read(&self.gpu, &windows).await?;
         let rows = |window: &Window, data: &[u32], model: usize| {

@@ -7,10 +7,10 @@
 use crate::sanitizer::{Buffers, Dispatch, Fault, Kind, Memory, Shader};
 use crate::support::{Outcome, layout, require, shape, test};
 use grokscope::gpu::kernel::{Element, Kernel};
-use grokscope::model::{PARAMETERS, Role, Tensor, initial_weights};
+use grokscope::model::{NOTHING_BAD, PARAMETERS, Role, Tensor, initial_weights};
 use grokscope::plan::{Shape, Update};
 use grokscope::program::batch::{Batch, Key, Layout, key};
-use grokscope::program::dispatches::{Extent, block_model, extent, plan, record, variants};
+use grokscope::program::dispatches::{Extent, block_owner, extent, plan, record, variants};
 use grokscope::program::on_cpu::OnCpu;
 use grokscope::program::{Call, Program, State, by_name};
 use grokscope::shaders;
@@ -73,6 +73,7 @@ impl<'a> Host<'a> {
             let words = update.pack(|member| plan.update(3).member(member))?;
             host.write("updates", Batch::Train, model, &bytemuck::pod_collect_to_vec(&words))?;
             host.write("step", Batch::Train, model, &[0])?;
+            host.write("first_bad", Batch::Train, model, &[NOTHING_BAD])?;
             for batch in [Batch::Train, Batch::Grid] {
                 for (tensor, values) in host.layout.of(batch)[model].tensors() {
                     host.write(tensor.name, batch, model, &values)?;
@@ -85,10 +86,10 @@ impl<'a> Host<'a> {
             memory.write(0, &words);
             host.memory.insert((arena, Batch::Train), memory);
         }
-        let map = block_model(&host.layout);
+        let map = block_owner(&host.layout);
         let mut memory = Memory::new(map.len());
         memory.write(0, &map);
-        host.memory.insert(("block_model", Batch::Train), memory);
+        host.memory.insert(("block_owner", Batch::Train), memory);
         Ok(host)
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("gpu", &[]),
-    ("cpu", &["plan"]),
+    ("cpu", &["model", "plan"]),
     ("plan", &["task"]),
     ("task", &["random"]),
     ("model", &["plan", "random"]),

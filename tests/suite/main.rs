@@ -6,6 +6,7 @@
 mod bench;
 mod bounds;
 mod determinism;
+mod finite;
 mod golden;
 mod gradients;
 mod house;
@@ -24,8 +25,12 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
-    let plain = [house::tests(), reflection::tests(), loss::tests(), gradients::tests(), golden::tests()];
-    let more = [
+    let anywhere = [
+        house::tests(),
+        reflection::tests(),
+        loss::tests(),
+        gradients::tests(),
+        golden::tests(),
         determinism::tests(),
         runs::tests(),
         input::tests(),
@@ -33,10 +38,15 @@ fn main() -> std::process::ExitCode {
         peers::tests(),
         bench::tests(),
         bounds::tests(),
+        finite::tests(),
     ];
-    let on_adapter = [kernels::tests(), mutants::tests(), golden::adapter_tests(), loss::adapter_tests()];
-    let more_on_adapter = [
+    let on_adapter = [
+        kernels::tests(),
+        mutants::tests(),
+        golden::adapter_tests(),
+        loss::adapter_tests(),
         determinism::adapter_tests(),
+        finite::adapter_tests(),
         runs::adapter_tests(),
         input::adapter_tests(),
         support::adapter_tests(),
@@ -46,7 +56,7 @@ fn main() -> std::process::ExitCode {
         let ignored = trial.has_ignored_flag() || support::without_adapter();
         trial.with_kind("adapter").with_ignored_flag(ignored)
     };
-    let mut trials: Vec<Trial> = plain.into_iter().chain(more).flatten().collect();
-    trials.extend(on_adapter.into_iter().chain(more_on_adapter).flatten().map(ignore));
+    let mut trials: Vec<Trial> = anywhere.into_iter().flatten().collect();
+    trials.extend(on_adapter.into_iter().flatten().map(ignore));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

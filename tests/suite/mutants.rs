@@ -64,7 +64,7 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("adamw", "params[i] * u.decay - ", "params[i] - "),
     ("adamw", "sqrt(v) / u.root_correction2", "sqrt(v)"),
     ("adamw", "step[model] - 1u", "step[0] - 1u + model"),
-    ("adamw", "let model = block_model[block]", "let model = block_model[0]"),
+    ("adamw", "let model = block_owner[block]", "let model = block_owner[0]"),
     ("compose", "select(D_MLP, D_VOCAB_OUT, is_class)", "D_MLP"),
     ("compose", "reader >= mlp4();", "reader > mlp4();"),
     ("compose", "neuron < D_MLP && i < D_MODEL", "neuron < D_MLP"),

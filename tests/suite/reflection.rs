@@ -46,7 +46,7 @@ fn programs_walk() -> Outcome {
 }
 
 /// The twins have the rows in their context and no layout of arenas.
-const SHADER_ONLY: &[&str] = &["n_rows", "block_model", "geometry"];
+const SHADER_ONLY: &[&str] = &["n_rows", "block_owner", "geometry"];
 
 /// The batch told by its rows, and by its slots: a kernel may take the one and its twin the other.
 fn told_once(name: String) -> String {
