@@ -1,8 +1,8 @@
 //! Twin of `rows.wgsl`: what of the composed program is done for every row.
 
 use super::compose::Wide;
-use super::wide::{SIDE, add_lines, relu, sum_rows};
-use super::{Context, Real, Twin, rows, rows2, twin};
+use super::wide::{LINES, SIDE, add_lines, relu, sum_rows};
+use super::{CHUNK, Context, Real, Twin, rows, twin};
 use rayon::prelude::*;
 
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
@@ -51,20 +51,24 @@ fn forward<T: Real>(
     let (wide, heads, n_slots) = (Wide::of(&cx.shape), cx.shape.n_heads, cx.shape.n_slots());
     let (m, c) = (wide.d_mlp, wide.d_vocab_out);
     let (of_neurons, of_classes) = base_read.split_at(m);
-    rows2(&mut post4[..cx.rows * m], m, &mut logits4[..cx.rows * c], c, |row, post, logits| {
-        post.copy_from_slice(of_neurons);
-        logits.copy_from_slice(of_classes);
-        let pattern = &pattern[row * heads * 3..][..heads * 3];
-        for first in (0..heads).step_by(HEADS) {
-            let of_group = (first..heads.min(first + HEADS)).len();
-            let line = |n: usize| {
-                let (head, pos) = (first + n / 2, n % 2);
-                let line = (head * n_slots + slots[row * 3 + pos] as usize) * wide.reader;
-                (pattern[head * 3 + pos], line)
-            };
-            let lines: [_; 2 * HEADS] = std::array::from_fn(|n| line(n.min(2 * of_group - 1)));
-            add_lines(&lines[..2 * of_group], head_read, post);
-            add_lines(&lines[..2 * of_group], &head_read[m..], logits);
+    let blocks = post4[..cx.rows * m].par_chunks_mut(CHUNK * m).zip(logits4[..cx.rows * c].par_chunks_mut(CHUNK * c));
+    blocks.enumerate().for_each(|(block, (post, logits))| {
+        let first_row = block * CHUNK;
+        let n = post.len() / m;
+        post.chunks_exact_mut(m).for_each(|post| post.copy_from_slice(of_neurons));
+        logits.chunks_exact_mut(c).for_each(|logits| logits.copy_from_slice(of_classes));
+        for first in (0..heads).step_by(SIDE) {
+            let count = 2 * SIDE.min(heads - first);
+            let mut lines = [[(T::zero(), 0); LINES]; CHUNK];
+            for (row, lines) in (first_row..).zip(&mut lines[..n]) {
+                for (k, line) in lines[..count].iter_mut().enumerate() {
+                    let (head, pos) = (first + k / 2, k % 2);
+                    let slot = slots[row * 3 + pos] as usize;
+                    *line = (pattern[(row * heads + head) * 3 + pos], (head * n_slots + slot) * wide.reader);
+                }
+            }
+            add_lines(&lines[..n], count, head_read, m, post);
+            add_lines(&lines[..n], count, &head_read[m..], c, logits);
         }
         relu(post);
     });

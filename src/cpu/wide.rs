@@ -30,28 +30,38 @@ fn blocks(from: usize, len: usize, n: usize) -> impl Iterator<Item = usize> {
 /// Elements of a vec4: every width is a multiple of it.
 const FOUR: usize = 4;
 
-/// out += sum over the lines of weight * table[line..].
-pub fn add_lines<T: Real>(lines: &[(T, usize)], table: &[T], out: &mut [T]) {
-    Arch::new().dispatch(AddLines { lines, table, out })
+/// Lines that are added to a row at most.
+pub const LINES: usize = 2 * SIDE;
+
+/// For every row of `width` elements: out += sum over its first `count` lines of weight * table[line..].
+///
+/// Some elements of all rows are done before the next: neighbouring rows use the same lines, whose parts then stay in the
+/// innermost cache.
+pub fn add_lines<T: Real>(lines: &[[(T, usize); LINES]], count: usize, table: &[T], width: usize, out: &mut [T]) {
+    Arch::new().dispatch(AddLines { lines, count, table, width, out })
 }
 
 struct AddLines<'a, T> {
-    lines: &'a [(T, usize)],
+    lines: &'a [[(T, usize); LINES]],
+    count: usize,
     table: &'a [T],
+    width: usize,
     out: &'a mut [T],
 }
 
 impl<T: Real> AddLines<'_, T> {
     #[inline(always)]
     fn block<S: Simd, const N: usize>(&mut self, at: usize) {
-        let mut sum: [T; N] = *lanes(self.out, at);
-        for &(weight, line) in self.lines {
-            let x: &[T; N] = lanes(self.table, line + at);
-            for l in 0..N {
-                sum[l] = multiply_add::<T, S>(weight, x[l], sum[l]);
+        for (out, lines) in self.out.chunks_exact_mut(self.width).zip(self.lines) {
+            let mut sum: [T; N] = *lanes(out, at);
+            for &(weight, line) in &lines[..self.count] {
+                let x: &[T; N] = lanes(self.table, line + at);
+                for l in 0..N {
+                    sum[l] = multiply_add::<T, S>(weight, x[l], sum[l]);
+                }
             }
+            out[at..][..N].copy_from_slice(&sum);
         }
-        self.out[at..][..N].copy_from_slice(&sum);
     }
 }
 
@@ -60,9 +70,9 @@ impl<T: Real> WithSimd for AddLines<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
-        let (len, whole) = (self.out.len(), self.out.len() / LANES * LANES);
+        let whole = self.width / LANES * LANES;
         blocks(0, whole, LANES).for_each(|at| self.block::<S, LANES>(at));
-        blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(at));
+        blocks(whole, self.width, FOUR).for_each(|at| self.block::<S, FOUR>(at));
     }
 }
 
