@@ -10,8 +10,9 @@ use grokscope::progress::{Style, note, say};
 use grokscope::report::terminal;
 use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
-use grokscope::session::{self, Ended, Options};
+use grokscope::session::{self, Ended, Options, Stopped};
 use grokscope::train::Outcome;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    let device = match &cli.command {
+        Command::Train(arguments) => arguments.device.clone(),
+        _ => "auto".into(),
+    };
     let result = match cli.command {
         Command::Train(arguments) => train(&arguments),
         Command::Analyze(arguments) => analyze(&arguments),
@@ -47,11 +52,24 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            note(&format!("error: {}", one_line(format!("{error:#}"))));
-            ExitCode::from(FAILED)
-        }
+        Err(error) => match error.downcast_ref::<Stopped>() {
+            Some(stopped) => {
+                note(&format!("error: {}", one_line(session::causes(&error))));
+                note(&go_on(stopped.step, &stopped.directory, &device));
+                ExitCode::from(INTERRUPTED)
+            }
+            None => {
+                note(&format!("error: {}", one_line(format!("{error:#}"))));
+                ExitCode::from(FAILED)
+            }
+        },
     }
+}
+
+/// How to go on with a run that has stopped.
+fn go_on(step: u64, directory: &Path, device: &str) -> String {
+    let device = if device == "auto" { String::new() } else { format!(" --device '{device}'") };
+    format!("stopped at step {step}: go on with  grokscope train --resume '{}'{device}", directory.display())
 }
 
 /// What clap says, on one line; all of its help where nothing was typed.
@@ -97,6 +115,7 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
             _ => Style::Human,
         },
         stop: &STOP,
+        open: &devices::open_engine,
     })
 }
 
@@ -272,9 +291,7 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
             Ok(0)
         }
         Outcome::Interrupted { step } => {
-            let device =
-                if options.device == "auto" { String::new() } else { format!(" --device '{}'", options.device) };
-            note(&format!("stopped at step {step}: go on with  grokscope train --resume '{directory}'{device}"));
+            note(&go_on(step, &ended.directory, &options.device));
             Ok(INTERRUPTED)
         }
         Outcome::Diverged { member, step, what } => {

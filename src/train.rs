@@ -143,13 +143,13 @@ pub enum Outcome {
     },
 }
 
-pub struct Trainer {
-    pub engine: Engine,
+pub struct Trainer<'a> {
+    pub engine: &'a mut Engine,
     pub members: Vec<Member>,
     pub step: u64,
 }
 
-impl Trainer {
+impl Trainer<'_> {
     /// Trains until every member has stopped.
     pub async fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         loop {

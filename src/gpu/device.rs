@@ -1,6 +1,7 @@
 //! Adapters and devices.
 
 use anyhow::{Context, Result, bail};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, AdapterInfo, Backends, Device, DeviceType, Instance, InstanceDescriptor, Queue};
 
@@ -11,6 +12,7 @@ pub struct Gpu {
     pub queue: Queue,
     pub info: AdapterInfo,
     error: Arc<Mutex<Option<String>>>,
+    lost: Arc<AtomicBool>,
 }
 
 /// Every adapter that wgpu reaches, in wgpu's order. WGPU_BACKEND and its siblings apply.
@@ -73,11 +75,14 @@ impl Gpu {
         };
         let of_handler = error.clone();
         device.on_uncaptured_error(Arc::new(move |e| keep(&of_handler, e.to_string())));
-        let of_callback = error.clone();
+        let lost = Arc::new(AtomicBool::new(false));
+        let (of_callback, of_loss) = (error.clone(), lost.clone());
         device.set_device_lost_callback(move |reason, text| {
-            keep(&of_callback, format!("device lost ({reason:?}): {text}"))
+            of_loss.store(true, Ordering::SeqCst);
+            let more = if text.is_empty() { String::new() } else { format!(": {text}") };
+            keep(&of_callback, format!("the device is lost ({reason:?}){more}"))
         });
-        Ok(Self { device, queue, info, error })
+        Ok(Self { device, queue, info, error, lost })
     }
 
     /// Whether lanes can hand each other numbers, in subgroups of eight: software adapters have those. The wider ones of real
@@ -85,6 +90,11 @@ impl Gpu {
     pub fn has_subgroups_of_eight(&self) -> bool {
         let sizes = (self.info.subgroup_min_size, self.info.subgroup_max_size);
         self.device.features().contains(wgpu::Features::SUBGROUP) && sizes == (8, 8)
+    }
+
+    /// Whether the device went away.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
     }
 
     /// The first error that the device reported since it was opened.

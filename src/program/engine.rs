@@ -38,6 +38,14 @@ impl Engine {
         }
     }
 
+    /// Whether the device went away: nothing comes from this engine any more.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Cpu(_) => false,
+            Self::Gpu(machine) => machine.gpu.is_lost(),
+        }
+    }
+
     pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
         match self {
             Self::Cpu(machine) => {

@@ -10,10 +10,9 @@ use crate::program::State;
 use crate::task::Pairs;
 use crate::train::Evaluation;
 use anyhow::{Context, Result, bail, ensure};
-use disk::{read, read_text, write_directory, write_whole};
+use disk::{Lock, append, make_directory, read, read_text, retried, sync, write_directory, write_whole};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Checkpoints that keep the optimizer's moments: training can go on from these.
@@ -56,13 +55,11 @@ pub struct Summary {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run, with its plan. What came from files the run keeps itself, and its plan names its
-    /// own copies.
-    pub fn create(&mut self, train: &Pairs) -> Result<()> {
+    /// Makes the directory of a new run: its first checkpoint, and last its plan, which makes it one. What came from files the
+    /// run keeps itself, and its plan names its own copies. [`begin`] has been called for it, or for the ensemble that it belongs to.
+    pub fn create(&mut self, train: &Pairs, state: &State<f32>) -> Result<()> {
         let path = &self.path;
-        refuse_held(path)?;
-        fs::create_dir_all(path.join("checkpoints"))
-            .with_context(|| format!("{}: could not be made", path.display()))?;
+        make_directory(&path.join("checkpoints"))?;
         if self.plan.split.ends_with(".csv") {
             write_whole(&path.join("split.csv"), train.to_csv().as_bytes())?;
             self.plan.split = "split.csv".into();
@@ -72,12 +69,14 @@ impl RunDir {
         }
         write_whole(&path.join("metrics.jsonl"), b"")?;
         write_whole(&path.join("timing.jsonl"), b"")?;
+        self.write_checkpoint(0, state)?;
         self.write_plan()
     }
 
     /// Opens the directory of a run that was begun before.
     pub fn open(path: &Path) -> Result<Self> {
         let file = path.join("plan.toml");
+        refuse_begun(path)?;
         ensure!(file.is_file(), "{}: not a run: it has no plan.toml", path.display());
         let plan = Plan::from_toml(&read_text(&file)?, &file.display().to_string())?;
         Ok(Self { path: path.into(), plan })
@@ -116,20 +115,27 @@ impl RunDir {
         self.path.join(format!("checkpoints/step-{step:06}"))
     }
 
-    /// Writes a checkpoint that is not there yet. One that an interruption left off the plan's schedule goes when
-    /// training has passed it, as do the moments of all but the newest two.
+    /// Writes a checkpoint that is not there yet.
     pub fn write_checkpoint(&self, step: u64, state: &State<f32>) -> Result<()> {
         let path = self.checkpoint_path(step);
-        if path.exists() {
-            return Ok(());
+        if !path.exists() {
+            let shape = self.plan.shape();
+            let mut files = vec![
+                ("model.safetensors", lens::model_bytes(&state.weights, &shape)?),
+                ("optimizer.safetensors", lens::optimizer_bytes(state, &shape)?),
+            ];
+            files.push(("state.json", pretty(&lens::state_json(step, &files))?));
+            // A checkpoint that is on disk has its rows there too.
+            sync(&self.path.join("metrics.jsonl"))?;
+            sync(&self.path.join("timing.jsonl"))?;
+            write_directory(&path, &files)?;
         }
-        let shape = self.plan.shape();
-        let mut files = vec![
-            ("model.safetensors", lens::model_bytes(&state.weights, &shape)?),
-            ("optimizer.safetensors", lens::optimizer_bytes(state, &shape)?),
-        ];
-        files.push(("state.json", pretty(&lens::state_json(step, &files))?));
-        write_directory(&path, &files)?;
+        self.tidy(step)
+    }
+
+    /// What training has passed by: a checkpoint that an interruption left off the plan's schedule, and the moments of all but the
+    /// newest two.
+    fn tidy(&self, step: u64) -> Result<()> {
         let earlier: Vec<u64> = self.checkpoints()?.into_iter().filter(|&other| other < step).collect();
         for &other in earlier.iter().filter(|other| !other.is_multiple_of(self.plan.checkpoint_every)) {
             remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
@@ -188,6 +194,7 @@ impl RunDir {
         for other in self.checkpoints()?.into_iter().filter(|&other| other > step) {
             remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
         }
+        self.tidy(step)?;
         let timing = self.timing()?.into_iter().filter(|row| self.on_schedule(row.step, step));
         write_whole(&self.path.join("timing.jsonl"), lines(&timing.collect::<Vec<_>>())?.as_bytes())?;
         write_whole(&self.path.join("metrics.jsonl"), lines(history)?.as_bytes())?;
@@ -232,11 +239,53 @@ impl RunDir {
     }
 }
 
-/// Refuses a directory that holds anything.
+/// The file that stands in a directory while a run (or an ensemble) begins in it: what else is there is of no worth yet.
+const BEGUN: &str = ".begun";
+
+/// Refuses a directory that holds anything but a beginning that was cut off.
 pub fn refuse_held(path: &Path) -> Result<()> {
-    let held = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    ensure!(!held, "{}: holds something already: expected a new or an empty directory, or --resume", path.display());
     ensure!(!path.is_file(), "{}: is a file: expected a directory", path.display());
+    let counts = |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != disk::LOCK);
+    let held = fs::read_dir(path).is_ok_and(|entries| entries.into_iter().any(counts)) && !path.join(BEGUN).exists();
+    ensure!(!held, "{}: holds something already: expected a new or an empty directory, or --resume", path.display());
+    Ok(())
+}
+
+/// Makes a directory that is going to be a run, empty but for the mark that it is not one yet, and keeps others out.
+pub fn begin(path: &Path) -> Result<Lock> {
+    make_directory(path)?;
+    let lock = Lock::take(path)?;
+    refuse_held(path)?;
+    let clear = || -> std::io::Result<()> {
+        retried(|| fs::File::create(path.join(BEGUN)))?;
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path())?,
+                false if name == BEGUN || name == disk::LOCK => {}
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+        Ok(())
+    };
+    clear().with_context(|| format!("{}: could not be written", path.join(BEGUN).display()))?;
+    Ok(lock)
+}
+
+/// The run (or every run of the ensemble) is there.
+pub fn begun(path: &Path) -> Result<()> {
+    remove(&path.join(BEGUN), |path| fs::remove_file(path))
+}
+
+/// Refuses a directory whose run never came to its first checkpoint.
+pub fn refuse_begun(path: &Path) -> Result<()> {
+    ensure!(
+        !path.join(BEGUN).exists(),
+        "{}: a run was cut off here before it began: expected `grokscope train --out {}` again",
+        path.display(),
+        path.display()
+    );
     Ok(())
 }
 
@@ -249,11 +298,6 @@ pub fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
 
 fn lines(rows: &[impl Serialize]) -> Result<String> {
     rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n")).collect()
-}
-
-fn append(path: &Path, text: &str) -> Result<()> {
-    let write = || fs::OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes());
-    write().with_context(|| format!("{}: could not be written", path.display()))
 }
 
 fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {

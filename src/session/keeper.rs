@@ -94,6 +94,8 @@ impl Observer for Keeper<'_> {
                 self.findings.push(findings);
                 Some(keys)
             }
+            // Where files cannot be written the run is not done.
+            Err(problem) if problem.chain().any(|cause| cause.is::<std::io::Error>()) => return Err(problem),
             Err(problem) => {
                 note(&format!("{}: trained, but not analysed: {problem:#}", run.path.display()));
                 None

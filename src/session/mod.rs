@@ -10,9 +10,10 @@ pub use resume::resume;
 use crate::analysis::Findings;
 use crate::devices;
 use crate::model::Sizes;
-use crate::plan::Plan;
+use crate::plan::{Plan, one_line};
 use crate::program::batch::Layout;
-use crate::program::{self, State};
+use crate::program::engine::Engine;
+use crate::program::{self, Program, State};
 use crate::progress::{Progress, Style, note};
 use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::run::{self, RunDir, Summary, disk};
@@ -20,6 +21,7 @@ use crate::task::{Pairs, Split};
 use crate::train::{Evaluation, Member, Outcome, Trainer};
 use anyhow::Result;
 use keeper::{Keeper, median};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -33,7 +35,12 @@ pub struct Options {
     pub style: Style,
     /// Set when the user asks to stop.
     pub stop: &'static AtomicBool,
+    /// Makes the engine: [`devices::open_engine`].
+    pub open: &'static Open,
 }
+
+/// Makes the engine of a machine, with a number of threads, and says the machine's name.
+pub type Open = dyn Fn(&devices::Chosen, &Program, Layout, usize) -> Result<(Engine, String)> + Sync;
 
 /// How a session ended.
 pub struct Ended {
@@ -69,8 +76,55 @@ pub fn resolved(plan: &Plan) -> Result<Plan> {
     Ok(Plan { program: program::resolve(&plan.program, &sizes), ..plan.clone() })
 }
 
+/// Why training ended before its time, where its checkpoints let it go on: the outermost context of the error that ended it.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    pub directory: PathBuf,
+    /// Of the newest checkpoint.
+    pub step: u64,
+    /// Whether it was the device that went away.
+    pub lost: bool,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: stopped, with a checkpoint of step {}", self.directory.display(), self.step)
+    }
+}
+
+/// Devices that may go away one after the other without a checkpoint in between.
+const LOSSES: usize = 3;
+
 /// Trains a new run in `directory`.
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
+    persist(train_once(plan, directory, options), directory, options)
+}
+
+/// Goes on from the last checkpoint on a fresh device, as often as the device goes away.
+fn persist(mut ended: Result<Ended>, directory: &Path, options: &Options) -> Result<Ended> {
+    let (mut last, mut losses) = (None, 0);
+    loop {
+        let stopped = ended.as_ref().err().and_then(|error| error.downcast_ref::<Stopped>()).cloned();
+        let (Some(stopped), Err(error)) = (stopped.filter(|stopped| stopped.lost), &ended) else { return ended };
+        losses = if last == Some(stopped.step) { losses + 1 } else { 1 };
+        if losses > LOSSES {
+            return ended;
+        }
+        note(&one_line(format!("{}: going on from step {} on a fresh device", causes(error), stopped.step)));
+        last = Some(stopped.step);
+        ended = resume::resume_once(directory, None, &[], options).map_err(|error| match error.is::<Stopped>() {
+            true => error,
+            false => error.context(Stopped { lost: false, ..stopped }),
+        });
+    }
+}
+
+/// What led to an error that [`Stopped`] stands before.
+pub fn causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
+}
+
+fn train_once(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
     let plan = &resolved(plan)?;
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
@@ -92,49 +146,77 @@ pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> 
 }
 
 /// Trains members that all stand at the same step. Nothing is written before the engine is there.
-fn go(starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &Options) -> Result<Ended> {
+fn go(mut starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &Options) -> Result<Ended> {
     let first = &starts[0].run.plan;
-    let (plan, step, shape) = (first.clone(), starts[0].step, first.shape());
+    let (plan, shape) = (first.clone(), first.shape());
     let program = program::by_name(&plan.program)?;
     devices::check_fits(&program, &plan, starts[0].train.len(), starts.len(), &choice.chosen)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
     let layout = Layout::new(shape, &trains, &vec![grid.clone(); starts.len()]);
-    let (mut engine, device) = devices::open_engine(&choice.chosen, &program, layout, options.threads)?;
-    let rows = starts[0].train.len();
-    let mut members = Vec::new();
-    let mut runs = Vec::new();
+    let (mut engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
     let mut locks = Vec::new();
-    for (k, mut start) in starts.into_iter().enumerate() {
-        if start.new {
-            start.run.create(&start.train)?;
+    if starts[0].new {
+        locks.push(run::begin(directory)?);
+        for start in &mut starts {
+            start.run.create(&start.train, &start.state)?;
         }
+        run::begun(directory)?;
+    }
+    for start in starts.iter().filter(|start| !start.new || start.run.path != directory) {
         locks.push(disk::Lock::take(&start.run.path)?);
-        start.run.rewind(step, &start.history)?;
-        engine.write_state(k, &start.state)?;
-        let trained_on = start.train.membership(plan.p);
-        members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
-        runs.push(start.run);
     }
     if options.style == Style::Human {
-        let models = if runs.len() > 1 { format!("{} models, ", runs.len()) } else { String::new() };
+        let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
         note(&format!(
             "{models}{} mod {}, {} of {} pairs, program {} on {device} ({}) -> {}",
             plan.op,
             plan.p,
-            rows,
+            starts[0].train.len(),
             plan.p * plan.p,
             plan.program,
             choice.why,
             directory.display()
         ));
     }
-    let progress = Progress::new(options.style, step, plan.steps, runs.len(), options.stop);
-    let mut keeper = Keeper::new(runs, progress, options, plan.steps, device);
+    let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
+    run_members(starts, &mut engine, device, directory, options)
+        .map_err(|error| stopped(error, &paths, directory, engine.is_lost()))
+}
+
+fn run_members(
+    starts: Vec<Start>,
+    engine: &mut Engine,
+    device: String,
+    directory: &Path,
+    options: &Options,
+) -> Result<Ended> {
+    let (step, steps) = (starts[0].step, starts[0].run.plan.steps);
+    let (mut members, mut runs) = (Vec::new(), Vec::new());
+    for (k, start) in starts.into_iter().enumerate() {
+        start.run.rewind(step, &start.history)?;
+        engine.write_state(k, &start.state)?;
+        let trained_on = start.train.membership(start.run.plan.p);
+        members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
+        runs.push(start.run);
+    }
+    let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
+    let mut keeper = Keeper::new(runs, progress, options, steps, device);
     let mut trainer = Trainer { engine, members, step };
     let outcome = pollster::block_on(trainer.run(&mut keeper));
     keeper.progress.finish();
     Ok(Ended { outcome: outcome?, directory: directory.into(), summaries: keeper.summaries, findings: keeper.findings })
+}
+
+/// An error that ended training, with what it left behind: the oldest of the members' newest checkpoints.
+fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path, lost: bool) -> anyhow::Error {
+    let newest = |path: &PathBuf| -> Result<u64> { Ok(RunDir::open(path)?.newest_state()?.0) };
+    let steps: Result<Vec<u64>> = paths.iter().map(newest).collect();
+    match steps.ok().and_then(|steps| steps.into_iter().min()) {
+        Some(step) => error.context(Stopped { directory: directory.into(), step, lost }),
+        // The directory is gone, say: there is nothing to go on from.
+        None => error,
+    }
 }
 
 /// What a plan would take: the device's name, bytes, and milliseconds of a step, measured on a few.
@@ -147,7 +229,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
     let train = train_pairs(plan, None)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
-    let (mut engine, device) = devices::open_engine(&choice.chosen, &program, layout, options.threads)?;
+    let (mut engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
     for k in 0..plan.models {
         engine.write_state(k, &State::fresh(first_weights(&member_plan(plan, k))?))?;
     }

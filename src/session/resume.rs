@@ -1,12 +1,12 @@
 //! Going on with a run that was begun before.
 
-use super::{Ended, Options, Start, go};
+use super::{Ended, Options, Start, go, persist};
 use crate::devices;
 use crate::plan::{CHANGEABLE, Draft, Plan};
 use crate::program;
 use crate::progress::note;
 use crate::run::inputs::train_pairs;
-use crate::run::{RunDir, Summary};
+use crate::run::{RunDir, Summary, refuse_begun};
 use crate::train::{Member, Outcome};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
@@ -17,6 +17,16 @@ use std::path::{Path, PathBuf};
 ///
 /// `changes` are assignments to fields of the plan. Everything is read and checked before anything is written.
 pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)], options: &Options) -> Result<Ended> {
+    persist(resume_once(directory, out, changes, options), out.unwrap_or(directory), options)
+}
+
+pub(super) fn resume_once(
+    directory: &Path,
+    out: Option<&Path>,
+    changes: &[(String, String)],
+    options: &Options,
+) -> Result<Ended> {
+    refuse_begun(directory)?;
     let (mut ended, mut rules) = (Vec::new(), Vec::new());
     // Models of an ensemble that stopped at different steps go on in groups.
     let mut groups: BTreeMap<u64, Vec<Start>> = BTreeMap::new();

@@ -218,7 +218,8 @@ fn training_stops(open: Open) -> Outcome {
             history: Vec::new(),
             stopped: false,
         };
-        let mut trainer = Trainer { engine, members: ROWS.iter().map(member).collect(), step: 0 };
+        let members = ROWS.iter().map(member).collect();
+        let mut trainer = Trainer { engine: &mut engine, members, step: 0 };
         let mut watch = Watch { until: step, step: 0, evaluated: Vec::new(), kept: Vec::new() };
         let outcome = pollster::block_on(trainer.run(&mut watch))?;
         require!(outcome == train::Outcome::Interrupted { step }, "{outcome:?} at step {step}");

@@ -6,6 +6,7 @@
 mod bench;
 mod bounds;
 mod determinism;
+mod faults;
 mod finite;
 mod golden;
 mod gradients;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         bench::tests(),
         bounds::tests(),
         finite::tests(),
+        faults::tests(),
     ];
     let on_adapter = [
         kernels::tests(),
@@ -47,6 +49,7 @@ fn main() -> std::process::ExitCode {
         loss::adapter_tests(),
         determinism::adapter_tests(),
         finite::adapter_tests(),
+        faults::adapter_tests(),
         runs::adapter_tests(),
         input::adapter_tests(),
         support::adapter_tests(),

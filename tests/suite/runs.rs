@@ -97,7 +97,7 @@ fn train(device: &str, directory: &Path, more: &[&str]) -> Outcome {
 }
 
 /// Every file of a run but those that hold clock values.
-fn files(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
+pub fn files(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
     let mut files = BTreeMap::new();
     let mut pending = vec![directory.to_path_buf()];
     while let Some(path) = pending.pop() {
@@ -122,7 +122,7 @@ fn files(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failed> {
     Ok(files)
 }
 
-fn same(a: &Path, b: &Path) -> Outcome {
+pub fn same(a: &Path, b: &Path) -> Outcome {
     let (a, b) = (files(a)?, files(b)?);
     require!(a.keys().eq(b.keys()), "the files differ: {:?} and {:?}", a.keys(), b.keys());
     for (name, bytes) in &a {

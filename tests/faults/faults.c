@@ -1,0 +1,100 @@
+/* Makes one call on files fail, as a disk does: preloaded into the program, which is then really told ENOSPC or EIO by write, fsync,
+   rename, open or mkdir. Calls count where they concern a path that has FAULT_UNDER in it.
+
+     FAULT_AT=n          the n-th call fails (1, 2, ..); 0: none
+     FAULT_ERRNO=e       with this errno
+     FAULT_SHORT=1       a write that fails has written half of its bytes before
+     FAULT_COUNT=file    how many calls there were is written there at the end
+*/
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static long calls, fails_at, fails_with;
+static const char *under;
+
+__attribute__((constructor)) static void begin(void) {
+    const char *at = getenv("FAULT_AT"), *with = getenv("FAULT_ERRNO");
+    under = getenv("FAULT_UNDER");
+    fails_at = at ? atol(at) : 0;
+    fails_with = with ? atol(with) : EIO;
+}
+
+__attribute__((destructor)) static void end(void) {
+    const char *path = getenv("FAULT_COUNT");
+    FILE *file = path ? fopen(path, "w") : NULL;
+    if (file) {
+        fprintf(file, "%ld\n", calls);
+        fclose(file);
+    }
+}
+
+/* Whether this call is the one that fails. */
+static int fails(const char *path) {
+    if (!under || !strstr(path, under)) return 0;
+    pthread_mutex_lock(&lock);
+    int fails = ++calls == fails_at;
+    pthread_mutex_unlock(&lock);
+    if (fails) errno = (int)fails_with;
+    return fails;
+}
+
+static const char *path_of(int fd, char *buffer, size_t size) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, buffer, size - 1);
+    buffer[n > 0 ? n : 0] = 0;
+    return buffer;
+}
+
+#define REAL(name) __typeof__(name) *real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+
+ssize_t write(int fd, const void *bytes, size_t n) {
+    REAL(write);
+    char path[4096];
+    if (fd > 2 && fails(path_of(fd, path, sizeof path))) {
+        int error = errno;
+        if (getenv("FAULT_SHORT") && n > 1) {
+            real(fd, bytes, n / 2);
+        }
+        errno = error;
+        return -1;
+    }
+    return real(fd, bytes, n);
+}
+
+int fsync(int fd) {
+    REAL(fsync);
+    char path[4096];
+    return fails(path_of(fd, path, sizeof path)) ? -1 : real(fd);
+}
+
+int rename(const char *from, const char *to) {
+    REAL(rename);
+    return fails(to) ? -1 : real(from, to);
+}
+
+int mkdir(const char *path, mode_t mode) {
+    REAL(mkdir);
+    return fails(path) ? -1 : real(path, mode);
+}
+
+/* Opening to read tells nothing of a disk that cannot be written. */
+int open64(const char *path, int flags, ...) {
+    REAL(open64);
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = va_arg(rest, int);
+    va_end(rest);
+    if ((flags & O_ACCMODE) != O_RDONLY && fails(path)) return -1;
+    return real(path, flags, mode);
+}

@@ -1,0 +1,530 @@
+//! What a run survives: a kill at any moment, a disk that fails at any call, a directory that is taken away, a device that goes.
+//!
+//! Nothing here stands in for the real thing: the program is killed by SIGKILL, its calls fail inside the C library (`tests/faults/faults.c`
+//! is preloaded), file systems are mounted, and the device is destroyed. `GROKSCOPE_KILLS=1000` and `GROKSCOPE_LOSSES=100` make
+//! the long campaigns of docs/reliability.md out of the same tests.
+
+use crate::runs::{files, same};
+use crate::support::{Outcome, require, test, wanted_adapter};
+use grokscope::devices::{self, Chosen};
+use grokscope::plan::{Draft, Plan};
+use grokscope::program::Program;
+use grokscope::program::batch::Layout;
+use grokscope::program::engine::Engine;
+use grokscope::progress::Style;
+use grokscope::random::Philox;
+use grokscope::run::RunDir;
+use grokscope::session::{self, Options, Stopped};
+use grokscope::train::Outcome as End;
+use libtest_mimic::{Failed, Trial};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("a_run_survives_kills_at_random_moments", kills),
+        test("an_ensemble_killed_while_it_begins_is_not_taken_for_a_smaller_one", killed_beginning),
+        test("a_disk_that_fails_at_any_call_leaves_a_whole_run", disk_faults),
+        test("an_interrupted_call_is_made_again", interrupted_calls),
+        test("a_full_file_system_is_an_error_and_loses_nothing", full_file_system),
+        test("a_read_only_file_system_is_an_error", read_only),
+        test("a_directory_that_is_taken_away_is_an_error", taken_away),
+        test("files_have_ordinary_permissions", permissions),
+    ]
+}
+
+pub fn adapter_tests() -> Vec<Trial> {
+    vec![
+        test("training_goes_on_when_the_device_goes_away", losses),
+        test("a_device_that_never_comes_back_ends_with_code_75", never_back),
+    ]
+}
+
+/// A number from the environment, for the long form of a test.
+fn times(name: &str, otherwise: usize) -> Result<usize, Failed> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().map_err(|_| format!("{name}={text}: expected a number").into()),
+        Err(_) => Ok(otherwise),
+    }
+}
+
+/// A run of half a second with a checkpoint every five steps.
+const KILLED: &[&str] = &[
+    "train",
+    "--preset",
+    "demo",
+    "--p",
+    "13",
+    "--d-model",
+    "16",
+    "--d-mlp",
+    "24",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+    "--quiet",
+    "--eval-every",
+    "5",
+    "--checkpoint-every",
+    "5",
+    "--steps",
+];
+const STEPS: &str = "400";
+const INTERVAL: u64 = 5;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into()
+}
+
+fn kills() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    let whole = path("whole");
+    let output = program().args(KILLED).arg(STEPS).arg("--out").arg(&whole).output()?;
+    require!(output.status.success(), "{}", text(&output));
+    let (wanted, draws) = (times("GROKSCOPE_KILLS", 15)?, Philox::new(11));
+    let (mut killed, mut runs, mut early) = (0, 0, 0);
+    while killed < wanted {
+        let run = path(&format!("run-{runs}"));
+        runs += 1;
+        loop {
+            let begun = run.join("plan.toml").exists() && !run.join(".begun").exists();
+            let mut command = program();
+            match begun {
+                true => command.args(["train", "--quiet", "--device", "cpu", "--threads", "1", "--resume"]).arg(&run),
+                false => command.args(KILLED).arg(STEPS).arg("--out").arg(&run),
+            };
+            let mut child = command.spawn()?;
+            let draw = draws.block([killed as u32, runs as u32, 0, 0])[0];
+            // Some of them while the run begins.
+            let most = if draw.is_multiple_of(4) { 20_000 } else { 200_000 };
+            sleep(Duration::from_micros(u64::from(draw / 4 % most)));
+            if child.try_wait()?.is_some() {
+                let output = child.wait_with_output()?;
+                require!(output.status.success(), "after {killed} kills: {}", text(&output));
+                break;
+            }
+            child.kill()?;
+            child.wait()?;
+            killed += 1;
+            if !run.join("plan.toml").exists() || run.join(".begun").exists() {
+                early += 1;
+                continue;
+            }
+            let state = RunDir::open(&run)?;
+            let (newest, _) = state.newest_state()?;
+            let rows = state.metrics()?;
+            let reached = rows.last().map_or(0, |row| row.step);
+            require!(
+                reached <= newest + INTERVAL,
+                "kill {killed}: evaluated at step {reached}, and the newest checkpoint is of step {newest}"
+            );
+            let expected: Vec<u64> = (0..=reached).step_by(INTERVAL as usize).collect();
+            let steps: Vec<u64> = rows.iter().map(|row| row.step).collect();
+            require!(steps == expected || (rows.is_empty() && newest == 0), "kill {killed}: rows of steps {steps:?}");
+        }
+        same(&whole, &run)?;
+        std::fs::remove_dir_all(&run)?;
+    }
+    println!(
+        "{killed} kills of {runs} runs, {early} of them before the first checkpoint: every run ended with the bytes of an uninterrupted one"
+    );
+    Ok(())
+}
+
+/// The beginning of an ensemble is cut off behind each of its calls: it begins again, and never goes on with fewer models.
+fn killed_beginning() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let faults = Faults::new(directory.path())?;
+    let arguments = |out: &Path| {
+        let mut command = program();
+        command.args(["train", "--preset", "demo", "--p", "7", "--d-model", "8", "--d-mlp", "8", "--device", "cpu"]);
+        command.args(["--quiet", "--steps", "2", "--models", "3", "--out"]).arg(out);
+        command
+    };
+    let whole = directory.path().join("whole");
+    require!(arguments(&whole).output()?.status.success(), "the ensemble does not train");
+    for at in (1..60).step_by(4) {
+        let out = directory.path().join(format!("run-{at}"));
+        let output = faults.fail(&mut arguments(&out), at, libc_errno::EIO, &out).output()?;
+        require!(!output.status.success(), "call {at} does not fail");
+        if out.join(".begun").exists() || !out.join("model-0").exists() {
+            let resumed = program().args(["train", "--device", "cpu", "--quiet", "--resume"]).arg(&out).output()?;
+            require!(resumed.status.code() == Some(1), "{at}: what never began goes on: {}", text(&resumed));
+            require!(arguments(&out).output()?.status.success(), "{at}: does not begin again");
+        } else {
+            let resumed = program().args(["train", "--device", "cpu", "--quiet", "--resume"]).arg(&out).output()?;
+            require!(resumed.status.success(), "{at}: {}", text(&resumed));
+        }
+        same(&whole, &out).map_err(|e| Failed::from(format!("{at}: {}", e.message().unwrap_or("?"))))?;
+    }
+    Ok(())
+}
+
+/// Numbers of errors as Linux has them.
+mod libc_errno {
+    pub const EINTR: i32 = 4;
+    pub const EIO: i32 = 5;
+    pub const ENOSPC: i32 = 28;
+}
+
+/// The library that makes calls fail.
+struct Faults {
+    library: PathBuf,
+    count: PathBuf,
+}
+
+impl Faults {
+    fn new(directory: &Path) -> Result<Self, Failed> {
+        let (library, count) = (directory.join("faults.so"), directory.join("count"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/faults.c");
+        let mut compiler = Command::new("cc");
+        let output = compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").output()?;
+        require!(output.status.success(), "cc: {}", text(&output));
+        Ok(Self { library, count })
+    }
+
+    /// Makes the `at`-th call under a path fail.
+    fn fail<'a>(&self, command: &'a mut Command, at: u32, errno: i32, under: &Path) -> &'a mut Command {
+        command.env("LD_PRELOAD", &self.library).env("FAULT_UNDER", under).env("FAULT_COUNT", &self.count);
+        command.env("FAULT_AT", at.to_string()).env("FAULT_ERRNO", errno.to_string())
+    }
+
+    /// Calls that the last program made.
+    fn calls(&self) -> Result<u32, Failed> {
+        Ok(std::fs::read_to_string(&self.count)?.trim().parse()?)
+    }
+}
+
+fn tiny(out: &Path) -> Command {
+    let mut command = program();
+    command.args(["train", "--preset", "demo", "--p", "7", "--d-model", "8", "--n-heads", "2", "--d-mlp", "8"]);
+    command.args(["--device", "cpu", "--threads", "1", "--quiet", "--steps", "6", "--eval-every", "2"]);
+    command.args(["--checkpoint-every", "2", "--out"]).arg(out);
+    command
+}
+
+fn resume(run: &Path) -> Result<Output, Failed> {
+    Ok(program().args(["train", "--quiet", "--device", "cpu", "--threads", "1", "--resume"]).arg(run).output()?)
+}
+
+/// Every call of a run that writes fails in turn.
+fn disk_faults() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    let (faults, whole) = (Faults::new(directory.path())?, path("whole"));
+    require!(faults.fail(&mut tiny(&whole), 0, 0, &whole).output()?.status.success(), "the run does not train");
+    let calls = faults.calls()?;
+    require!(calls > 100, "only {calls} calls were seen: the library is not in the way");
+    let reference = files(&whole)?;
+    let mut codes = [0; 2];
+    for (errno, says, short) in [
+        (libc_errno::ENOSPC, "No space left", "1"),
+        (libc_errno::ENOSPC, "No space left", ""),
+        (libc_errno::EIO, "Input/output error", ""),
+    ] {
+        for at in 1..=calls {
+            let run = path("run");
+            let mut command = tiny(&run);
+            if !short.is_empty() {
+                command.env("FAULT_SHORT", short);
+            }
+            let output = faults.fail(&mut command, at, errno, &run).output()?;
+            let (code, told) = (output.status.code(), text(&output));
+            let place = format!("call {at} with errno {errno}: {code:?}: {told}");
+            require!(code == Some(1) || code == Some(75), "{place}");
+            codes[usize::from(code == Some(75))] += 1;
+            require!(told.contains(says) && told.contains(&run.display().to_string()), "{place}");
+            require!(!told.contains("panicked") && told.lines().count() <= 2, "{place}");
+            require!((code == Some(75)) == told.contains("go on with  grokscope train --resume"), "{place}");
+            // Whatever stands under a final name is whole: it has the bytes of the run that nothing befell, or, in files that grow,
+            // their beginning.
+            for (name, bytes) in if run.exists() { files(&run)? } else { Default::default() } {
+                let hidden = name.ends_with(".tmp") || name.contains(".tmp/") || name.starts_with('.');
+                let expected = reference.get(&name);
+                let whole = match (&name[..], expected) {
+                    _ if hidden => true,
+                    ("metrics.jsonl", Some(all)) => all.starts_with(&bytes) && bytes.last().is_none_or(|&b| b == b'\n'),
+                    // Moments that a later checkpoint makes superfluous.
+                    (name, None) => name.ends_with("optimizer.safetensors"),
+                    (_, Some(all)) => *all == bytes,
+                };
+                require!(whole, "{place}: {name} is not whole");
+            }
+            let again = match code {
+                Some(75) => resume(&run)?,
+                _ if run.join("plan.toml").exists() && !run.join(".begun").exists() => resume(&run)?,
+                _ => tiny(&run).output()?,
+            };
+            require!(again.status.success(), "{place}: and then {}", text(&again));
+            same(&whole, &run).map_err(|e| Failed::from(format!("{place}: {}", e.message().unwrap_or("?"))))?;
+            std::fs::remove_dir_all(&run)?;
+        }
+    }
+    println!(
+        "{calls} calls failed in three ways each: {} runs ended with code 1, {} with 75, and all went on",
+        codes[0], codes[1]
+    );
+    Ok(())
+}
+
+fn interrupted_calls() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    let (faults, whole, run) = (Faults::new(directory.path())?, path("whole"), path("run"));
+    require!(faults.fail(&mut tiny(&whole), 0, 0, &whole).output()?.status.success(), "the run does not train");
+    for at in 1..=faults.calls()? {
+        let output = faults.fail(&mut tiny(&run), at, libc_errno::EINTR, &run).output()?;
+        require!(output.status.success(), "call {at}: {}", text(&output));
+        same(&whole, &run)?;
+        std::fs::remove_dir_all(&run)?;
+    }
+    Ok(())
+}
+
+/// A file system of its own, unmounted at the end.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn tmpfs(at: &Path, size: &str) -> Result<Self, Failed> {
+        std::fs::create_dir_all(at)?;
+        let mut mount = Command::new("mount");
+        let output = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output()?;
+        require!(
+            output.status.success(),
+            "mount: {}: this test mounts a tmpfs, which takes root: run it as root, or with `unshare --map-root-user --mount`",
+            text(&output).trim()
+        );
+        Ok(Self(at.into()))
+    }
+
+    fn remount(&self, how: &str) -> Outcome {
+        let output = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).output()?;
+        require!(output.status.success(), "mount: {}", text(&output));
+        Ok(())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// A tmpfs of each of some sizes fills up while a run trains; with more room the run goes on.
+fn full_file_system() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let whole = directory.path().join("whole");
+    require!(tiny(&whole).output()?.status.success(), "the run does not train");
+    let mut stopped = 0;
+    for size in ["8k", "24k", "64k", "128k", "192k", "256k", "320k"] {
+        let mounted = Mounted::tmpfs(&directory.path().join("mounted"), size)?;
+        let run = mounted.0.join("run");
+        let output = tiny(&run).output()?;
+        let told = text(&output);
+        if output.status.success() {
+            continue;
+        }
+        stopped += 1;
+        require!(matches!(output.status.code(), Some(1 | 75)), "{size}: {:?}: {told}", output.status.code());
+        require!(told.contains("No space left"), "{size}: {told}");
+        mounted.remount("size=8m")?;
+        let begun = run.join("plan.toml").exists() && !run.join(".begun").exists();
+        let again = if begun { resume(&run)? } else { tiny(&run).output()? };
+        require!(again.status.success(), "{size}: {}", text(&again));
+        same(&whole, &run)?;
+    }
+    require!(stopped >= 4, "only {stopped} of the sizes were too small");
+    Ok(())
+}
+
+fn read_only() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let mounted = Mounted::tmpfs(&directory.path().join("mounted"), "8m")?;
+    let run = mounted.0.join("run");
+    require!(tiny(&run).output()?.status.success(), "the run does not train");
+    mounted.remount("ro")?;
+    let output = tiny(&mounted.0.join("another")).output()?;
+    require!(output.status.code() == Some(1) && text(&output).contains("Read-only file system"), "{}", text(&output));
+    let mut longer = program();
+    let output = longer.args(["train", "--quiet", "--device", "cpu", "--steps", "9", "--resume"]).arg(&run).output()?;
+    require!(matches!(output.status.code(), Some(1 | 75)), "{:?}", output.status.code());
+    require!(text(&output).contains("Read-only file system"), "{}", text(&output));
+    mounted.remount("rw")?;
+    let mut again = program();
+    let output = again.args(["train", "--quiet", "--device", "cpu", "--steps", "9", "--resume"]).arg(&run).output()?;
+    require!(output.status.success(), "{}", text(&output));
+    Ok(())
+}
+
+fn taken_away() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    for moment in [60, 150, 300] {
+        let run = directory.path().join("run");
+        let child = program().args(KILLED).arg("100000").arg("--out").arg(&run).spawn()?;
+        sleep(Duration::from_millis(moment));
+        while run.exists() {
+            // A checkpoint that is written meanwhile makes a directory that is not empty.
+            let _ = std::fs::remove_dir_all(&run);
+        }
+        let output = child.wait_with_output()?;
+        let told = text(&output);
+        require!(matches!(output.status.code(), Some(1 | 75)), "{:?}: {told}", output.status.code());
+        require!(told.contains(&run.display().to_string()) && !told.contains("panicked"), "{told}");
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn permissions() -> Outcome {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir()?;
+    let run = directory.path().join("run");
+    let mut shell = Command::new("sh");
+    let command = tiny(&run);
+    let line = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = line.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    let output = shell.args(["-c", &format!("umask 022; {}", line.join(" "))]).output()?;
+    require!(output.status.success(), "{}", text(&output));
+    let mut pending = vec![run];
+    while let Some(path) = pending.pop() {
+        let metadata = std::fs::metadata(&path)?;
+        let (mode, expected) = (metadata.permissions().mode() & 0o7777, if metadata.is_dir() { 0o755 } else { 0o644 });
+        require!(mode == expected, "{} has mode {mode:o}: expected {expected:o}", path.display());
+        if metadata.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+// The device.
+
+/// Devices that are still to be destroyed, and what the moments are drawn from.
+static LOSSES: AtomicUsize = AtomicUsize::new(0);
+static REFUSED: AtomicBool = AtomicBool::new(false);
+static NO_STOP: AtomicBool = AtomicBool::new(false);
+/// The tests of devices share what stands above.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Opens an engine as the program does; its device is destroyed soon after, by another thread, while there are losses left.
+fn open_and_destroy(
+    chosen: &Chosen,
+    program: &Program,
+    layout: Layout,
+    threads: usize,
+) -> anyhow::Result<(Engine, String)> {
+    anyhow::ensure!(!REFUSED.load(Ordering::SeqCst), "no device is given any more");
+    let (engine, name) = devices::open_engine(chosen, program, layout, threads)?;
+    let left = LOSSES.load(Ordering::SeqCst);
+    if left > 0 {
+        LOSSES.store(left - 1, Ordering::SeqCst);
+        let Engine::Gpu(machine) = &engine else { anyhow::bail!("this test needs an adapter") };
+        let device = machine.gpu.device.clone();
+        let moment = Philox::new(3).block([left as u32, 0, 0, 0])[0] % 400_000;
+        std::thread::spawn(move || {
+            sleep(Duration::from_micros(moment.into()));
+            device.destroy();
+        });
+    }
+    Ok((engine, name))
+}
+
+fn options() -> Options {
+    Options { device: wanted_adapter(), threads: 1, style: Style::Quiet, stop: &NO_STOP, open: &open_and_destroy }
+}
+
+fn plan() -> Result<Plan, Failed> {
+    let mut draft = Draft::from_preset("demo")?;
+    for (field, value) in [("p", "13"), ("d_model", "16"), ("d_mlp", "24"), ("steps", "600"), ("eval_every", "20")] {
+        draft.set(field, value)?;
+    }
+    draft.set("checkpoint_every", "20")?;
+    draft.set("stop_after_cleanup", "false")?;
+    Ok(draft.finish()?)
+}
+
+/// Devices are destroyed at random moments: training ends with the bytes of a run that nothing befell.
+fn losses() -> Outcome {
+    let _alone = ONE_AT_A_TIME.lock();
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name);
+    LOSSES.store(0, Ordering::SeqCst);
+    session::train(&plan()?, &path("whole"), &options())?;
+    let wanted = times("GROKSCOPE_LOSSES", 6)?;
+    let (mut destroyed, mut runs, mut gave_up) = (0, 0, 0);
+    while destroyed < wanted {
+        let run = path(&format!("run-{runs}"));
+        runs += 1;
+        let these = (wanted - destroyed).min(10);
+        LOSSES.store(these, Ordering::SeqCst);
+        let mut ended = session::train(&plan()?, &run, &options());
+        loop {
+            match ended {
+                Ok(ended) => {
+                    require!(ended.outcome == End::Done, "{:?}", ended.outcome);
+                    break;
+                }
+                Err(error) => {
+                    // Several in a row without a checkpoint in between: it says so, and can be resumed.
+                    let begun = run.join("plan.toml").exists() && !run.join(".begun").exists();
+                    require!(error.is::<Stopped>() || !begun, "not to be gone on with: {error:#}");
+                    gave_up += 1;
+                    ended = match begun {
+                        true => session::resume(&run, None, &[], &options()),
+                        false => session::train(&plan()?, &run, &options()),
+                    };
+                }
+            }
+        }
+        destroyed += these - LOSSES.load(Ordering::SeqCst);
+        same(&path("whole"), &run)?;
+    }
+    println!(
+        "{destroyed} devices destroyed in {runs} runs, which were resumed {gave_up} times by hand and ended with the bytes of an undisturbed one"
+    );
+    Ok(())
+}
+
+/// The device goes, and no other is given: the error says how to go on, and a device later does.
+fn never_back() -> Outcome {
+    let _alone = ONE_AT_A_TIME.lock();
+    let directory = tempfile::tempdir()?;
+    let run = directory.path().join("run");
+    LOSSES.store(0, Ordering::SeqCst);
+    REFUSED.store(true, Ordering::SeqCst);
+    let Err(error) = session::train(&plan()?, &run, &options()) else { return Err("trains on no device".into()) };
+    require!(!error.is::<Stopped>() && !run.exists(), "without a device something began: {error:#}");
+    REFUSED.store(false, Ordering::SeqCst);
+    LOSSES.store(1, Ordering::SeqCst);
+    let trainer = std::thread::spawn({
+        let (run, plan) = (run.clone(), Plan { steps: 1_000_000, ..plan()? });
+        move || session::train(&plan, &run, &options()).map(|_| ())
+    });
+    while LOSSES.load(Ordering::SeqCst) > 0 {
+        sleep(Duration::from_millis(1));
+    }
+    REFUSED.store(true, Ordering::SeqCst);
+    let ended = trainer.join().map_err(|_| "training panicked")?;
+    REFUSED.store(false, Ordering::SeqCst);
+    let Err(error) = ended else { return Err("trained to the end without a device".into()) };
+    let stopped = error.downcast_ref::<Stopped>().ok_or(format!("not to be gone on with: {error:#}"))?;
+    require!(stopped.directory == run, "{stopped}");
+    let changes = [("steps".to_string(), (stopped.step + 20).to_string())];
+    let ended = session::resume(&run, None, &changes, &options())?;
+    require!(ended.outcome == End::Done, "{:?}", ended.outcome);
+    Ok(())
+}
