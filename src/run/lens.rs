@@ -1,5 +1,6 @@
 //! TransformerLens's names and shapes: state dicts as safetensors, and the config beside them.
 
+use super::json;
 use crate::model::{ABSENT_BIASES, PARAMETERS, Sizes, Weights};
 use crate::plan::{Plan, Shape};
 use crate::program::State;
@@ -41,10 +42,19 @@ pub fn optimizer_bytes(state: &State<f32>, shape: &Shape) -> Result<Vec<u8>> {
     serialize(&tensors)
 }
 
-/// Reads the tensors `prefix` + name of every parameter. `origin` names the file in errors.
-pub fn read_weights(bytes: &[u8], shape: &Shape, prefix: &str, origin: &str) -> Result<Weights<f32>> {
+/// A safetensors file whose header says everything once; the library would take the last of two tensors of a name.
+fn open<'a>(bytes: &'a [u8], origin: &str) -> Result<SafeTensors<'a>> {
     let file =
         SafeTensors::deserialize(bytes).map_err(|e| anyhow::anyhow!("{origin}: not a whole safetensors file: {e}"))?;
+    let (n, rest) = bytes.split_first_chunk::<8>().context("a file that was read has a header")?;
+    let header = rest.get(..u64::from_le_bytes(*n) as usize).context("a file that was read has a header")?;
+    json::parse(header, &format!("{origin}, header"))?;
+    Ok(file)
+}
+
+/// Reads the tensors `prefix` + name of every parameter. `origin` names the file in errors.
+pub fn read_weights(bytes: &[u8], shape: &Shape, prefix: &str, origin: &str) -> Result<Weights<f32>> {
+    let file = open(bytes, origin)?;
     let mut tensors = Vec::new();
     for parameter in &PARAMETERS {
         let name = format!("{prefix}{}", parameter.lens);
@@ -75,8 +85,7 @@ fn read_tensor(view: &TensorView, dims: &[usize], name: &str, origin: &str) -> R
 /// Weights made elsewhere. The biases that this model does not have must be absent or zero.
 pub fn read_init(bytes: &[u8], shape: &Shape, origin: &str) -> Result<Weights<f32>> {
     let weights = read_weights(bytes, shape, "", origin)?;
-    let file =
-        SafeTensors::deserialize(bytes).map_err(|e| anyhow::anyhow!("{origin}: not a whole safetensors file: {e}"))?;
+    let file = open(bytes, origin)?;
     for (name, axes) in ABSENT_BIASES {
         let Ok(view) = file.tensor(name) else { continue };
         let dims: Vec<usize> = axes.iter().map(|axis| axis.size(&Sizes { shape: *shape, rows: 0 })).collect();
@@ -119,7 +128,7 @@ pub struct Config {
 impl Config {
     /// Reads the text of a config. The operation is addition where the file does not say another.
     pub fn read(text: &str, origin: &str) -> Result<Self> {
-        let json: serde_json::Value = serde_json::from_str(text).with_context(|| format!("{origin}: not JSON"))?;
+        let json = json::parse(text.as_bytes(), origin)?;
         let number = |name: &str| {
             let found = json[name].as_u64().filter(|&n| n > 0 && n <= 65_536).map(|n| n as usize);
             found.with_context(|| format!("{origin}: {name} is {}: expected an integer in 1..=65536", json[name]))
@@ -192,8 +201,7 @@ pub fn read_checkpoint(
     shape: &Shape,
     origin: &str,
 ) -> Result<State<f32>> {
-    let json: serde_json::Value =
-        serde_json::from_slice(state).with_context(|| format!("{origin}/state.json: not JSON"))?;
+    let json = json::parse(state, &format!("{origin}/state.json"))?;
     ensure!(json["step"].as_u64() == Some(step), "{origin}/state.json: step is {}: expected {step}", json["step"]);
     for (name, bytes) in [("model.safetensors", model), ("optimizer.safetensors", optimizer)] {
         let expected =

@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod inputs;
+pub mod json;
 pub mod lens;
 
 use crate::model::Weights;
@@ -178,7 +179,18 @@ impl RunDir {
 
     /// The rows up to a step that an uninterrupted run would have too.
     pub fn history(&self, step: u64) -> Result<Vec<Evaluation>> {
-        Ok(self.metrics()?.into_iter().filter(|row| self.on_schedule(row.step, step)).collect())
+        let rows: Vec<_> = self.metrics()?.into_iter().filter(|row| self.on_schedule(row.step, step)).collect();
+        let file = self.path.join("metrics.jsonl");
+        for (row, expected) in rows.iter().zip((0..).step_by(self.plan.eval_every as usize)) {
+            let found = row.step;
+            ensure!(
+                found == expected || found == self.plan.steps,
+                "{}: a row of step {found} where that of step {expected} belongs: expected a row for every {} steps",
+                file.display(),
+                self.plan.eval_every
+            );
+        }
+        Ok(rows)
     }
 
     fn on_schedule(&self, at: u64, until: u64) -> bool {
@@ -233,9 +245,8 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let summary =
-            serde_json::from_slice(&read(&path)?).with_context(|| format!("{}: not a summary", path.display()))?;
-        Ok(Some(summary))
+        let json = json::parse(&read(&path)?, &path.display().to_string())?;
+        Ok(Some(serde_json::from_value(json).with_context(|| format!("{}: not a summary", path.display()))?))
     }
 }
 
@@ -310,10 +321,14 @@ fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<()>
 }
 
 fn read_lines<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Vec<T>> {
-    let text = read_text(path)?;
+    rows_of(&read_text(path)?, &path.display().to_string())
+}
+
+/// The rows of a text of lines; a last one that was torn off is left out.
+pub fn rows_of<T: for<'a> Deserialize<'a>>(text: &str, origin: &str) -> Result<Vec<T>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let row = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).with_context(|| format!("{}:{}: not a row of this file", path.display(), number + 1))
+        serde_json::from_str(line).with_context(|| format!("{origin}:{}: not a row of this file", number + 1))
     };
     whole.lines().enumerate().map(row).collect()
 }

@@ -1,11 +1,12 @@
 //! The same bytes: twice, after an interruption, at any number of threads, and for a model alone or among others.
 
-use crate::support::{Outcome, gpu, layout, pairs, require, shape, test};
+use crate::support::{Outcome, gpu, layout, pairs, require, shape, test, wanted_adapter};
 use grokscope::model::initial_weights;
 use grokscope::plan::{Plan, Shape, Update, preset};
 use grokscope::program::batch::Layout;
 use grokscope::program::engine::Engine;
 use grokscope::program::{Program, State, composed, layered};
+use grokscope::run::lens::weights_sha256;
 use grokscope::task::{Op, Pairs};
 use libtest_mimic::{Failed, Trial};
 
@@ -20,6 +21,9 @@ fn of_every_program(f: impl Fn(&Program) -> Outcome) -> Outcome {
 pub fn tests() -> Vec<Trial> {
     vec![
         test("threads_change_no_bit_on_the_cpu_engine", || of_every_program(threads)),
+        test("runs_of_200_steps_have_one_hash_on_the_cpu_engine", || {
+            of_every_program(|program| one_hash("cpu", program, &on_two_threads))
+        }),
         test("a_model_alone_and_among_others_is_the_same_on_the_cpu_engine", || {
             of_every_program(|program| ensembles(program, &on_two_threads))
         }),
@@ -37,6 +41,9 @@ pub fn adapter_tests() -> Vec<Trial> {
         test("a_resumed_state_goes_on_the_same_on_the_adapter", || {
             of_every_program(|program| resumed(program, &on_adapter))
         }),
+        test("runs_of_200_steps_have_one_hash_on_the_adapter", || {
+            of_every_program(|program| one_hash(&wanted_adapter(), program, &on_adapter))
+        }),
         test("stretches_change_no_bit_on_the_adapter", || of_every_program(stretches)),
     ]
 }
@@ -53,6 +60,27 @@ fn on_two_threads(program: &Program, layout: Layout) -> Result<Engine, Failed> {
 
 fn on_adapter(program: &Program, layout: Layout) -> Result<Engine, Failed> {
     Ok(pollster::block_on(Engine::on_gpu(gpu()?, program, layout))?)
+}
+
+/// `GROKSCOPE_REPEATS=20` is the long form of docs/reliability.md.
+fn one_hash(device: &str, program: &Program, make: &Make) -> Outcome {
+    let repeats = std::env::var("GROKSCOPE_REPEATS").map_or(Ok(3), |text| text.parse::<usize>())?;
+    let plan = preset("default")?;
+    let mut hashes = Vec::new();
+    for _ in 0..repeats {
+        let mut engine = make(program, layout(SHAPE, &[60]))?;
+        engine.write_state(0, &State::fresh(initial_weights("paper", 0, &SHAPE)))?;
+        for first in (0..200).step_by(50) {
+            let updates: Vec<Update> = (first..first + 50).map(|step| plan.update(step)).collect();
+            pollster::block_on(engine.steps(&[updates]))?;
+        }
+        let state = pollster::block_on(engine.read_states(1))?.remove(0);
+        let of = [&state.weights, &state.exp_avg, &state.exp_avg_sq].map(weights_sha256);
+        hashes.push(of.concat());
+    }
+    println!("{device}, {}: {repeats} runs of 200 steps: {}", program.name, &hashes[0][..16]);
+    require!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    Ok(())
 }
 
 /// Model k differs in its seed, its rows, their number, and its learning rate.

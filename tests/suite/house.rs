@@ -29,7 +29,62 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("modules_point_one_way", modules_point_one_way),
         test("the_core_is_fit_for_a_browser", no_files_in_the_core),
+        test("unsafe_stands_where_it_is_listed_and_says_why", unsafe_is_listed),
+        test("nothing_speaks_to_a_network", no_network),
     ]
+}
+
+/// Files of src/ with unsafe in them, and how often. docs/reliability.md says why each is needed.
+const UNSAFE: &[(&str, usize)] = &[("cpu/matmul.rs", 3), ("main.rs", 1)];
+
+fn all_sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut pending = vec![root];
+    let mut found = Vec::new();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+fn unsafe_is_listed() -> Outcome {
+    for (path, text) in all_sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        let mut count = 0;
+        for (i, line) in lines.iter().enumerate().filter(|(_, line)| is_code(line)) {
+            if !line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe") {
+                continue;
+            }
+            count += 1;
+            let before = &lines[i.saturating_sub(4)..i];
+            require!(before.iter().any(|line| line.contains("SAFETY:")), "{}:{}: no SAFETY", path.display(), i + 1);
+        }
+        let listed = UNSAFE.iter().find(|(file, _)| path.ends_with(Path::new("src").join(file))).map_or(0, |(_, n)| *n);
+        require!(count == listed, "{} has unsafe {count} times, {listed} are listed", path.display());
+    }
+    Ok(())
+}
+
+/// Neither the program nor what it is built from; `deny.toml` bans the crates that would.
+fn no_network() -> Outcome {
+    for (path, text) in all_sources() {
+        for word in ["std::net", "TcpStream", "UdpSocket"] {
+            require!(!text.contains(word), "{} uses {word}", path.display());
+        }
+    }
+    let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"))?;
+    for name in
+        ["reqwest", "hyper", "ureq", "curl", "curl-sys", "openssl-sys", "native-tls", "rustls", "socket2", "mio"]
+    {
+        require!(!lock.contains(&format!("name = \"{name}\"")), "{name} is in Cargo.lock");
+    }
+    require!(!Path::new(env!("CARGO_MANIFEST_DIR")).join("build.rs").exists(), "there is a build script");
+    Ok(())
 }
 
 fn sources(room: &str) -> Vec<(PathBuf, String)> {

@@ -13,6 +13,7 @@ mod gradients;
 mod house;
 mod input;
 mod kernels;
+mod loaders;
 mod loss;
 mod mutants;
 mod peers;
@@ -20,11 +21,21 @@ mod planted;
 mod reflection;
 mod runs;
 mod sanitizer;
+mod soak;
 mod support;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
+    if let Ok(device) = std::env::var("GROKSCOPE_SOAK") {
+        return match soak::child(&device) {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(failed) => {
+                println!("{}", failed.message().unwrap_or("failed"));
+                std::process::ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let anywhere = [
         house::tests(),
@@ -41,6 +52,8 @@ fn main() -> std::process::ExitCode {
         bounds::tests(),
         finite::tests(),
         faults::tests(),
+        loaders::tests(),
+        soak::tests(),
     ];
     let on_adapter = [
         kernels::tests(),
@@ -50,6 +63,7 @@ fn main() -> std::process::ExitCode {
         determinism::adapter_tests(),
         finite::adapter_tests(),
         faults::adapter_tests(),
+        soak::adapter_tests(),
         runs::adapter_tests(),
         input::adapter_tests(),
         support::adapter_tests(),

@@ -7,6 +7,7 @@ use std::process::Command;
 
 pub fn tests() -> Vec<Trial> {
     vec![
+        test("workflows_pass_actionlint", actionlint),
         test("numpy_agrees_on_a_run_and_its_checkpoints", numpy_on_runs),
         test("numpy_agrees_on_models_made_elsewhere", numpy_on_models),
         test("numpy_notices_a_wrong_number", numpy_notices),
@@ -156,4 +157,16 @@ fn unusual_pages() -> Outcome {
     let pages: Vec<String> = runs.chain([model]).map(|run| run.display().to_string()).collect();
     let pages: Vec<&str> = pages.iter().map(String::as_str).collect();
     agrees("page/page.py", &[&["--open-only"], &pages[..]].concat())
+}
+
+/// The workflows, by actionlint itself.
+fn actionlint() -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = root.join("target/test-venv/bin/actionlint");
+    require!(program.exists(), "{} is not there: expected scripts/test.sh to have made it", program.display());
+    let files: Vec<_> = std::fs::read_dir(root.join(".github/workflows"))?.collect::<Result<_, _>>()?;
+    require!(!files.is_empty(), "there is no workflow");
+    let output = Command::new(program).args(files.iter().map(|file| file.path())).output()?;
+    require!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
 }

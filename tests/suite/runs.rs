@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("findings_and_page_repeat_to_the_byte", findings_repeat),
         test("figures_and_tables_are_the_findings", figures_and_tables),
         test("the_summary_fits_a_terminal", terminal),
+        test("the_page_escapes_names_that_come_from_files", escapes),
     ]
 }
 
@@ -38,6 +39,47 @@ pub fn adapter_tests() -> Vec<Trial> {
         test("devices_lists_the_adapter_and_what_auto_takes", devices),
         test("a_grid_of_more_rows_than_a_dimension_has_workgroups", large_grid),
     ]
+}
+
+/// A directory and a split whose names are markup, and findings whose texts are.
+fn escapes() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let bad = "</script><img src=x onerror=alert(1)>&\"'";
+    let plain = bad.replace('/', "");
+    let (run, split) = (directory.path().join(&plain), directory.path().join(format!("{plain}.csv")));
+    std::fs::write(&split, crate::support::pairs(13, 60, 1).to_csv())?;
+    train("cpu", &run, &["--steps", "40", "--split", &split.display().to_string()])?;
+    let (page, file) = (run.join("report.html"), run.join("findings.json"));
+    require!(!std::fs::read_to_string(&page)?.contains("<img"), "the page holds markup of a name");
+    let mut findings: serde_json::Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    let mut spoilt = 0;
+    spoil(&mut findings, bad, &mut spoilt);
+    require!(spoilt > 10, "only {spoilt} texts of the findings could be spoilt");
+    std::fs::write(&file, findings.to_string())?;
+    succeed(&["report", "--quiet", &run.display().to_string()])?;
+    let text = std::fs::read_to_string(&page)?;
+    require!(!text.contains("<img"), "the page holds markup of a text in findings.json");
+    require!(text.contains("&lt;img src=x"), "the page shows no text of findings.json: this test sees nothing");
+    Ok(())
+}
+
+/// Appends to every text that the findings may have of their own.
+fn spoil(value: &mut serde_json::Value, bad: &str, count: &mut usize) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (name, value) in map {
+                match value {
+                    serde_json::Value::String(text) if ["claim", "measure", "what", "path"].contains(&&name[..]) => {
+                        text.push_str(bad);
+                        *count += 1;
+                    }
+                    other => spoil(other, bad, count),
+                }
+            }
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(|value| spoil(value, bad, count)),
+        _ => {}
+    }
 }
 
 /// p = 257: 66,049 pairs.

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# What has to hold on every device: the adapter is the one asked for, kernels agree with their twins and the golden values, bad numbers are
+# noticed, runs repeat to the bit, and the demo groks.
+#
+#   GROKSCOPE_TEST_ADAPTER=NAME scripts/devices.sh     part of an adapter's name, as `grokscope devices` lists it
+#
+# Needs nothing but cargo and the adapter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+adapter=${GROKSCOPE_TEST_ADAPTER:?the adapter to run on}
+export NODEVICE_SELECT=1
+for tests in the_adapter_is kernels_ golden adamw_ bad_numbers one_hash a_model_alone a_resumed_state stretches training_goes_on; do
+    cargo test --release --locked --test suite -- "$tests"
+done
+run=target/demo-on-device
+rm -rf "$run"
+cargo run --release --locked -- train --preset demo --device "$adapter" --quiet --out "$run"
+cargo run --release --locked -- train --preset demo --device cpu --quiet --out "$run/cpu"
