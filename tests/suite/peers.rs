@@ -8,6 +8,7 @@ use std::process::Command;
 pub fn tests() -> Vec<Trial> {
     vec![
         test("workflows_pass_actionlint", actionlint),
+        test("dependencies_pass_cargo_deny", cargo_deny),
         test("numpy_agrees_on_a_run_and_its_checkpoints", numpy_on_runs),
         test("numpy_agrees_on_models_made_elsewhere", numpy_on_models),
         test("numpy_notices_a_wrong_number", numpy_notices),
@@ -168,5 +169,20 @@ fn actionlint() -> Outcome {
     require!(!files.is_empty(), "there is no workflow");
     let output = Command::new(program).args(files.iter().map(|file| file.path())).output()?;
     require!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+/// Licences, sources, and no crate twice or that speaks to a network, by cargo-deny itself. Advisories are asked for in the workflow: their
+/// database is on a server that a test must not depend on.
+fn cargo_deny() -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = root.join("target/test-venv/bin/cargo-deny");
+    require!(program.exists(), "{} is not there: expected scripts/test.sh to have made it", program.display());
+    let arguments = ["--locked", "check", "bans", "licenses", "sources"];
+    let output = Command::new(program).args(arguments).current_dir(root).output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    require!(output.status.success(), "{told}");
+    // A list that allows more than there is hides what comes in later.
+    require!(!told.contains("not-encountered") && !told.contains("unmatched"), "{told}");
     Ok(())
 }
