@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 adapter=${GROKSCOPE_TEST_ADAPTER:?the adapter to run on}
 export NODEVICE_SELECT=1
-for tests in the_adapter_is kernels_ golden adamw_ bad_numbers one_hash a_model_alone a_resumed_state stretches training_goes_on; do
+for tests in the_adapter_is kernels_ program_repeats adamw_ bad_numbers one_hash a_model_alone a_resumed_state stretches training_goes_on; do
     cargo test --release --locked --test suite -- "$tests"
 done
 run=target/demo-on-device

@@ -4,6 +4,7 @@
 mod fuzzed;
 
 use crate::support::{Outcome, require, test};
+use base64::Engine;
 use grokscope::plan::{Plan, Shape};
 use grokscope::run::lens::{Config, read_init};
 use grokscope::run::rows_of;
@@ -45,6 +46,14 @@ fn replay() -> Outcome {
             count += 1;
         }
         require!(count >= 8, "only {count} seeds of {name}");
+        // What a campaign found to take a new way through the loader, a line each.
+        let found = std::fs::read_to_string(seeds().with_file_name("found").join(format!("{name}.base64")))?;
+        for (number, line) in found.lines().enumerate() {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(line)?;
+            let read = std::panic::catch_unwind(|| load(&bytes));
+            require!(read.is_ok(), "found/{name}.base64:{}: neither read nor refused", number + 1);
+        }
+        require!(found.lines().count() >= 50, "only {} inputs were found for {name}", found.lines().count());
     }
     Ok(())
 }
