@@ -10,9 +10,12 @@ cd "$(dirname "$0")/.."
 adapter=${GROKSCOPE_TEST_ADAPTER:?the adapter to run on}
 export NODEVICE_SELECT=1
 for tests in the_adapter_is kernels_ program_repeats adamw_ bad_numbers one_hash a_model_alone a_resumed_state stretches training_goes_on; do
-    cargo test --release --locked --test suite -- "$tests"
+    cargo test --release --locked --test suite -- "$tests" | tee target/devices.log
+    # A name that nothing has any more would pass.
+    grep -qE '^test result: ok\. [1-9]' target/devices.log
 done
 run=target/demo-on-device
 rm -rf "$run"
 cargo run --release --locked -- train --preset demo --device "$adapter" --quiet --out "$run"
+grep -q '"grokked": true' "$run/summary.json"
 cargo run --release --locked -- train --preset demo --device cpu --quiet --out "$run/cpu"

@@ -249,7 +249,7 @@ impl<T: Real> WithSimd for Gate<'_, T> {
     }
 }
 
-/// One AdamW update of neighbouring parameters; whether parameters, moments and gradients were all finite before, each told apart.
+/// One AdamW update of neighbouring parameters; which of parameters, moments and gradients held a number before that is not finite.
 pub fn adamw<T: Real>(
     u: &crate::plan::Update,
     grads: &[T],

@@ -70,7 +70,7 @@ fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Makes a rename in the directory last.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     // Windows cannot open directories, and does not need to.
     if cfg!(unix) {
         let directory = retried(|| File::open(if path.as_os_str().is_empty() { Path::new(".") } else { path }))?;

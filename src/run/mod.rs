@@ -286,7 +286,9 @@ pub fn begin(path: &Path) -> Result<Lock> {
 
 /// The run (or every run of the ensemble) is there.
 pub fn begun(path: &Path) -> Result<()> {
-    remove(&path.join(BEGUN), |path| fs::remove_file(path))
+    remove(&path.join(BEGUN), |path| fs::remove_file(path))?;
+    // Else the mark could come back over a run that has long gone on.
+    disk::sync_directory(path).with_context(|| format!("{}: could not be written", path.display()))
 }
 
 /// Refuses a directory whose run never came to its first checkpoint.

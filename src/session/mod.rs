@@ -107,7 +107,7 @@ fn persist(mut ended: Result<Ended>, directory: &Path, options: &Options) -> Res
         let stopped = ended.as_ref().err().and_then(|error| error.downcast_ref::<Stopped>()).cloned();
         let (Some(stopped), Err(error)) = (stopped.filter(|stopped| stopped.lost), &ended) else { return ended };
         losses = if last == Some(stopped.step) { losses + 1 } else { 1 };
-        if losses > LOSSES {
+        if losses == LOSSES {
             return ended;
         }
         note(&one_line(format!("{}: going on from step {} on a fresh device", causes(error), stopped.step)));

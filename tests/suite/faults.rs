@@ -124,6 +124,8 @@ fn kills() -> Outcome {
             }
             let state = RunDir::open(&run)?;
             let (newest, _) = state.newest_state()?;
+            let last = state.checkpoints()?.last().copied();
+            require!(last == Some(newest), "kill {killed}: the checkpoint of step {last:?} is not whole");
             let rows = state.metrics()?;
             let reached = rows.last().map_or(0, |row| row.step);
             require!(
@@ -143,7 +145,7 @@ fn kills() -> Outcome {
     Ok(())
 }
 
-/// The beginning of an ensemble is cut off behind each of its calls: it begins again, and never goes on with fewer models.
+/// The beginning of an ensemble fails at every fourth of its calls: it begins again, and never goes on with fewer models.
 fn killed_beginning() -> Outcome {
     let directory = tempfile::tempdir()?;
     let faults = Faults::new(directory.path())?;
