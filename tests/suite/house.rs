@@ -38,8 +38,11 @@ pub fn tests() -> Vec<Trial> {
 const UNSAFE: &[(&str, usize)] = &[("cpu/matmul.rs", 3), ("main.rs", 1)];
 
 fn all_sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut pending = vec![root];
+    files(vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")])
+}
+
+/// The texts of files, and of those in directories.
+fn files(mut pending: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     while let Some(path) = pending.pop() {
         if path.is_dir() {
@@ -87,21 +90,16 @@ fn no_network() -> Outcome {
     Ok(())
 }
 
+/// A room's code, without comments and tests.
 fn sources(room: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut pending = vec![root.join(room), root.join(format!("{room}.rs"))];
-    let mut found = Vec::new();
-    while let Some(path) = pending.pop() {
-        if path.is_dir() {
-            pending.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if let Ok(text) = std::fs::read_to_string(&path) {
-            // Tests of a module may use whatever shows the point.
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            let code = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
-            found.push((path, code));
-        }
-    }
-    found
+    let code = |(path, text): (PathBuf, String)| {
+        // Tests of a module may use whatever shows the point.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        (path, code)
+    };
+    files(vec![root.join(room), root.join(format!("{room}.rs"))]).into_iter().map(code).collect()
 }
 
 fn modules_point_one_way() -> Outcome {

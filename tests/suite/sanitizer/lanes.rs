@@ -288,8 +288,8 @@ impl<'a> Group<'a> {
                 self.atomic(*pointer, fun, *value, *result, span, &active)?;
             }
             Statement::WorkGroupUniformLoad { pointer, result } => {
-                let barrier = Barrier::WORK_GROUP;
-                self.shared_epoch += u32::from(barrier.contains(Barrier::WORK_GROUP));
+                // A barrier before the load, and one after it.
+                self.shared_epoch += 1;
                 let pointer = self.pointer(*pointer)?;
                 let value = self.load(&pointer, span, &active)?;
                 self.shared_epoch += 1;
