@@ -35,8 +35,10 @@ def environment():
 
 def ours(device, name):
     run = [program, "bench", "--device", device, "--program", name, "--threads", str(a.threads), "--seconds", "3", "--json"]
-    report = json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout)
-    device = report["devices"][0]
+    ran = subprocess.run(run, capture_output=True, text=True)
+    if ran.returncode:
+        sys.exit(f"{' '.join(map(str, run))} ended with code {ran.returncode}: {ran.stderr.strip().splitlines()[-1:]}")
+    device = json.loads(ran.stdout)["devices"][0]
     return device["runs"][0]["step_ms"]["median"], f"{device['name']}, {device['driver']}"
 
 def peer(python, name):

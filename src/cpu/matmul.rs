@@ -2,6 +2,7 @@
 
 use super::Real;
 use rayon::prelude::*;
+use std::marker::PhantomData;
 
 /// A view of a matrix: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -28,6 +29,17 @@ impl<'a, T> Mat<'a, T> {
     /// The transpose.
     pub fn t(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+
+    /// `count` rows from `first` on.
+    pub fn rows(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows {first} to {} of {}", first + count, self.rows);
+        Self { data: &self.data[(first * self.row_stride).min(self.data.len())..], rows: count, ..self }
+    }
+
+    /// `count` columns from `first` on.
+    fn cols(self, first: usize, count: usize) -> Self {
+        self.t().rows(first, count).t()
     }
 }
 
@@ -69,7 +81,7 @@ pub enum Into {
 /// Pointer to the output, shared by tasks that write disjoint blocks of it.
 #[derive(Clone, Copy)]
 struct Shared<T>(*mut T);
-// SAFETY: every task of `matmul` writes the rows or columns of its own chunk only.
+// SAFETY: every task of `matmuls` writes the rows or columns of its own piece only.
 unsafe impl<T> Send for Shared<T> {}
 unsafe impl<T> Sync for Shared<T> {}
 
@@ -86,7 +98,7 @@ pub fn matmul<T: Real>(out: MatMut<T>, a: Mat<T>, b: Mat<T>, into: Into) {
 
 /// The same for every one of `batches`, whose outputs begin `batch_stride` elements apart, the first at `out`.
 ///
-/// The longer side of an output is cut into chunks whose size follows from the shapes alone and each chunk is one serial
+/// The longer side of an output is cut into pieces whose size follows from the shapes alone and each piece is one serial
 /// product, so the result has the same bits whatever the number of threads.
 pub fn matmuls<'a, T: Real>(
     out: MatMut<T>,
@@ -104,46 +116,122 @@ pub fn matmuls<'a, T: Real>(
     check(last.expect("every output of a product begins inside its tensor"), m, n, out.row_stride);
     let by_rows = m >= n;
     let length = m.max(n);
-    // Some sixteen pieces in all, so that a dozen cores have work.
-    let chunk = (length * batches).div_ceil(16).next_multiple_of(16).max(48);
-    let chunks = length.div_ceil(chunk);
+    let piece = piece(length, batches);
+    let pieces = length.div_ceil(piece);
     let target = Shared(out.data.as_mut_ptr());
-    (0..batches * chunks).into_par_iter().for_each(|task| {
-        let (batch, start) = (task / chunks, task % chunks * chunk);
-        let size = chunk.min(length - start);
+    (0..batches * pieces).into_par_iter().for_each(|task| {
+        let (batch, start) = (task / pieces, task % pieces * piece);
+        let size = piece.min(length - start);
         let (a, b) = of_batch(batch);
-        let k = a.cols;
-        assert!(a.rows == m && b.cols == n && b.rows == k, "{m}x{n} = {}x{k} times {}x{}", a.rows, b.rows, b.cols);
-        let (rows, cols, a_at, b_at, out_at) = match by_rows {
-            true => (size, n, start * a.row_stride, 0, start * out.row_stride),
-            false => (m, size, 0, start * b.col_stride, start),
+        assert!(a.rows == m && b.cols == n, "{m}x{n} = {}x{} times {}x{}", a.rows, a.cols, b.rows, b.cols);
+        let (a, b, out_at) = match by_rows {
+            true => (a.rows(start, size), b, start * out.row_stride),
+            false => (a, b.cols(start, size), start),
         };
-        // SAFETY: `check` held the views inside their slices, the chunk lies inside the view, and chunks and batches of
-        // the output are disjoint.
-        unsafe {
-            gemm::gemm(
-                rows,
-                cols,
-                k,
-                target.at(batch * batch_stride + out_at),
-                1,
-                out.row_stride as isize,
-                into == Into::Add,
-                a.data.as_ptr().wrapping_add(a_at),
-                a.col_stride as isize,
-                a.row_stride as isize,
-                b.data.as_ptr().wrapping_add(b_at),
-                b.col_stride as isize,
-                b.row_stride as isize,
-                T::one(),
-                T::one(),
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
+        let first = target.at(batch * batch_stride + out_at);
+        // SAFETY: `check` held the outputs inside their slice, the piece lies inside its output, and pieces and batches of
+        // it are disjoint.
+        product(unsafe { Block::new(first, (a.rows, b.cols), (out.row_stride, 1)) }, a, b, into);
+    });
+}
+
+/// Rows or columns of an output that one task makes: some sixteen pieces in all, so that a dozen cores have work.
+pub fn piece(length: usize, batches: usize) -> usize {
+    let piece = (length * batches).div_ceil(16).next_multiple_of(16).max(48);
+    // Of one size as far as that goes.
+    length.div_ceil(length.div_ceil(piece).max(1)).next_multiple_of(16)
+}
+
+/// out = a b, or out += a b, in one piece on one core.
+pub fn serial<T: Real>(out: MatMut<T>, a: Mat<T>, b: Mat<T>, into: Into) {
+    product(Block::of(out), a, b, into);
+}
+
+/// Elements that nothing else uses meanwhile, with strides: what one task writes.
+struct Block<'a, T> {
+    first: *mut T,
+    size: (usize, usize),
+    strides: (usize, usize),
+    borrowed: PhantomData<&'a mut T>,
+}
+
+impl<'a, T> Block<'a, T> {
+    // SAFETY: the caller sees to it that `first` leads to so many rows and columns at these strides, and that nothing else uses
+    // them for as long.
+    unsafe fn new(first: *mut T, size: (usize, usize), strides: (usize, usize)) -> Self {
+        Self { first, size, strides, borrowed: PhantomData }
+    }
+
+    fn of(view: MatMut<'a, T>) -> Self {
+        // SAFETY: the view was checked against its slice, which is borrowed for writing.
+        unsafe { Self::new(view.data.as_mut_ptr(), (view.rows, view.cols), (view.row_stride, 1)) }
+    }
+
+    fn t(self) -> Self {
+        let ((rows, cols), (row, col)) = (self.size, self.strides);
+        Self { size: (cols, rows), strides: (col, row), ..self }
+    }
+
+    /// `count` elements of a row whose elements are neighbours.
+    fn part(&mut self, row: usize, col: usize, count: usize) -> &mut [T] {
+        assert!(self.strides.1 == 1 && row < self.size.0 && col + count <= self.size.1, "a part lies inside its block");
+        // SAFETY: these elements are the block's, and it is borrowed for as long.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.strides.0 + col), count) }
+    }
+}
+
+/// Elements of a sum from which turning a product pays.
+const LONG: usize = 64;
+
+fn product<T: Real>(mut out: Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
+    // The library is slow at A^T B. It makes the transpose of the output as fast as any, which is then turned while the cache has it.
+    let turns = a.row_stride == 1 && a.col_stride > 1 && b.col_stride == 1 && a.rows >= b.cols;
+    if !turns || a.cols < LONG || into == Into::Add {
+        return library(out, a, b, into);
+    }
+    let (m, n) = (a.rows, b.cols);
+    T::with_scratch(m * n, |turned| {
+        library(Block::of(MatMut::new(turned, m)).t(), a, b, Into::Overwrite);
+        // Some columns at a time, whose lines then stay in the innermost cache.
+        const COLUMNS: usize = 16;
+        for first in (0..n).step_by(COLUMNS) {
+            let columns = &turned[first * m..];
+            for row in 0..m {
+                let part = out.part(row, first, COLUMNS.min(n - first));
+                part.iter_mut().zip(columns[row..].iter().step_by(m)).for_each(|(out, &x)| *out = x);
+            }
         }
     });
+}
+
+/// The library's product.
+fn library<T: Real>(out: Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
+    let fits = a.cols == b.rows && out.size == (a.rows, b.cols);
+    assert!(fits, "{:?} = {}x{} times {}x{}", out.size, a.rows, a.cols, b.rows, b.cols);
+    // SAFETY: the views are inside their slices, and the block is its owner's.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.cols,
+            a.cols,
+            out.first,
+            out.strides.1 as isize,
+            out.strides.0 as isize,
+            into == Into::Add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            T::one(),
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +254,21 @@ mod tests {
             let mut transposed = vec![1.0; m * n];
             matmul(MatMut::new(&mut transposed, m), b.t(), a.t(), Into::Add);
             assert!((0..m * n).all(|i| transposed[i % n * m + i / n] == expected[i] + 1.0));
+        }
+    }
+
+    #[test]
+    fn a_long_product_of_a_transpose_is_turned_and_turned_back() {
+        let (m, n, k) = (70, 37, LONG + 9);
+        let a: Vec<f64> = (0..k * m).map(|i| (i % 13) as f64 - 6.0).collect();
+        let b: Vec<f64> = (0..k * n).map(|i| (i % 11) as f64 - 5.0).collect();
+        let stride = n + 2;
+        let mut out = vec![7.0; m * stride];
+        let view = MatMut::strided(&mut out, m, n, stride);
+        matmul(view, Mat::new(&a, m).t(), Mat::new(&b, n), Into::Overwrite);
+        for (i, row) in out.chunks(stride).enumerate() {
+            let expected = |j| (0..k).map(|l| a[l * m + i] * b[l * n + j]).sum::<f64>();
+            assert!((0..n).all(|j| row[j] == expected(j)) && row[n..] == [7.0; 2], "row {i}");
         }
     }
 

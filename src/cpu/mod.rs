@@ -21,6 +21,7 @@ pub mod wide;
 
 use crate::plan::{Shape, Update};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::fmt::Debug;
 
 /// f32 or f64.
@@ -36,6 +37,8 @@ pub trait Real:
     fn wide(self) -> f64;
     /// e^x for x in [[`Self::NEGLIGIBLE_LOGIT`], 0], in a form that a loop over many of them is vectorised with.
     fn exp_in_lanes(self) -> Self;
+    /// Calls `f` with `len` elements, whatever they are, that the thread keeps for the next call.
+    fn with_scratch(len: usize, f: impl FnOnce(&mut [Self]));
 
     /// x, or 0 where its square would be subnormal.
     #[inline(always)]
@@ -52,6 +55,10 @@ impl Real for f32 {
     }
     fn wide(self) -> f64 {
         self as f64
+    }
+    fn with_scratch(len: usize, f: impl FnOnce(&mut [Self])) {
+        thread_local!(static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+        SCRATCH.with_borrow_mut(|scratch| f(at_least(scratch, len)))
     }
     /// 2^n e^r with |r| <= ln(2) / 2, e^r as Cephes has it; within 2 units in the last place.
     #[inline(always)]
@@ -81,10 +88,22 @@ impl Real for f64 {
     fn wide(self) -> f64 {
         self
     }
+    fn with_scratch(len: usize, f: impl FnOnce(&mut [Self])) {
+        thread_local!(static SCRATCH: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) });
+        SCRATCH.with_borrow_mut(|scratch| f(at_least(scratch, len)))
+    }
     #[inline(always)]
     fn exp_in_lanes(self) -> Self {
         self.exp()
     }
+}
+
+/// The first `len` elements, of which there are that many afterwards.
+fn at_least<T: Real>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
+    if scratch.len() < len {
+        scratch.resize(len, T::zero());
+    }
+    &mut scratch[..len]
 }
 
 /// What a twin knows besides its tensors.

@@ -1,6 +1,6 @@
 //! Twin of `product.wgsl`: the products of the composed program, each a list of matrices of one shape.
 
-use super::matmul::{Into, Mat, MatMut, matmuls};
+use super::matmul::{Into, Mat, MatMut, matmuls, piece, serial};
 use super::{Context, Real, Twin, twin, wide};
 use rayon::prelude::*;
 
@@ -60,14 +60,17 @@ fn nt<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
     batched(cx, Form::NT, a, b, c, Into::Overwrite);
 }
 
-/// C = A B^T where gate > 0, else 0
+/// C = A B^T where gate > 0, else 0. A piece of C is gated while the cache has it.
 fn nt_gated<T: Real>(cx: &Context, a: &[T], b: &[T], gate: &[T], c: &mut [T]) {
-    batched(cx, Form::NT, a, b, c, Into::Overwrite);
-    let width = cx.product.j;
-    const BLOCK: usize = 64;
+    let (width, (a, b)) = (cx.product.j, matrices(cx, Form::NT, a, b, 0));
+    let piece = piece(cx.rows, 1);
     let (c, gate) = (&mut c[..cx.rows * width], &gate[..cx.rows * width]);
-    let blocks = c.par_chunks_mut(BLOCK * width).zip(gate.par_chunks(BLOCK * width));
-    blocks.for_each(|(out, gate)| wide::gate(gate, out));
+    let pieces = c.par_chunks_mut(piece * width).zip(gate.par_chunks(piece * width));
+    pieces.enumerate().for_each(|(index, (out, gate))| {
+        let rows = out.len() / width;
+        serial(MatMut::new(out, width), a.rows(index * piece, rows), b, Into::Overwrite);
+        wide::gate(gate, out);
+    });
 }
 
 /// C = A^T B
@@ -85,18 +88,23 @@ enum Form {
 fn batched<T: Real>(cx: &Context, form: Form, a: &[T], b: &[T], c: &mut [T], into: Into) {
     let g = cx.product;
     let i = if g.rows_are == RowsAre::I { cx.rows } else { g.i };
-    let of_batch = |batch: usize| {
-        let (a, b) = (&a[batch * g.a.batch..], &b[batch * g.b.batch..]);
-        let k = if g.rows_are == RowsAre::K { g.k.min(cx.rows - batch * g.k) } else { g.k };
-        let a = match form {
-            Form::TN => Mat::strided(a, k, i, g.a.row).t(),
-            _ => Mat::strided(a, i, k, g.a.row),
-        };
-        let b = match form {
-            Form::NT => Mat::strided(b, g.j, k, g.b.row).t(),
-            _ => Mat::strided(b, k, g.j, g.b.row),
-        };
-        (a, b)
-    };
+    let of_batch = |batch| matrices(cx, form, a, b, batch);
     matmuls(MatMut::strided(c, i, g.j, g.c.row), g.batches, g.c.batch, of_batch, into);
+}
+
+/// The factors of one of the products, transposed as it takes them.
+fn matrices<'a, T: Real>(cx: &Context, form: Form, a: &'a [T], b: &'a [T], batch: usize) -> (Mat<'a, T>, Mat<'a, T>) {
+    let g = cx.product;
+    let i = if g.rows_are == RowsAre::I { cx.rows } else { g.i };
+    let k = if g.rows_are == RowsAre::K { g.k.min(cx.rows - batch * g.k) } else { g.k };
+    let (a, b) = (&a[batch * g.a.batch..], &b[batch * g.b.batch..]);
+    let a = match form {
+        Form::TN => Mat::strided(a, k, i, g.a.row).t(),
+        _ => Mat::strided(a, i, k, g.a.row),
+    };
+    let b = match form {
+        Form::NT => Mat::strided(b, g.j, k, g.b.row).t(),
+        _ => Mat::strided(b, k, g.j, g.b.row),
+    };
+    (a, b)
 }
