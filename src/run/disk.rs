@@ -1,6 +1,7 @@
 //! Writing so that a file is there whole or not at all.
 
 use anyhow::{Context, Result, bail};
+use same_file::Handle;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -49,9 +50,14 @@ pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     })
 }
 
-/// Makes a directory, with those above it, where it is not there.
+/// Makes a directory, with those above it, where it is not there, and makes that last.
 pub fn make_directory(path: &Path) -> Result<()> {
-    retried(|| fs::create_dir_all(path)).with_context(|| format!("{}: could not be made", path.display()))
+    let make = || {
+        let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+        retried(|| fs::create_dir_all(path))?;
+        missing.into_iter().rev().try_for_each(sync_entry)
+    };
+    make().with_context(|| format!("{}: could not be made", path.display()))
 }
 
 fn failed(path: &Path, error: io::Error) -> anyhow::Error {
@@ -66,6 +72,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
     retried(|| fs::rename(temporary, path))?;
+    sync_entry(path)
+}
+
+/// Makes last that a file or directory stands in the one above it.
+pub fn sync_entry(path: &Path) -> io::Result<()> {
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
@@ -92,11 +103,43 @@ pub fn append(path: &Path, text: &str) -> Result<()> {
 
 /// Makes last what was appended.
 pub fn sync(path: &Path) -> Result<()> {
-    let write = || {
-        let file = retried(|| fs::OpenOptions::new().append(true).open(path))?;
-        retried(|| file.sync_all())
+    sync_file(path).map_err(|error| failed(path, error))
+}
+
+fn sync_file(path: &Path) -> io::Result<()> {
+    let file = retried(|| fs::OpenOptions::new().append(true).open(path))?;
+    retried(|| file.sync_all())
+}
+
+/// Copies a directory so that the copy appears under its name whole, or not at all. Files for which `leaves` holds, by their name,
+/// are left out.
+pub fn copy_directory(from: &Path, to: &Path, leaves: impl Fn(&str) -> bool) -> Result<()> {
+    // A name of this process's own, beside the final one.
+    let temporary = to.with_file_name(format!(".copy-{}", std::process::id()));
+    let copy = || {
+        copy_into(from, &temporary, &leaves)?;
+        put_in_place(&temporary, to)
     };
-    write().map_err(|error| failed(path, error))
+    copy().map_err(|error| {
+        let _ = fs::remove_dir_all(&temporary);
+        anyhow::Error::new(error).context(format!("{}: could not be copied to {}", from.display(), to.display()))
+    })
+}
+
+fn copy_into(from: &Path, to: &Path, leaves: &impl Fn(&str) -> bool) -> io::Result<()> {
+    retried(|| fs::create_dir(to))?;
+    for entry in fs::read_dir(from)? {
+        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        let to = to.join(&name);
+        if name.to_str().is_some_and(leaves) {
+        } else if from.is_dir() {
+            copy_into(&from, &to, leaves)?;
+        } else {
+            retried(|| fs::copy(&from, &to))?;
+            sync_file(&to)?;
+        }
+    }
+    sync_directory(to)
 }
 
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -111,6 +154,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 pub const LOCK: &str = ".lock";
 
 /// Keeps a second process from training in the same directory, until it is dropped.
+#[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     _file: File,
@@ -119,25 +163,57 @@ pub struct Lock {
 impl Lock {
     pub fn take(directory: &Path) -> Result<Self> {
         let path = directory.join(LOCK);
-        let file = retried(|| File::create(&path)).with_context(|| format!("{}: could not be made", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("{}: another grokscope is training here: expected it to have ended", directory.display())
+        let failed = || format!("{}: could not be locked", path.display());
+        loop {
+            let file =
+                retried(|| File::create(&path)).with_context(|| format!("{}: could not be made", path.display()))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    bail!("{}: another grokscope is training here: expected it to have ended", directory.display())
+                }
+                // A file system without locks.
+                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+                Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
             }
-            // A file system without locks.
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("{}: could not be locked", path.display()));
+            // Whoever had the lock before may have removed the file after it was opened here: then it keeps nobody out.
+            let locked = Handle::from_file(file.try_clone().with_context(failed)?).with_context(failed)?;
+            if Handle::from_path(&path).is_ok_and(|there| there == locked) {
+                return Ok(Self { path, _file: file });
             }
         }
-        Ok(Self { path, _file: file })
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A lock that stays behind belongs to nobody, and keeps nobody out.
+        // While it is still locked. A file that stays behind belongs to nobody, and keeps nobody out.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_who_take_a_lock_one_at_a_time_has_it() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let directory = tempfile::tempdir().unwrap();
+        let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 2000 {
+                        let Ok(lock) = Lock::take(directory.path()) else { continue };
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert!(!directory.path().join(LOCK).exists());
     }
 }

@@ -55,6 +55,14 @@ pub struct Summary {
     pub stopped_by: Option<String>,
 }
 
+/// The checkpoint that a run goes on from.
+pub struct Newest {
+    pub step: u64,
+    pub state: State<f32>,
+    /// What is wrong with the newer ones.
+    pub passed_over: Vec<String>,
+}
+
 impl RunDir {
     /// Makes the directory of a new run: its first checkpoint, and last its plan, which makes it one. What came from files the
     /// run keeps itself, and its plan names its own copies. [`begin`] has been called for it, or for the ensemble that it belongs to.
@@ -95,21 +103,7 @@ impl RunDir {
 
     /// Steps of the checkpoints, in rising order.
     pub fn checkpoints(&self) -> Result<Vec<u64>> {
-        let directory = self.path.join("checkpoints");
-        if !directory.exists() {
-            return Ok(Vec::new());
-        }
-        let entries =
-            fs::read_dir(&directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
-        let mut steps = Vec::new();
-        for entry in entries {
-            let name = entry.with_context(|| format!("{}: could not be listed", directory.display()))?.file_name();
-            if let Some(step) = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse().ok()) {
-                steps.push(step);
-            }
-        }
-        steps.sort();
-        Ok(steps)
+        steps_in(&self.path.join("checkpoints"))
     }
 
     pub fn checkpoint_path(&self, step: u64) -> PathBuf {
@@ -148,18 +142,28 @@ impl RunDir {
         Ok(())
     }
 
-    /// The newest checkpoint that is whole, and what was wrong with the newer ones.
-    pub fn newest_state(&self) -> Result<(u64, State<f32>)> {
-        let mut problems = Vec::new();
+    /// The newest checkpoint that is whole. One that is damaged, or of which a file is gone, is passed over; one that cannot be
+    /// read for another reason may be whole, and is an error.
+    pub fn newest_state(&self) -> Result<Newest> {
+        let mut passed_over = Vec::new();
         for step in self.checkpoints()?.into_iter().rev() {
-            match self.read_state(step) {
-                Ok(state) => return Ok((step, state)),
-                Err(problem) => problems.push(format!("{problem:#}")),
+            let problem = match self.read_state(step) {
+                Ok(state) => return Ok(Newest { step, state, passed_over }),
+                Err(problem) => problem,
+            };
+            let cause = problem.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+            if cause.is_some_and(|cause| cause.kind() != std::io::ErrorKind::NotFound) {
+                let path = self.checkpoint_path(step);
+                return Err(problem.context(format!(
+                    "{}: may be whole: expected to be readable, or to be moved away to go on from the checkpoint before",
+                    path.display()
+                )));
             }
+            passed_over.push(format!("{problem:#}"));
         }
-        match problems.is_empty() {
+        match passed_over.is_empty() {
             true => bail!("{}: no checkpoint to go on from: start the run again", self.path.display()),
-            false => bail!("{}: no checkpoint is whole: {}", self.path.display(), problems.join("; ")),
+            false => bail!("{}: no checkpoint is whole: {}", self.path.display(), passed_over.join("; ")),
         }
     }
 
@@ -177,19 +181,29 @@ impl RunDir {
         lens::read_checkpoint(step, &state, &model, &optimizer, &self.plan.shape(), &path.display().to_string())
     }
 
-    /// The rows up to a step that an uninterrupted run would have too.
+    /// The rows up to a step that an uninterrupted run would have too. All of them must be there, but for that of the step itself,
+    /// which is evaluated again where it is missing.
     pub fn history(&self, step: u64) -> Result<Vec<Evaluation>> {
         let rows: Vec<_> = self.metrics()?.into_iter().filter(|row| self.on_schedule(row.step, step)).collect();
-        let file = self.path.join("metrics.jsonl");
-        for (row, expected) in rows.iter().zip((0..).step_by(self.plan.eval_every as usize)) {
-            let found = row.step;
-            ensure!(
-                found == expected || found == self.plan.steps,
-                "{}: a row of step {found} where that of step {expected} belongs: expected a row for every {} steps",
-                file.display(),
-                self.plan.eval_every
-            );
+        let every = self.plan.eval_every;
+        let last = (self.plan.steps == step && !step.is_multiple_of(every)).then_some(step);
+        let expected: Vec<u64> = (0..=step).step_by(every as usize).chain(last).collect();
+        for (i, &at) in expected.iter().enumerate() {
+            let found = rows.get(i).map(|row| row.step);
+            let problem = match found {
+                Some(found) if found == at => continue,
+                Some(found) => format!("a row of step {found} where that of step {at} belongs"),
+                None if at == step => continue,
+                None => format!("no row of step {at}, and a checkpoint of step {step}"),
+            };
+            let file = self.path.join("metrics.jsonl");
+            bail!("{}: {problem}: expected a row for every {every} steps", file.display());
         }
+        ensure!(
+            rows.len() <= expected.len(),
+            "{}: a row stands twice: expected a row for every {every} steps",
+            self.path.join("metrics.jsonl").display()
+        );
         Ok(rows)
     }
 
@@ -256,9 +270,26 @@ const BEGUN: &str = ".begun";
 /// Refuses a directory that holds anything but a beginning that was cut off.
 pub fn refuse_held(path: &Path) -> Result<()> {
     ensure!(!path.is_file(), "{}: is a file: expected a directory", path.display());
-    let counts = |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != disk::LOCK);
-    let held = fs::read_dir(path).is_ok_and(|entries| entries.into_iter().any(counts)) && !path.join(BEGUN).exists();
-    ensure!(!held, "{}: holds something already: expected a new or an empty directory, or --resume", path.display());
+    let marked = path.join(BEGUN).exists();
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let (entry, name) = (entry.path(), entry.file_name());
+        ensure!(
+            marked || name == disk::LOCK,
+            "{}: holds something already: expected a new or an empty directory, or --resume",
+            path.display()
+        );
+        // The mark is not believed where it stands over a run that went on.
+        for run in [path, &entry] {
+            let later = steps_in(&run.join("checkpoints"))?.into_iter().find(|&step| step > 0);
+            if let Some(step) = later {
+                bail!(
+                    "{}: says that its run never began, and {} has a checkpoint of step {step}: expected one of the two to be moved away",
+                    path.join(BEGUN).display(),
+                    run.display()
+                );
+            }
+        }
+    }
     Ok(())
 }
 
@@ -267,8 +298,10 @@ pub fn begin(path: &Path) -> Result<Lock> {
     make_directory(path)?;
     let lock = Lock::take(path)?;
     refuse_held(path)?;
+    let mark = path.join(BEGUN);
     let clear = || -> std::io::Result<()> {
-        retried(|| fs::File::create(path.join(BEGUN)))?;
+        retried(|| fs::File::create(&mark))?;
+        disk::sync_entry(&mark)?;
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -280,7 +313,7 @@ pub fn begin(path: &Path) -> Result<Lock> {
         }
         Ok(())
     };
-    clear().with_context(|| format!("{}: could not be written", path.join(BEGUN).display()))?;
+    clear().with_context(|| format!("{}: could not be written", mark.display()))?;
     Ok(lock)
 }
 
@@ -302,6 +335,23 @@ pub fn refuse_begun(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Steps of the checkpoints in a directory, in rising order; none where there is no directory.
+fn steps_in(directory: &Path) -> Result<Vec<u64>> {
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
+    let mut steps = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(|| format!("{}: could not be listed", directory.display()))?.file_name();
+        if let Some(step) = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse().ok()) {
+            steps.push(step);
+        }
+    }
+    steps.sort();
+    Ok(steps)
+}
+
 /// JSON for people: indented, with a line's end.
 pub fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
@@ -314,7 +364,7 @@ fn lines(rows: &[impl Serialize]) -> Result<String> {
 }
 
 fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {
-    match how(path) {
+    match retried(|| how(path)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(e).with_context(|| format!("{}: could not be removed", path.display()))
         }

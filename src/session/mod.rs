@@ -54,8 +54,8 @@ pub struct Ended {
 /// One member's beginnings.
 struct Start {
     run: RunDir,
-    /// Whether its directory is still to be made.
-    new: bool,
+    /// Which of the ensemble's models it is.
+    index: usize,
     train: Pairs,
     state: State<f32>,
     step: u64,
@@ -97,11 +97,17 @@ const LOSSES: usize = 3;
 
 /// Trains a new run in `directory`.
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
-    persist(train_once(plan, directory, options), directory, options)
+    let mut locks = Vec::new();
+    persist(train_once(plan, directory, options, &mut locks), directory, &[], options)
 }
 
-/// Goes on from the last checkpoint on a fresh device, as often as the device goes away.
-fn persist(mut ended: Result<Ended>, directory: &Path, options: &Options) -> Result<Ended> {
+/// Goes on from the last checkpoint on a fresh device, as often as the device goes away. The directory is locked all the while.
+fn persist(
+    mut ended: Result<Ended>,
+    directory: &Path,
+    changes: &[(String, String)],
+    options: &Options,
+) -> Result<Ended> {
     let (mut last, mut losses) = (None, 0);
     loop {
         let stopped = ended.as_ref().err().and_then(|error| error.downcast_ref::<Stopped>()).cloned();
@@ -112,7 +118,8 @@ fn persist(mut ended: Result<Ended>, directory: &Path, options: &Options) -> Res
         }
         note(&one_line(format!("{}: going on from step {} on a fresh device", causes(error), stopped.step)));
         last = Some(stopped.step);
-        ended = resume::resume_once(directory, None, &[], options).map_err(|error| match error.is::<Stopped>() {
+        let again = resume::prepare(directory, changes, options).and_then(|prepared| prepared.go(directory, options));
+        ended = again.map_err(|error| match error.is::<Stopped>() {
             true => error,
             false => error.context(Stopped { lost: false, ..stopped }),
         });
@@ -124,64 +131,80 @@ pub fn causes(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
 }
 
-fn train_once(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
+/// Nothing is written before the engine is there. `locks` then keep others out of the directory, and of those of the models.
+fn train_once(plan: &Plan, directory: &Path, options: &Options, locks: &mut Vec<disk::Lock>) -> Result<Ended> {
     let plan = &resolved(plan)?;
     let choice = devices::choose(&options.device)?;
     let program = program::by_name(&plan.program)?;
     devices::check_fits(&program, plan, planned_rows(plan)?, plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
     run::refuse_held(directory)?;
-    let mut members = Vec::new();
-    for k in 0..plan.models {
-        let own = member_plan(plan, k);
-        members.push((first_weights(&own)?, own));
-    }
     let mut starts = Vec::new();
-    for (k, (weights, own)) in members.into_iter().enumerate() {
-        let path = if plan.models == 1 { directory.into() } else { directory.join(format!("model-{k}")) };
-        let (run, state) = (RunDir { path, plan: own }, State::fresh(weights));
-        starts.push(Start { run, new: true, train: train.clone(), state, step: 0, history: Vec::new() });
+    for index in 0..plan.models {
+        let own = member_plan(plan, index);
+        let state = State::fresh(first_weights(&own)?);
+        let path = if plan.models == 1 { directory.into() } else { directory.join(format!("model-{index}")) };
+        let run = RunDir { path, plan: own };
+        starts.push(Start { run, index, train: train.clone(), state, step: 0, history: Vec::new() });
     }
-    go(starts, directory, choice, options)
-}
-
-/// Trains members that all stand at the same step. Nothing is written before the engine is there.
-fn go(mut starts: Vec<Start>, directory: &Path, choice: devices::Choice, options: &Options) -> Result<Ended> {
-    let first = &starts[0].run.plan;
-    let (plan, shape) = (first.clone(), first.shape());
-    let program = program::by_name(&plan.program)?;
-    devices::check_fits(&program, &plan, starts[0].train.len(), starts.len(), &choice.chosen)?;
-    let grid = Pairs::grid(plan.op.parse()?, plan.p);
-    let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
-    let layout = Layout::new(shape, &trains, &vec![grid.clone(); starts.len()]);
-    let (mut engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
-    let mut locks = Vec::new();
-    if starts[0].new {
-        locks.push(run::begin(directory)?);
-        for start in &mut starts {
-            start.run.create(&start.train, &start.state)?;
-        }
-        run::begun(directory)?;
+    let machine = Machine::open(&starts, choice, options)?;
+    locks.push(run::begin(directory)?);
+    for start in &mut starts {
+        start.run.create(&start.train, &start.state)?;
     }
-    for start in starts.iter().filter(|start| !start.new || start.run.path != directory) {
+    run::begun(directory)?;
+    for start in starts.iter().filter(|start| start.run.path != directory) {
         locks.push(disk::Lock::take(&start.run.path)?);
     }
-    if options.style == Style::Human {
+    machine.train(starts, directory, options)
+}
+
+/// An engine that is ready for some members.
+struct Machine {
+    engine: Engine,
+    device: String,
+    /// Why it was chosen.
+    why: String,
+}
+
+impl Machine {
+    /// For members that all stand at the same step.
+    fn open(starts: &[Start], choice: devices::Choice, options: &Options) -> Result<Self> {
+        let plan = &starts[0].run.plan;
+        let program = program::by_name(&plan.program)?;
+        devices::check_fits(&program, plan, starts[0].train.len(), starts.len(), &choice.chosen)?;
+        let grid = Pairs::grid(plan.op.parse()?, plan.p);
+        let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
+        let layout = Layout::new(plan.shape(), &trains, &vec![grid; starts.len()]);
+        let (engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
+        Ok(Self { engine, device, why: choice.why })
+    }
+
+    /// Trains the members, whose directories are as they are.
+    fn train(mut self, starts: Vec<Start>, directory: &Path, options: &Options) -> Result<Ended> {
+        if options.style == Style::Human {
+            self.introduce(&starts, directory);
+        }
+        let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
+        run_members(starts, &mut self.engine, self.device, directory, options)
+            .map_err(|error| stopped(error, &paths, directory, self.engine.is_lost()))
+    }
+
+    fn introduce(&self, starts: &[Start], directory: &Path) {
+        let plan = &starts[0].run.plan;
         let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
         note(&format!(
-            "{models}{} mod {}, {} of {} pairs, program {} on {device} ({}) -> {}",
+            "{models}{} mod {}, {} of {} pairs, program {} on {} ({}) -> {}",
             plan.op,
             plan.p,
             starts[0].train.len(),
             plan.p * plan.p,
             plan.program,
-            choice.why,
+            self.device,
+            self.why,
             directory.display()
         ));
     }
-    let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
-    run_members(starts, &mut engine, device, directory, options)
-        .map_err(|error| stopped(error, &paths, directory, engine.is_lost()))
 }
 
 fn run_members(
@@ -192,27 +215,36 @@ fn run_members(
     options: &Options,
 ) -> Result<Ended> {
     let (step, steps) = (starts[0].step, starts[0].run.plan.steps);
-    let (mut members, mut runs) = (Vec::new(), Vec::new());
+    let (mut members, mut runs, mut indices) = (Vec::new(), Vec::new(), Vec::new());
     for (k, start) in starts.into_iter().enumerate() {
-        start.run.rewind(step, &start.history)?;
         engine.write_state(k, &start.state)?;
         let trained_on = start.train.membership(start.run.plan.p);
         members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
         runs.push(start.run);
+        indices.push(start.index);
     }
     let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
     let mut keeper = Keeper::new(runs, progress, options, steps, device);
     let mut trainer = Trainer { engine, members, step };
     let outcome = pollster::block_on(trainer.run(&mut keeper));
     keeper.progress.finish();
-    Ok(Ended { outcome: outcome?, directory: directory.into(), summaries: keeper.summaries, findings: keeper.findings })
+    let outcome = match outcome? {
+        // Members of a group by their numbers in the ensemble.
+        Outcome::Diverged { member, step, what } => Outcome::Diverged { member: indices[member], step, what },
+        outcome => outcome,
+    };
+    Ok(Ended { outcome, directory: directory.into(), summaries: keeper.summaries, findings: keeper.findings })
 }
 
-/// An error that ended training, with what it left behind: the oldest of the members' newest checkpoints.
+/// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that are not done.
 fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path, lost: bool) -> anyhow::Error {
-    let newest = |path: &PathBuf| -> Result<u64> { Ok(RunDir::open(path)?.newest_state()?.0) };
-    let steps: Result<Vec<u64>> = paths.iter().map(newest).collect();
-    match steps.ok().and_then(|steps| steps.into_iter().min()) {
+    let newest = |path: &PathBuf| -> Result<Option<u64>> {
+        let run = RunDir::open(path)?;
+        let step = run.newest_state()?.step;
+        Ok(run.summary()?.is_none().then_some(step))
+    };
+    let steps: Result<Vec<Option<u64>>> = paths.iter().map(newest).collect();
+    match steps.ok().and_then(|steps| steps.into_iter().flatten().min()) {
         Some(step) => error.context(Stopped { directory: directory.into(), step, lost }),
         // The directory is gone, say: there is nothing to go on from.
         None => error,

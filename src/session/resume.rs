@@ -1,36 +1,62 @@
 //! Going on with a run that was begun before.
 
-use super::{Ended, Options, Start, go, persist};
+use super::{Ended, Machine, Options, Start, persist, stopped};
 use crate::devices;
-use crate::plan::{CHANGEABLE, Draft, Plan};
+use crate::plan::{CHANGEABLE, Draft, Plan, one_line};
 use crate::program;
 use crate::progress::note;
+use crate::run::disk::{LOCK, Lock, copy_directory, make_directory};
 use crate::run::inputs::train_pairs;
-use crate::run::{RunDir, Summary, refuse_begun};
+use crate::run::{Newest, RunDir, Summary, refuse_begun};
 use crate::train::{Member, Outcome};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Goes on with the run in `directory` where its newest checkpoint stands, or with a copy of it in `out`.
 ///
-/// `changes` are assignments to fields of the plan. Everything is read and checked before anything is written.
+/// `changes` are assignments to fields of the plan. Everything is read and checked before anything is written, and nobody else trains in
+/// the directory from before it is read until the end.
 pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)], options: &Options) -> Result<Ended> {
-    persist(resume_once(directory, out, changes, options), out.unwrap_or(directory), options)
+    let mut locks = lock(directory)?;
+    let mut prepared = prepare(directory, changes, options)?;
+    let mut place = directory;
+    if let Some(out) = out {
+        copy_run(directory, out)?;
+        locks = lock(out)?;
+        prepared.move_to(directory, out)?;
+        place = out;
+    }
+    let ended = persist(prepared.go(place, options), place, changes, options);
+    drop(locks);
+    ended
 }
 
-pub(super) fn resume_once(
-    directory: &Path,
-    out: Option<&Path>,
-    changes: &[(String, String)],
-    options: &Options,
-) -> Result<Ended> {
-    refuse_begun(directory)?;
-    let (mut ended, mut rules) = (Vec::new(), Vec::new());
-    // Models of an ensemble that stopped at different steps go on in groups.
-    let mut groups: BTreeMap<u64, Vec<Start>> = BTreeMap::new();
-    for path in member_directories(directory)? {
+/// Keeps others out of a run, or of an ensemble and its models.
+fn lock(directory: &Path) -> Result<Vec<Lock>> {
+    // Looked at first, so that a directory that is no run is left as it is.
+    member_directories(directory)?;
+    let mut locks = vec![Lock::take(directory)?];
+    for path in member_directories(directory)?.iter().filter(|path| *path != directory) {
+        locks.push(Lock::take(path)?);
+    }
+    Ok(locks)
+}
+
+/// What a run has to go on from.
+pub(super) struct Prepared {
+    /// Of the models that have ended, by these rules.
+    ended: Vec<Summary>,
+    rules: Vec<&'static str>,
+    /// The other models of an ensemble, in groups that stand at the same step.
+    groups: BTreeMap<u64, Vec<Start>>,
+}
+
+/// Reads a run and checks it, and that the device has room for it.
+pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &Options) -> Result<Prepared> {
+    let mut prepared = Prepared { ended: Vec::new(), rules: Vec::new(), groups: BTreeMap::new() };
+    for (index, path) in member_directories(directory)?.into_iter().enumerate() {
         let mut run = RunDir::open(&path)?;
         run.plan = changed(&run.plan, changes)?;
         let reaches = |step: u64| {
@@ -45,51 +71,73 @@ pub(super) fn resume_once(
         if let Some(summary) = run.summary()? {
             reaches(summary.steps)?;
             if let Some(rule) = ended_by(&run, &summary)? {
-                rules.push(rule);
-                ended.push(summary);
+                prepared.rules.push(rule);
+                prepared.ended.push(summary);
                 continue;
             }
         }
         let train = train_pairs(&run.plan, run.split_text()?)?;
-        let (step, state) = run.newest_state()?;
+        let Newest { step, state, passed_over } = run.newest_state()?;
+        for problem in passed_over {
+            note(&one_line(format!("{problem}: going on from the checkpoint of step {step}")));
+        }
         reaches(step)?;
         let history = run.history(step)?;
-        groups.entry(step).or_default().push(Start { run, new: false, train, state, step, history });
+        prepared.groups.entry(step).or_default().push(Start { run, index, train, state, step, history });
     }
-    for starts in groups.values() {
+    for starts in prepared.groups.values() {
         let first = &starts[0];
         let (choice, program) = (devices::choose(&options.device)?, program::by_name(&first.run.plan.program)?);
         devices::check_fits(&program, &first.run.plan, first.train.len(), starts.len(), &choice.chosen)?;
     }
-    let directory = match out {
-        Some(out) => {
-            copy_run(directory, out)?;
-            for start in groups.values_mut().flatten() {
-                start.run.path = out.join(start.run.path.strip_prefix(directory).context("a member lies in its run")?);
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// The same for a copy of the run.
+    fn move_to(&mut self, from: &Path, to: &Path) -> Result<()> {
+        for start in self.groups.values_mut().flatten() {
+            start.run.path = to.join(start.run.path.strip_prefix(from).context("a member lies in its run")?);
+        }
+        Ok(())
+    }
+
+    /// Trains one group after the other. What was changed holds for all of them from the first one's beginning.
+    pub(super) fn go(self, directory: &Path, options: &Options) -> Result<Ended> {
+        if self.groups.is_empty() {
+            note(&format!(
+                "{}: has ended already, by {}: expected another stop rule (--steps, --stop-at-test-loss, --set stop_after_cleanup=false)",
+                directory.display(),
+                self.rules.join(", ")
+            ));
+        }
+        let mut result =
+            Ended { outcome: Outcome::Done, directory: directory.into(), summaries: self.ended, findings: Vec::new() };
+        let starts = self.groups.values().flatten();
+        let paths: Vec<PathBuf> = starts.map(|start| start.run.path.clone()).collect();
+        let mut groups = self.groups;
+        let mut begun = false;
+        while let Some((_, starts)) = groups.pop_first() {
+            let open = || Machine::open(&starts, devices::choose(&options.device)?, options);
+            // From the second one on the run has gone on, and can again.
+            let machine =
+                open().map_err(|error| if begun { stopped(error, &paths, directory, false) } else { error })?;
+            if !begun {
+                let mut all = starts.iter().chain(groups.values().flatten());
+                all.try_for_each(|start| start.run.rewind(start.step, &start.history))
+                    .map_err(|error| stopped(error, &paths, directory, false))?;
             }
-            out
+            begun = true;
+            let group = machine.train(starts, directory, options)?;
+            result.summaries.extend(group.summaries);
+            result.findings.extend(group.findings);
+            result.outcome = group.outcome;
+            if result.outcome != Outcome::Done {
+                break;
+            }
         }
-        None => directory,
-    };
-    if groups.is_empty() {
-        note(&format!(
-            "{}: has ended already, by {}: expected another stop rule (--steps, --stop-at-test-loss, --set stop_after_cleanup=false)",
-            directory.display(),
-            rules.join(", ")
-        ));
+        Ok(result)
     }
-    let mut result =
-        Ended { outcome: Outcome::Done, directory: directory.into(), summaries: ended, findings: Vec::new() };
-    for starts in groups.into_values() {
-        let group = go(starts, directory, devices::choose(&options.device)?, options)?;
-        result.summaries.extend(group.summaries);
-        result.findings.extend(group.findings);
-        result.outcome = group.outcome;
-        if result.outcome != Outcome::Done {
-            break;
-        }
-    }
-    Ok(result)
 }
 
 /// The rule by which a run that has a summary is at its end under its (changed) plan too.
@@ -113,21 +161,32 @@ fn changed(plan: &Plan, changes: &[(String, String)]) -> Result<Plan> {
 
 /// The directories of a run's members: itself, or those of an ensemble.
 fn member_directories(directory: &Path) -> Result<Vec<PathBuf>> {
+    refuse_begun(directory)?;
+    let has_plan = |path: &Path| path.join("plan.toml").exists();
+    if has_plan(directory) {
+        return Ok(vec![directory.into()]);
+    }
     let of_member = |k: usize| directory.join(format!("model-{k}"));
-    let members: Vec<_> = (0..).map(of_member).take_while(|path| path.join("plan.toml").exists()).collect();
-    ensure!(
-        directory.join("plan.toml").exists() || !members.is_empty(),
-        "{}: not a run: it has no plan.toml and no model-0",
-        directory.display()
-    );
-    Ok(if members.is_empty() { vec![directory.into()] } else { members })
+    let members: Vec<_> = (0..).map(of_member).take_while(|path| has_plan(path)).collect();
+    let missing = of_member(members.len());
+    let number = |name: &str| name.strip_prefix("model-")?.parse::<usize>().ok();
+    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let later = names.filter_map(|name| name.to_str().and_then(number)).max().filter(|&last| last >= members.len());
+    if let Some(last) = later {
+        bail!(
+            "{}: has no plan.toml: expected a run of every model of the ensemble, of which model-{last} is one",
+            missing.display()
+        );
+    }
+    ensure!(!members.is_empty(), "{}: not a run: it has no plan.toml and no model-0", directory.display());
+    Ok(members)
 }
 
-/// Copies a run, so that it can go on elsewhere and the first one stays as it is. The copy appears whole or not at all.
+/// Copies a run, so that it can go on elsewhere and the first one stays as it is.
 fn copy_run(from: &Path, to: &Path) -> Result<()> {
     ensure!(!to.exists(), "{}: exists already: expected a new directory", to.display());
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).with_context(|| format!("{}: could not be made", parent.display()))?;
+    make_directory(parent)?;
     let real = |path: &Path| path.canonicalize().with_context(|| format!("{}: could not be found", path.display()));
     ensure!(
         !real(parent)?.starts_with(real(from)?),
@@ -135,21 +194,5 @@ fn copy_run(from: &Path, to: &Path) -> Result<()> {
         to.display(),
         from.display()
     );
-    // A name of this process's own, beside the final one.
-    let temporary = parent.join(format!(".copy-{}", std::process::id()));
-    fs::create_dir(&temporary).with_context(|| format!("{}: could not be made", temporary.display()))?;
-    let mut pending = vec![(from.to_path_buf(), temporary.clone())];
-    while let Some((from, to)) = pending.pop() {
-        let failed = || format!("{}: could not be copied to {}", from.display(), to.display());
-        if from.is_dir() {
-            fs::create_dir_all(&to).with_context(failed)?;
-            for entry in fs::read_dir(&from).with_context(failed)? {
-                let name = entry.with_context(failed)?.file_name();
-                pending.push((from.join(&name), to.join(&name)));
-            }
-        } else {
-            fs::copy(&from, &to).with_context(failed)?;
-        }
-    }
-    fs::rename(&temporary, to).with_context(|| format!("{}: could not be made", to.display()))
+    copy_directory(from, to, |name| name == LOCK || name.ends_with(".tmp"))
 }

@@ -1,9 +1,10 @@
 /* Makes one call on files fail, as a disk does: preloaded into the program, which is then really told ENOSPC or EIO by write, fsync,
-   rename, open or mkdir. Calls count where they concern a path that has FAULT_UNDER in it.
+   rename, open, mkdir, unlink, rmdir or ftruncate; or is killed there. Calls count where they concern a path that has FAULT_UNDER in it.
 
      FAULT_AT=n          the n-th call fails (1, 2, ..); 0: none
      FAULT_ERRNO=e       with this errno
      FAULT_SHORT=1       a write that fails has written half of its bytes before
+     FAULT_KILL=1        instead of failing, the process gets SIGKILL
      FAULT_COUNT=file    how many calls there were is written there at the end
 */
 #define _GNU_SOURCE
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +50,17 @@ static int fails(const char *path) {
     return fails;
 }
 
+static void die_if_asked(void) {
+    if (getenv("FAULT_KILL")) kill(getpid(), SIGKILL);
+}
+
+/* The same, for calls that do nothing where they fail. */
+static int stops(const char *path) {
+    int stops = fails(path);
+    if (stops) die_if_asked();
+    return stops;
+}
+
 static const char *path_of(int fd, char *buffer, size_t size) {
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -66,6 +79,7 @@ ssize_t write(int fd, const void *bytes, size_t n) {
         if (getenv("FAULT_SHORT") && n > 1) {
             real(fd, bytes, n / 2);
         }
+        die_if_asked();
         errno = error;
         return -1;
     }
@@ -75,17 +89,41 @@ ssize_t write(int fd, const void *bytes, size_t n) {
 int fsync(int fd) {
     REAL(fsync);
     char path[4096];
-    return fails(path_of(fd, path, sizeof path)) ? -1 : real(fd);
+    return stops(path_of(fd, path, sizeof path)) ? -1 : real(fd);
 }
 
 int rename(const char *from, const char *to) {
     REAL(rename);
-    return fails(to) ? -1 : real(from, to);
+    return stops(to) ? -1 : real(from, to);
 }
 
 int mkdir(const char *path, mode_t mode) {
     REAL(mkdir);
-    return fails(path) ? -1 : real(path, mode);
+    return stops(path) ? -1 : real(path, mode);
+}
+
+/* A lock that stays behind keeps nobody out. */
+int unlink(const char *path) {
+    REAL(unlink);
+    const char *name = strrchr(path, '/');
+    return !(name && !strcmp(name, "/.lock")) && stops(path) ? -1 : real(path);
+}
+
+int rmdir(const char *path) {
+    REAL(rmdir);
+    return stops(path) ? -1 : real(path);
+}
+
+int unlinkat(int directory, const char *name, int flags) {
+    REAL(unlinkat);
+    char path[4096];
+    return stops(*name == '/' ? name : path_of(directory, path, sizeof path)) ? -1 : real(directory, name, flags);
+}
+
+int ftruncate64(int fd, off64_t length) {
+    REAL(ftruncate64);
+    char path[4096];
+    return stops(path_of(fd, path, sizeof path)) ? -1 : real(fd, length);
 }
 
 /* Opening to read tells nothing of a disk that cannot be written. */
@@ -95,6 +133,6 @@ int open64(const char *path, int flags, ...) {
     va_start(rest, flags);
     mode_t mode = va_arg(rest, int);
     va_end(rest);
-    if ((flags & O_ACCMODE) != O_RDONLY && fails(path)) return -1;
+    if ((flags & O_ACCMODE) != O_RDONLY && stops(path)) return -1;
     return real(path, flags, mode);
 }

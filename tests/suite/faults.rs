@@ -27,6 +27,7 @@ use std::time::Duration;
 pub fn tests() -> Vec<Trial> {
     vec![
         test("a_run_survives_kills_at_random_moments", kills),
+        test("a_run_killed_at_any_call_goes_on", killed_at_calls),
         test("an_ensemble_killed_while_it_begins_is_not_taken_for_a_smaller_one", killed_beginning),
         test("a_disk_that_fails_at_any_call_leaves_a_whole_run", disk_faults),
         test("an_interrupted_call_is_made_again", interrupted_calls),
@@ -123,7 +124,7 @@ fn kills() -> Outcome {
                 continue;
             }
             let state = RunDir::open(&run)?;
-            let (newest, _) = state.newest_state()?;
+            let newest = state.newest_state()?.step;
             let last = state.checkpoints()?.last().copied();
             require!(last == Some(newest), "kill {killed}: the checkpoint of step {last:?} is not whole");
             let rows = state.metrics()?;
@@ -145,33 +146,66 @@ fn kills() -> Outcome {
     Ok(())
 }
 
-/// The beginning of an ensemble fails at every fourth of its calls: it begins again, and never goes on with fewer models.
+/// Goes on with what is left of a run, as its user would: begins it again where it never began.
+fn go_on(run: &Path, fresh: impl Fn(&Path) -> Command) -> Result<bool, Failed> {
+    let begun = run.join("plan.toml").exists() || run.join("model-0/plan.toml").exists();
+    let begun = begun && !run.join(".begun").exists();
+    if !begun && run.exists() {
+        let output = resume(run)?;
+        require!(output.status.code() == Some(1), "what never began goes on: {}", text(&output));
+    }
+    let output = if begun { resume(run)? } else { fresh(run).output()? };
+    require!(output.status.success(), "goes on with {}", text(&output));
+    Ok(begun)
+}
+
+/// Killed at each call that touches its files, and half-way through each write, a run goes on to the same bytes.
+fn killed_at_calls() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let (faults, whole) = (Faults::new(directory.path())?, directory.path().join("whole"));
+    require!(tiny(&whole).output()?.status.success(), "the run does not train");
+    let calls = sweep(&faults, &whole, tiny, usize::MAX)?;
+    require!(calls > 100, "only {calls} calls were seen: the library is not in the way");
+    println!("killed at each of {calls} calls, a run goes on to the same bytes");
+    Ok(())
+}
+
+/// An ensemble that is killed while it begins is begun again, and never goes on with fewer models.
 fn killed_beginning() -> Outcome {
     let directory = tempfile::tempdir()?;
     let faults = Faults::new(directory.path())?;
     let arguments = |out: &Path| {
         let mut command = program();
         command.args(["train", "--preset", "demo", "--p", "7", "--d-model", "8", "--d-mlp", "8", "--device", "cpu"]);
-        command.args(["--quiet", "--steps", "2", "--models", "3", "--out"]).arg(out);
+        command.args(["--threads", "1", "--quiet", "--steps", "2", "--models", "3", "--out"]).arg(out);
         command
     };
     let whole = directory.path().join("whole");
     require!(arguments(&whole).output()?.status.success(), "the ensemble does not train");
-    for at in (1..60).step_by(4) {
-        let out = directory.path().join(format!("run-{at}"));
-        let output = faults.fail(&mut arguments(&out), at, libc_errno::EIO, &out).output()?;
-        require!(!output.status.success(), "call {at} does not fail");
-        if out.join(".begun").exists() || !out.join("model-0").exists() {
-            let resumed = program().args(["train", "--device", "cpu", "--quiet", "--resume"]).arg(&out).output()?;
-            require!(resumed.status.code() == Some(1), "{at}: what never began goes on: {}", text(&resumed));
-            require!(arguments(&out).output()?.status.success(), "{at}: does not begin again");
-        } else {
-            let resumed = program().args(["train", "--device", "cpu", "--quiet", "--resume"]).arg(&out).output()?;
-            require!(resumed.status.success(), "{at}: {}", text(&resumed));
-        }
-        same(&whole, &out).map_err(|e| Failed::from(format!("{at}: {}", e.message().unwrap_or("?"))))?;
-    }
+    // Some calls more than the beginning has.
+    let calls = sweep(&faults, &whole, arguments, 5)?;
+    require!(calls > 60, "the beginning had {calls} calls");
     Ok(())
+}
+
+/// Kills a run at its first call, the second, and so on, until it has begun `most` times; how many that were.
+fn sweep(faults: &Faults, whole: &Path, fresh: impl Fn(&Path) -> Command, most: usize) -> Result<u32, Failed> {
+    let mut begun = 0;
+    for at in 1.. {
+        let out = whole.with_file_name(format!("run-{at}"));
+        let mut command = fresh(&out);
+        command.env("FAULT_KILL", "1").env("FAULT_SHORT", "1");
+        let output = faults.fail(&mut command, at, libc_errno::EIO, &out).output()?;
+        if output.status.success() || begun >= most {
+            return Ok(at);
+        }
+        let place = |e: Failed| Failed::from(format!("call {at}: {}", e.message().unwrap_or("?")));
+        require!(output.status.code().is_none(), "call {at}: not killed: {}", text(&output));
+        begun += usize::from(go_on(&out, &fresh).map_err(place)?);
+        same(whole, &out).map_err(place)?;
+        std::fs::remove_dir_all(&out)?;
+    }
+    unreachable!("calls are countless")
 }
 
 /// Numbers of errors as Linux has them.
@@ -264,12 +298,9 @@ fn disk_faults() -> Outcome {
                 };
                 require!(whole, "{place}: {name} is not whole");
             }
-            let again = match code {
-                Some(75) => resume(&run)?,
-                _ if run.join("plan.toml").exists() && !run.join(".begun").exists() => resume(&run)?,
-                _ => tiny(&run).output()?,
-            };
-            require!(again.status.success(), "{place}: and then {}", text(&again));
+            let begun =
+                go_on(&run, tiny).map_err(|e| Failed::from(format!("{place}: {}", e.message().unwrap_or("?"))))?;
+            require!(begun || code == Some(1), "{place}: says that it can be resumed");
             same(&whole, &run).map_err(|e| Failed::from(format!("{place}: {}", e.message().unwrap_or("?"))))?;
             std::fs::remove_dir_all(&run)?;
         }
@@ -342,9 +373,7 @@ fn full_file_system() -> Outcome {
         require!(matches!(output.status.code(), Some(1 | 75)), "{size}: {:?}: {told}", output.status.code());
         require!(told.contains("No space left"), "{size}: {told}");
         mounted.remount("size=8m")?;
-        let begun = run.join("plan.toml").exists() && !run.join(".begun").exists();
-        let again = if begun { resume(&run)? } else { tiny(&run).output()? };
-        require!(again.status.success(), "{size}: {}", text(&again));
+        go_on(&run, tiny)?;
         same(&whole, &run)?;
     }
     require!(stopped >= 4, "only {stopped} of the sizes were too small");
@@ -415,8 +444,9 @@ fn permissions() -> Outcome {
 
 // The device.
 
-/// Devices that are still to be destroyed, and what the moments are drawn from.
+/// Devices that are still to be destroyed, and how many engines were opened.
 static LOSSES: AtomicUsize = AtomicUsize::new(0);
+static OPENED: AtomicUsize = AtomicUsize::new(0);
 static REFUSED: AtomicBool = AtomicBool::new(false);
 static NO_STOP: AtomicBool = AtomicBool::new(false);
 /// The tests of devices share what stands above.
@@ -431,12 +461,13 @@ fn open_and_destroy(
 ) -> anyhow::Result<(Engine, String)> {
     anyhow::ensure!(!REFUSED.load(Ordering::SeqCst), "no device is given any more");
     let (engine, name) = devices::open_engine(chosen, program, layout, threads)?;
+    let opened = OPENED.fetch_add(1, Ordering::SeqCst);
     let left = LOSSES.load(Ordering::SeqCst);
     if left > 0 {
         LOSSES.store(left - 1, Ordering::SeqCst);
         let Engine::Gpu(machine) = &engine else { anyhow::bail!("this test needs an adapter") };
         let device = machine.gpu.device.clone();
-        let moment = Philox::new(3).block([left as u32, 0, 0, 0])[0] % 400_000;
+        let moment = Philox::new(3).block([opened as u32, 0, 0, 0])[0] % 400_000;
         std::thread::spawn(move || {
             sleep(Duration::from_micros(moment.into()));
             device.destroy();
@@ -459,44 +490,41 @@ fn plan() -> Result<Plan, Failed> {
     Ok(draft.finish()?)
 }
 
-/// Devices are destroyed at random moments: training ends with the bytes of a run that nothing befell.
+/// Devices are destroyed at random moments: runs and ensembles end with the bytes of one that nothing befell.
 fn losses() -> Outcome {
     let _alone = ONE_AT_A_TIME.lock();
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
+    let plans = [plan()?, Plan { models: 2, ..plan()? }];
     LOSSES.store(0, Ordering::SeqCst);
-    session::train(&plan()?, &path("whole"), &options())?;
+    for (plan, name) in plans.iter().zip(["one", "two"]) {
+        session::train(plan, &path(name), &options())?;
+    }
     let wanted = times("GROKSCOPE_LOSSES", 6)?;
-    let (mut destroyed, mut runs, mut gave_up) = (0, 0, 0);
-    while destroyed < wanted {
-        let run = path(&format!("run-{runs}"));
+    let (mut noticed, mut runs, mut by_hand) = (0, 0, 0);
+    while noticed < wanted {
+        let (run, models) = (path(&format!("run-{runs}")), runs % 2);
         runs += 1;
-        let these = (wanted - destroyed).min(10);
-        LOSSES.store(these, Ordering::SeqCst);
-        let mut ended = session::train(&plan()?, &run, &options());
-        loop {
-            match ended {
-                Ok(ended) => {
-                    require!(ended.outcome == End::Done, "{:?}", ended.outcome);
-                    break;
-                }
-                Err(error) => {
-                    // Several in a row without a checkpoint in between: it says so, and can be resumed.
-                    let begun = run.join("plan.toml").exists() && !run.join(".begun").exists();
-                    require!(error.is::<Stopped>() || !begun, "not to be gone on with: {error:#}");
-                    gave_up += 1;
-                    ended = match begun {
-                        true => session::resume(&run, None, &[], &options()),
-                        false => session::train(&plan()?, &run, &options()),
-                    };
-                }
-            }
+        OPENED.store(0, Ordering::SeqCst);
+        LOSSES.store((wanted - noticed).min(10), Ordering::SeqCst);
+        let mut ended = session::train(&plans[models], &run, &options());
+        let mut started = 1;
+        while let Err(error) = ended {
+            // Several in a row without a checkpoint in between: it says so, and can be resumed.
+            require!(error.is::<Stopped>(), "not to be gone on with: {error:#}");
+            started += 1;
+            ended = session::resume(&run, None, &[], &options());
         }
-        destroyed += these - LOSSES.load(Ordering::SeqCst);
-        same(&path("whole"), &run)?;
+        require!(ended?.outcome == End::Done, "ended early");
+        // An engine was opened for each start, and for each loss that ended neither the run nor a start.
+        by_hand += started - 1;
+        noticed += OPENED.load(Ordering::SeqCst) - 1;
+        same(&path(["one", "two"][models]), &run)?;
+        // A run may be faster than the moment at which its device was to go.
+        require!(runs < 20 * wanted, "{noticed} losses were noticed in {runs} runs");
     }
     println!(
-        "{destroyed} devices destroyed in {runs} runs, which were resumed {gave_up} times by hand and ended with the bytes of an undisturbed one"
+        "{noticed} losses of a device in {runs} runs, which were resumed {by_hand} times by hand and ended with the bytes of an undisturbed one"
     );
     Ok(())
 }

@@ -19,6 +19,7 @@ mod mutants;
 mod peers;
 mod planted;
 mod reflection;
+mod resumes;
 mod runs;
 mod sanitizer;
 mod soak;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         golden::tests(),
         determinism::tests(),
         runs::tests(),
+        resumes::tests(),
         input::tests(),
         planted::tests(),
         peers::tests(),
@@ -65,6 +67,7 @@ fn main() -> std::process::ExitCode {
         faults::adapter_tests(),
         soak::adapter_tests(),
         runs::adapter_tests(),
+        resumes::adapter_tests(),
         input::adapter_tests(),
         support::adapter_tests(),
         bench::adapter_tests(),

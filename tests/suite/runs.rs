@@ -1,4 +1,4 @@
-//! Whole runs of the program: they grok, they repeat, they resume.
+//! Whole runs of the program: they grok, they repeat, they say how they ended.
 
 use crate::support::{Outcome, grokscope, require, succeed, test, wanted_adapter};
 use grokscope::run::RunDir;
@@ -10,13 +10,6 @@ use std::path::Path;
 pub fn tests() -> Vec<Trial> {
     vec![
         test("demo_groks_on_the_cpu_engine", demo_groks),
-        test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_cpu_engine", || resumes("cpu")),
-        test("a_run_from_files_resumes_to_the_same_bytes", resumes_from_files),
-        test("damaged_bits_and_torn_rows_are_noticed", damaged_bits),
-        test("a_stop_rule_looks_at_the_weights_as_they_are", stops_on_fresh_rows),
-        test("an_ensemble_whose_models_ended_apart_goes_on", ended_apart),
-        test("a_resumed_copy_leaves_the_first_run_alone", copies),
-        test("the_plan_of_a_run_repeats_it_from_its_own_files", own_files),
         test("a_reader_that_goes_away_is_an_interruption", reader_gone),
         test("an_ensemble_holds_the_runs_of_its_models", ensemble),
         test("ctrl_c_leaves_a_checkpoint_and_code_75", interrupted),
@@ -35,7 +28,6 @@ pub fn tests() -> Vec<Trial> {
 pub fn adapter_tests() -> Vec<Trial> {
     vec![
         test("fifty_losses_agree_with_the_cpu_engine", fifty_losses),
-        test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_adapter", || resumes(&wanted_adapter())),
         test("devices_lists_the_adapter_and_what_auto_takes", devices),
         test("a_grid_of_more_rows_than_a_dimension_has_workgroups", large_grid),
     ]
@@ -117,7 +109,7 @@ fn auto() -> Outcome {
 }
 
 /// p = 13, a network of a second, with a checkpoint now and then.
-const SMALL: &[&str] = &[
+pub const SMALL: &[&str] = &[
     "train",
     "--preset",
     "demo",
@@ -133,7 +125,7 @@ const SMALL: &[&str] = &[
     "20",
 ];
 
-fn train(device: &str, directory: &Path, more: &[&str]) -> Outcome {
+pub fn train(device: &str, directory: &Path, more: &[&str]) -> Outcome {
     let out = directory.display().to_string();
     succeed(&[SMALL, &["--quiet", "--device", device, "--out", &out], more].concat())
 }
@@ -174,30 +166,6 @@ pub fn same(a: &Path, b: &Path) -> Outcome {
     Ok(())
 }
 
-fn resumes(device: &str) -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name);
-    train(device, &path("a"), &["--steps", "70"])?;
-    train(device, &path("b"), &["--steps", "70"])?;
-    same(&path("a"), &path("b"))?;
-    // Ended early, off the schedules of evaluations and of checkpoints, and prolonged.
-    train(device, &path("c"), &["--steps", "33"])?;
-    let c = path("c").display().to_string();
-    succeed(&["train", "--quiet", "--device", device, "--resume", &c, "--steps", "70"])?;
-    same(&path("a"), &path("c"))?;
-    // A newest checkpoint that is damaged, or has lost a file, is left for the one before.
-    for damage in ["model.safetensors", "state.json"] {
-        let d = path(damage);
-        train(device, &d, &["--steps", "65"])?;
-        std::fs::write(d.join("checkpoints/step-000065").join(damage), b"damaged")?;
-        succeed(&["train", "--quiet", "--device", device, "--resume", &d.display().to_string(), "--steps", "70"])?;
-        same(&path("a"), &d)?;
-    }
-    // A finished run has nothing left to do, and stays as it is.
-    succeed(&["train", "--quiet", "--resume", &path("a").display().to_string()])?;
-    same(&path("a"), &path("b"))
-}
-
 fn ensemble() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
@@ -208,128 +176,6 @@ fn ensemble() -> Outcome {
         same(&path("all").join(format!("model-{k}")), &alone)?;
     }
     Ok(())
-}
-
-fn ended_apart() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name);
-    // The loss at which the first of two seeds stops, and the other goes on.
-    train("cpu", &path("probe"), &["--steps", "60", "--models", "2"])?;
-    let losses = |k: usize| -> Result<Vec<(u64, f64)>, Failed> {
-        let rows = metrics(&path("probe").join(format!("model-{k}")))?;
-        Ok(rows.iter().map(|row| (row.step, row.test_loss.unwrap_or(f64::INFINITY))).collect())
-    };
-    let pairs = losses(0)?.into_iter().zip(losses(1)?).skip(1);
-    let (_, between) =
-        pairs.map(|(a, b)| (a.0, (a.1 + b.1) / 2.0)).min_by(|a, b| a.1.total_cmp(&b.1)).ok_or("no rows")?;
-    let stop = between.to_string();
-    train("cpu", &path("apart"), &["--steps", "60", "--models", "2", "--stop-at-test-loss", &stop])?;
-    let steps = |name: &str, k: usize| -> Result<u64, Failed> {
-        let summary = RunDir::open(&path(name).join(format!("model-{k}")))?.summary()?;
-        Ok(summary.ok_or("no summary")?.steps)
-    };
-    require!(steps("apart", 0)? != steps("apart", 1)?, "both models ended at step {}", steps("apart", 0)?);
-    let apart = path("apart").display().to_string();
-    succeed(&["train", "--quiet", "--device", "cpu", "--resume", &apart, "--stop-at-test-loss", "0", "--steps", "70"])?;
-    train("cpu", &path("whole"), &["--steps", "70", "--models", "2", "--stop-at-test-loss", "0"])?;
-    same(&path("apart"), &path("whole"))
-}
-
-/// Weights (of a run `first`) and a split, as files for --init and --split.
-fn made_elsewhere(directory: &Path) -> Result<(String, String), Failed> {
-    let (first, split) = (directory.join("first"), directory.join("split.csv"));
-    train("cpu", &first, &["--steps", "20", "--seed", "3"])?;
-    std::fs::write(&split, crate::support::pairs(13, 60, 1).to_csv())?;
-    Ok((first.join("model.safetensors").display().to_string(), split.display().to_string()))
-}
-
-fn resumes_from_files() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name);
-    let text = |name: &str| path(name).display().to_string();
-    let (init, split) = made_elsewhere(directory.path())?;
-    let from_files = ["--init", &init[..], "--split", &split];
-    train("cpu", &path("whole"), &[&from_files[..], &["--steps", "70"]].concat())?;
-    train("cpu", &path("run"), &[&from_files[..], &["--steps", "33"]].concat())?;
-    for steps in ["47", "70"] {
-        succeed(&["train", "--quiet", "--device", "cpu", "--resume", &text("run"), "--steps", steps])?;
-    }
-    same(&path("run"), &path("whole"))
-}
-
-fn damaged_bits() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name);
-    train("cpu", &path("whole"), &["--steps", "70"])?;
-    for name in ["model.safetensors", "optimizer.safetensors"] {
-        let run = path(&format!("run-{name}"));
-        train("cpu", &run, &["--steps", "60"])?;
-        // The lowest bit of the last number: a file that reads well, and is another.
-        let file = run.join("checkpoints/step-000060").join(name);
-        let mut bytes = std::fs::read(&file)?;
-        let last = bytes.len() - 4;
-        bytes[last] ^= 1;
-        std::fs::write(&file, bytes)?;
-        // A row that a crash tore off, as the last write of the run.
-        let metrics = run.join("metrics.jsonl");
-        let text = std::fs::read_to_string(&metrics)?;
-        std::fs::write(&metrics, &text[..text.len() - 20])?;
-        succeed(&["train", "--quiet", "--device", "cpu", "--resume", &run.display().to_string(), "--steps", "70"])?;
-        same(&run, &path("whole"))?;
-    }
-    Ok(())
-}
-
-fn stops_on_fresh_rows() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let run = directory.path().join("run");
-    train("cpu", &run, &["--steps", "33"])?;
-    // Back to before the last row: as if it had been stopped at step 33, off the schedule of evaluations.
-    let metrics = std::fs::read_to_string(run.join("metrics.jsonl"))?;
-    let rows: Vec<&str> = metrics.lines().filter(|line| !line.contains("\"step\":33")).collect();
-    std::fs::write(run.join("metrics.jsonl"), rows.join("\n") + "\n")?;
-    std::fs::remove_file(run.join("summary.json"))?;
-    let text = run.display().to_string();
-    succeed(&[
-        "train",
-        "--quiet",
-        "--device",
-        "cpu",
-        "--resume",
-        &text,
-        "--steps",
-        "90",
-        "--stop-at-test-loss",
-        "100",
-    ])?;
-    let summary = RunDir::open(&run)?.summary()?.ok_or("no summary")?;
-    require!(summary.steps == 40, "stopped at {}, whose row is that of the next evaluation, 40", summary.steps);
-    Ok(())
-}
-
-fn copies() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name);
-    let text = |name: &str| path(name).display().to_string();
-    train("cpu", &path("a"), &["--steps", "33"])?;
-    train("cpu", &path("untouched"), &["--steps", "33"])?;
-    train("cpu", &path("whole"), &["--steps", "70"])?;
-    succeed(&["train", "--quiet", "--device", "cpu", "--resume", &text("a"), "--out", &text("b"), "--steps", "70"])?;
-    same(&path("a"), &path("untouched"))?;
-    same(&path("b"), &path("whole"))
-}
-
-fn own_files() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let path = |name: &str| directory.path().join(name);
-    let text = |name: &str| path(name).display().to_string();
-    let (init, split) = made_elsewhere(directory.path())?;
-    train("cpu", &path("second"), &["--steps", "20", "--init", &init, "--split", &split])?;
-    std::fs::remove_file(path("split.csv"))?;
-    std::fs::remove_dir_all(path("first"))?;
-    let plan = text("second/plan.toml");
-    succeed(&["train", "--quiet", "--device", "cpu", "--plan", &plan, "--out", &text("third")])?;
-    same(&path("second"), &path("third"))
 }
 
 fn reader_gone() -> Outcome {
@@ -371,7 +217,7 @@ fn demo_groks() -> Outcome {
     Ok(())
 }
 
-fn metrics(directory: &Path) -> Result<Vec<Evaluation>, Failed> {
+pub fn metrics(directory: &Path) -> Result<Vec<Evaluation>, Failed> {
     Ok(RunDir::open(directory)?.metrics()?)
 }
 

@@ -10,6 +10,7 @@ use grokscope::program::engine::Engine;
 use grokscope::program::{State, composed};
 use grokscope::progress::Style;
 use grokscope::session::{self, Options};
+use grokscope::train::Outcome as End;
 use libtest_mimic::{Failed, Trial};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +74,9 @@ fn trainers(device: &str) -> Outcome {
         if device != "cpu" {
             let gpu = gpu()?;
             gpu.poll()?;
-            on_device.push(gpu.device.generate_allocator_report().map_or(0, |report| report.total_allocated_bytes));
+            let report =
+                gpu.device.generate_allocator_report().ok_or("the device does not say what it has allocated")?;
+            on_device.push(report.total_allocated_bytes);
         }
         host.push(resident()?);
     }
@@ -116,6 +119,7 @@ fn training(device: &str) -> Outcome {
     }
     STOP.store(true, Ordering::SeqCst);
     let outcome = trainer.join().map_err(|_| "training panicked")??;
+    require!(matches!(outcome, End::Interrupted { .. }), "training ended by itself: {outcome:?}");
     let quarter = |k: usize| held[k * held.len() / 4..(k + 1) * held.len() / 4].iter().max().copied().unwrap_or(0);
     let (early, last) = (quarter(1), quarter(3));
     println!(
