@@ -22,6 +22,7 @@ const SUBGROUP: u32 = 8;
 
 pub fn tests() -> Vec<Trial> {
     let mut trials = vec![test("planted_faults_are_found", planted_faults_are_found)];
+    trials.push(test("what_an_earlier_step_left_counts_as_not_written", stale));
     for (program, eights) in [("layered", false), ("composed", false), ("composed", true)] {
         for (shape, rows) in shapes() {
             let variant = if eights { "_in_subgroups" } else { "" };
@@ -122,11 +123,26 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    /// The words of a model's part.
-    fn words(&mut self, name: &str, model: usize) -> Result<Vec<u32>, Failed> {
+    /// The numbers of a model's part.
+    fn numbers(&mut self, name: &str, batch: Batch, model: usize) -> Result<Vec<f64>, Failed> {
         let tensor = Tensor::find(name).ok_or(format!("no tensor {name}"))?;
-        let Extent { len, stride } = self.extent(tensor, Batch::Train);
-        Ok(self.memory(tensor, Batch::Train).words()[model * stride..][..len].to_vec())
+        let Extent { len, stride } = self.extent(tensor, batch);
+        let words = &self.memory(tensor, batch).words()[model * stride..][..len];
+        Ok(words.iter().map(|&word| f64::from(f32::from_bits(word))).collect())
+    }
+
+    /// The numbers of a model's first moments, parameter by parameter.
+    fn exp_avg(&self, model: usize) -> Result<Vec<Vec<f64>>, Failed> {
+        let memory = self.memory.get(&("exp_avg", Batch::Train)).ok_or("no moments")?;
+        let (mut moments, mut at) = (Vec::new(), 0);
+        for parameter in &PARAMETERS {
+            let tensor = Tensor::find(parameter.name).ok_or("no such parameter")?;
+            let Extent { len, stride } = self.extent(tensor, Batch::Train);
+            let words = &memory.words()[at + model * stride..][..len];
+            moments.push(words.iter().map(|&word| f64::from(f32::from_bits(word))).collect());
+            at += stride * self.layout.models();
+        }
+        Ok(moments)
     }
 
     /// The parameters (or gradients) end to end. The machine zeroes what lies between them, and AdamW works on that too.
@@ -199,16 +215,31 @@ impl<'a> Host<'a> {
         Ok(faults)
     }
 
-    /// A training step and an evaluation; faults until a call has some.
+    /// A training step and an evaluation, each from weights and indices alone; faults until a call has some.
     fn run_all(&mut self, program: &Program) -> Result<Vec<Fault>, Failed> {
-        let step = program.step().map(|call| (call, Batch::Train));
-        for (call, batch) in step.chain(program.evaluation().map(|call| (call, Batch::Grid))) {
+        let faults = self.run_calls(program.step(), Batch::Train)?;
+        if faults.is_empty() { self.run_calls(program.evaluation(), Batch::Grid) } else { Ok(faults) }
+    }
+
+    fn run_calls<'c>(&mut self, calls: impl Iterator<Item = &'c Call>, batch: Batch) -> Result<Vec<Fault>, Failed> {
+        self.forget();
+        for call in calls {
             let faults = self.run(call, batch)?;
             if !faults.is_empty() {
                 return Ok(faults);
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Takes what an earlier step made as not written: nothing may rest on it.
+    fn forget(&mut self) {
+        let made = |tensor: &Tensor| matches!(tensor.role, Role::Activation | Role::Gradient);
+        for ((name, _), memory) in &mut self.memory {
+            if Tensor::find(name).is_some_and(made) {
+                memory.forget();
+            }
+        }
     }
 }
 
@@ -235,20 +266,42 @@ fn stays_in_bounds(program: &str, eights: bool, shape: Shape, rows: &[usize]) ->
     }
     let update: Update = grokscope::plan::preset("default")?.update(3);
     twin.steps(&vec![vec![update.rounded()]; rows.len()]);
+    twin.evaluate();
     for model in 0..rows.len() {
-        let expected = twin.read_weights(model);
+        let expected = twin.read_state(model);
+        let moments = host.exp_avg(model)?;
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
-            let words = host.words(parameter.name, model)?;
-            for (i, (&word, &want)) in words.iter().zip(&expected.tensors[rank]).enumerate() {
-                let got = f64::from(f32::from_bits(word));
-                // A first step is the sign of its gradient, unless that is near zero.
-                require!(
-                    (got - want).abs() <= 1e-4 + 2.0 * update.step_size.abs() * f64::from(u8::from(want.abs() < 1e-6)),
-                    "{} of model {model} at {i}: {got}, twin {want}",
-                    parameter.name
-                );
-            }
+            // After a first step, a tenth of the gradient.
+            near(&format!("exp_avg of {}", parameter.name), &moments[rank], &expected.exp_avg.tensors[rank], |_| 1e-6)?;
+            // A first step is the sign of its gradient, unless that is near zero.
+            let slack = |want: f64| 1e-4 + 2.0 * update.step_size.abs() * f64::from(u8::from(want.abs() < 1e-6));
+            let got = host.numbers(parameter.name, Batch::Train, model)?;
+            near(parameter.name, &got, &expected.weights.tensors[rank], slack)?;
         }
+        for name in ["row_loss", "row_correct"] {
+            let got = host.numbers(name, Batch::Grid, model)?;
+            near(name, &got, twin.tensor(model, name, Batch::Grid), |_| 1e-4)?;
+        }
+    }
+    Ok(())
+}
+
+/// An evaluation that forms no products of its weights does not get by with those of the step before.
+fn stale() -> Outcome {
+    let (kernels, program, shape, rows) = (shaders::kernels()?, by_name("composed")?, shape(5, 8, 2, 40), [20, 11]);
+    let mut host = Host::new(&kernels, false, layout(shape, &rows), &states(&shape, rows.len()))?;
+    require!(host.run_calls(program.step(), Batch::Train)?.is_empty(), "the step has faults");
+    let without = program.evaluation().filter(|call| call.kernel != "compose");
+    let faults = host.run_calls(without, Batch::Grid)?;
+    let found = faults.iter().any(|fault| fault.kind == Kind::NeverWritten);
+    require!(found, "not found: {:?}", faults.iter().map(Fault::to_string).collect::<Vec<_>>());
+    Ok(())
+}
+
+fn near(name: &str, got: &[f64], want: &[f64], slack: impl Fn(f64) -> f64) -> Outcome {
+    require!(got.len() == want.len(), "{name}: {} numbers, the twin has {}", got.len(), want.len());
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        require!((got - want).abs() <= slack(want), "{name} at {i}: {got}, twin {want}");
     }
     Ok(())
 }
@@ -398,6 +451,17 @@ const PLANTED: &[Planted] = &[
             "(vec4(at.i + 4u * lane) + vec4(0u, 1u, 2u, 3u))",
         ],
         Kind::OutOfBounds,
+    ),
+    planted(
+        "two lanes write components of one vector",
+        ["composed", "compose"],
+        [
+            "    W_read[read_at(model) + i * reader4() + reader] = weights;",
+            "    let at = read_at(model) + i * reader4() + reader;
+    W_read[at].x = weights.x; W_read[at].y = weights.y; W_read[at].z = weights.z;
+    if (reader + 1u < reader4()) { W_read[at + 1u].w = weights.w; }",
+        ],
+        Kind::Race,
     ),
     planted(
         "a loop that stands still",

@@ -14,6 +14,8 @@ pub enum Access {
     Read,
     Write,
     Atomic,
+    /// Written with what it had, as part of a vector.
+    Beside,
 }
 
 /// Who touched a word last in one way.
@@ -97,6 +99,13 @@ impl Memory {
         }
     }
 
+    /// Takes all words as not written any more.
+    pub fn forget(&mut self) {
+        for shadow in &mut self.shadow {
+            shadow.written = false;
+        }
+    }
+
     /// Fences words off: nobody may touch them.
     pub fn fence(&mut self, words: std::ops::Range<usize>) {
         for shadow in &mut self.shadow[words] {
@@ -130,16 +139,18 @@ impl Memory {
         let conflicts = |touch: &Touch| touch.conflicts(dispatch, who);
         let races = match access {
             Access::Read => conflicts(&shadow.wrote) || conflicts(&shadow.atomic),
-            Access::Write => conflicts(&shadow.wrote) || conflicts(&shadow.atomic) || conflicts(&shadow.read),
+            Access::Write | Access::Beside => {
+                conflicts(&shadow.wrote) || conflicts(&shadow.atomic) || conflicts(&shadow.read)
+            }
             Access::Atomic => conflicts(&shadow.wrote) || conflicts(&shadow.read),
         };
-        let unknown = access != Access::Write && !shadow.written;
+        let unknown = matches!(access, Access::Read | Access::Atomic) && !shadow.written;
         match access {
             Access::Read => shadow.read.add(dispatch, who),
-            Access::Write => shadow.wrote.add(dispatch, who),
+            Access::Write | Access::Beside => shadow.wrote.add(dispatch, who),
             Access::Atomic => shadow.atomic.add(dispatch, who),
         }
-        shadow.written |= access != Access::Read;
+        shadow.written |= matches!(access, Access::Write | Access::Atomic);
         match (races, unknown) {
             (true, _) => Some(Wrong::Race),
             (_, true) => Some(Wrong::NeverWritten),

@@ -9,8 +9,9 @@
 //! - a barrier that not all invocations of a workgroup reach, and a loop that does not end;
 //! - integer division by zero, and a subgroup operation that asks a lane which does not run.
 //!
-//! A workgroup runs in lockstep: each statement is done for all invocations that reach it. That hides no race, because races are
-//! found from what was touched between two barriers and not from what came out. Results are those of float32 arithmetic
+//! A workgroup runs in lockstep: each statement is done for all invocations that reach it. Races are found from what was touched
+//! between two barriers, whatever came out; but only on the paths that these inputs take. A store to a component counts as one to
+//! its whole vector. Results are those of float32 arithmetic
 //! on the host, so an outcome can be compared with a device's.
 //!
 //! It depends on naga alone. What of WGSL it does not know (textures, f16, switch, some functions) is an error, never a pass.
