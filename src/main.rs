@@ -69,7 +69,8 @@ fn main() -> ExitCode {
 /// How to go on with a run that has stopped.
 fn go_on(step: u64, directory: &Path, device: &str) -> String {
     let device = if device == "auto" { String::new() } else { format!(" --device '{device}'") };
-    format!("stopped at step {step}: go on with  grokscope train --resume '{}'{device}", directory.display())
+    let directory = directory.display().to_string().replace('\'', r"'\''");
+    format!("stopped at step {step}: go on with  grokscope train --resume '{directory}'{device}")
 }
 
 /// What clap says, on one line; all of its help where nothing was typed.
@@ -267,10 +268,10 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
     let several = ended.directory.join("model-0").exists();
     match ended.outcome {
         Outcome::Done => {
-            for (k, summary) in ended.summaries.iter().enumerate() {
+            for (model, summary) in &ended.summaries {
                 match options.style {
                     Style::Json => say(&serde_json::to_string(summary)?),
-                    _ if several => say(&format!("{} of {}: {}", k + 1, ended.summaries.len(), ending(summary))),
+                    _ if several => say(&format!("model {model}: {}", ending(summary))),
                     _ => say(&ending(summary)),
                 };
             }

@@ -107,6 +107,16 @@ impl Member {
         }
     }
 
+    /// Whether the step is a multiple of the interval, or the last one.
+    fn is_due(&self, step: u64, every: u64) -> bool {
+        step.is_multiple_of(every) || step == self.plan.steps
+    }
+
+    /// Whether it is to be evaluated at the step, and has not been.
+    fn lacks_row(&self, step: u64) -> bool {
+        self.is_due(step, self.plan.eval_every) && self.history.last().is_none_or(|row| row.step != step)
+    }
+
     fn wants_to_stop(&self, step: u64) -> bool {
         self.stop_rule(step).is_some()
     }
@@ -153,9 +163,9 @@ impl Trainer<'_> {
     /// Trains until every member has stopped.
     pub async fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         loop {
-            let known = self.active().all(|member| member.history.last().is_some_and(|row| row.step == self.step));
-            let due = self.is_due(|plan| plan.eval_every) && !known;
-            if due && let Some(outcome) = self.evaluate(observer).await? {
+            if self.active().any(|member| member.lacks_row(self.step))
+                && let Some(outcome) = self.evaluate(observer).await?
+            {
                 return Ok(outcome);
             }
             if let Some(outcome) = self.stop_members(observer).await? {
@@ -184,15 +194,17 @@ impl Trainer<'_> {
         self.members.iter().filter(|member| !member.stopped)
     }
 
-    /// Whether the step is a multiple of a plan's interval, or the last one. Members share these intervals.
+    /// Whether something that a plan wants at an interval is due for a member.
     fn is_due(&self, every: impl Fn(&Plan) -> u64) -> bool {
-        self.active().any(|member| self.step.is_multiple_of(every(&member.plan)) || self.step == member.plan.steps)
+        self.active().any(|member| member.is_due(self.step, every(&member.plan)))
     }
 
     async fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
         let scores = self.engine.evaluate(self.members.len()).await?;
         let weights = self.engine.read_weights(self.members.len()).await?;
-        for (index, member) in self.members.iter_mut().enumerate().filter(|(_, member)| !member.stopped) {
+        let step = self.step;
+        let lacks = |member: &Member| !member.stopped && member.lacks_row(step);
+        for (index, member) in self.members.iter_mut().enumerate().filter(|(_, member)| lacks(member)) {
             let evaluation = Evaluation::new(self.step, &scores[index], &member.trained_on, &weights[index]);
             if let Some(what) = evaluation.not_finite() {
                 return Ok(Some(Outcome::Diverged { member: index, step: self.step, what: what.into() }));

@@ -34,8 +34,10 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     let temporary = path.with_extension("tmp");
     let write = || {
-        if temporary.exists() {
+        if temporary.is_dir() {
             fs::remove_dir_all(&temporary)?;
+        } else if temporary.exists() {
+            fs::remove_file(&temporary)?;
         }
         retried(|| fs::create_dir_all(&temporary))?;
         for (name, bytes) in files {
@@ -114,9 +116,12 @@ fn sync_file(path: &Path) -> io::Result<()> {
 /// Copies a directory so that the copy appears under its name whole, or not at all. Files for which `leaves` holds, by their name,
 /// are left out.
 pub fn copy_directory(from: &Path, to: &Path, leaves: impl Fn(&str) -> bool) -> Result<()> {
-    // A name of this process's own, beside the final one.
-    let temporary = to.with_file_name(format!(".copy-{}", std::process::id()));
+    let temporary = to.with_extension("tmp");
     let copy = || {
+        // What a copy that was cut off has left.
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary)?;
+        }
         copy_into(from, &temporary, &leaves)?;
         put_in_place(&temporary, to)
     };
@@ -126,10 +131,15 @@ pub fn copy_directory(from: &Path, to: &Path, leaves: impl Fn(&str) -> bool) -> 
     })
 }
 
+/// What stands in a directory.
+pub fn entries(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    retried(|| fs::read_dir(path)?.collect())
+}
+
 fn copy_into(from: &Path, to: &Path, leaves: &impl Fn(&str) -> bool) -> io::Result<()> {
     retried(|| fs::create_dir(to))?;
-    for entry in fs::read_dir(from)? {
-        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+    for entry in entries(from)? {
+        let (from, name) = (entry.path(), entry.file_name());
         let to = to.join(&name);
         if name.to_str().is_some_and(leaves) {
         } else if from.is_dir() {
@@ -165,8 +175,9 @@ impl Lock {
         let path = directory.join(LOCK);
         let failed = || format!("{}: could not be locked", path.display());
         loop {
-            let file =
-                retried(|| File::create(&path)).with_context(|| format!("{}: could not be made", path.display()))?;
+            // Whatever stands under that name keeps what it has.
+            let open = || fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            let file = retried(open).with_context(|| format!("{}: could not be made", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {

@@ -97,8 +97,8 @@ impl RunDir {
 
     /// The text of the split file that the run keeps, where its split is a file.
     pub fn split_text(&self) -> Result<Option<String>> {
-        let kept = self.path.join("split.csv");
-        if kept.exists() { read_text(&kept).map(Some) } else { Ok(None) }
+        // Not the file of that name where the program happens to be.
+        if self.plan.split.ends_with(".csv") { read_text(&self.path.join("split.csv")).map(Some) } else { Ok(None) }
     }
 
     /// Steps of the checkpoints, in rising order.
@@ -161,10 +161,10 @@ impl RunDir {
             }
             passed_over.push(format!("{problem:#}"));
         }
-        match passed_over.is_empty() {
-            true => bail!("{}: no checkpoint to go on from: start the run again", self.path.display()),
-            false => bail!("{}: no checkpoint is whole: {}", self.path.display(), passed_over.join("; ")),
-        }
+        let none = format!("{}: no checkpoint is whole: expected the run to be started again", self.path.display());
+        // Those before the newest ones have no moments, by design.
+        passed_over.truncate(RESUMABLE);
+        if passed_over.is_empty() { bail!("{none}") } else { bail!("{none}: {}", passed_over.join("; ")) }
     }
 
     /// The weights of a checkpoint.
@@ -211,9 +211,11 @@ impl RunDir {
         at <= until && (at.is_multiple_of(self.plan.eval_every) || at == self.plan.steps)
     }
 
-    /// Rewinds the directory to a step: its plan and rows are as given, and what came later goes, with the files of an
-    /// earlier end.
+    /// Rewinds the directory to a step: its rows are as given, and what came later goes, with the files of an earlier end.
     pub fn rewind(&self, step: u64, history: &[Evaluation]) -> Result<()> {
+        let kept = |row: &Timing| history.iter().any(|evaluation| evaluation.step == row.step);
+        let timing = self.timing()?.into_iter().filter(kept);
+        let timing = lines(&timing.collect::<Vec<_>>())?;
         for name in ["summary.json", "model.safetensors", "config.json", "findings.json", "report.html"] {
             remove(&self.path.join(name), |path| fs::remove_file(path))?;
         }
@@ -221,10 +223,8 @@ impl RunDir {
             remove(&self.checkpoint_path(other), |path| fs::remove_dir_all(path))?;
         }
         self.tidy(step)?;
-        let timing = self.timing()?.into_iter().filter(|row| self.on_schedule(row.step, step));
-        write_whole(&self.path.join("timing.jsonl"), lines(&timing.collect::<Vec<_>>())?.as_bytes())?;
-        write_whole(&self.path.join("metrics.jsonl"), lines(history)?.as_bytes())?;
-        self.write_plan()
+        write_whole(&self.path.join("timing.jsonl"), timing.as_bytes())?;
+        write_whole(&self.path.join("metrics.jsonl"), lines(history)?.as_bytes())
     }
 
     /// The rows of `metrics.jsonl`; a last line that was torn off is left out.
@@ -232,8 +232,13 @@ impl RunDir {
         read_lines(&self.path.join("metrics.jsonl"))
     }
 
+    /// The rows of `timing.jsonl`, of which nothing depends: none where there is no such file.
     pub fn timing(&self) -> Result<Vec<Timing>> {
-        read_lines(&self.path.join("timing.jsonl"))
+        let file = self.path.join("timing.jsonl");
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
+        read_lines(&file).context("it holds nothing but clock values: expected rows, or no such file")
     }
 
     pub fn append_metrics(&self, row: &Evaluation) -> Result<()> {
@@ -271,7 +276,12 @@ const BEGUN: &str = ".begun";
 pub fn refuse_held(path: &Path) -> Result<()> {
     ensure!(!path.is_file(), "{}: is a file: expected a directory", path.display());
     let marked = path.join(BEGUN).exists();
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+    let failed = || format!("{}: could not be listed", path.display());
+    let entries = match disk::entries(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(failed)?,
+    };
+    for entry in entries {
         let (entry, name) = (entry.path(), entry.file_name());
         ensure!(
             marked || name == disk::LOCK,
@@ -302,8 +312,7 @@ pub fn begin(path: &Path) -> Result<Lock> {
     let clear = || -> std::io::Result<()> {
         retried(|| fs::File::create(&mark))?;
         disk::sync_entry(&mark)?;
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
+        for entry in disk::entries(path)? {
             let name = entry.file_name();
             match entry.file_type()?.is_dir() {
                 true => fs::remove_dir_all(entry.path())?,
@@ -324,14 +333,17 @@ pub fn begun(path: &Path) -> Result<()> {
     disk::sync_directory(path).with_context(|| format!("{}: could not be written", path.display()))
 }
 
-/// Refuses a directory whose run never came to its first checkpoint.
+/// Refuses a directory whose run, or whose ensemble, is not there yet.
 pub fn refuse_begun(path: &Path) -> Result<()> {
-    ensure!(
-        !path.join(BEGUN).exists(),
-        "{}: a run was cut off here before it began: expected `grokscope train --out {}` again",
-        path.display(),
-        path.display()
-    );
+    let is_member = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("model-"));
+    let above = path.parent().filter(|_| is_member);
+    if let Some(begins) = std::iter::once(path).chain(above).find(|path| path.join(BEGUN).exists()) {
+        bail!(
+            "{}: a run begins here, or was cut off before it began: expected `grokscope train --out {}` again",
+            begins.display(),
+            begins.display()
+        );
+    }
     Ok(())
 }
 
@@ -340,14 +352,9 @@ fn steps_in(directory: &Path) -> Result<Vec<u64>> {
     if !directory.exists() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
-    let mut steps = Vec::new();
-    for entry in entries {
-        let name = entry.with_context(|| format!("{}: could not be listed", directory.display()))?.file_name();
-        if let Some(step) = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse().ok()) {
-            steps.push(step);
-        }
-    }
+    let entries = disk::entries(directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
+    let step = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix("step-")?.parse().ok();
+    let mut steps: Vec<u64> = entries.iter().filter_map(|entry| step(&entry.file_name())).collect();
     steps.sort();
     Ok(steps)
 }

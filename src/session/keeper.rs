@@ -25,7 +25,8 @@ pub struct Keeper<'a> {
     /// Whether `recent` has been told.
     evaluated: bool,
     all: Vec<f64>,
-    pub summaries: Vec<Summary>,
+    /// Of the members that are done.
+    pub summaries: Vec<(usize, Summary)>,
     pub findings: Vec<Findings>,
     pub steps: u64,
     pub device: String,
@@ -60,10 +61,11 @@ impl<'a> Keeper<'a> {
 
 impl Observer for Keeper<'_> {
     fn evaluated(&mut self, member: usize, row: &Evaluation) -> Result<()> {
-        self.runs[member].append_metrics(row)?;
         let ms_per_step = median(&self.recent);
         let seconds = self.began.elapsed().as_secs_f64();
+        // In this order: a row that is there has its time.
         self.runs[member].append_timing(&Timing { step: row.step, seconds, ms_per_step })?;
+        self.runs[member].append_metrics(row)?;
         self.evaluated = true;
         let left = ms_per_step.map(|ms| ms / 1e3 * self.steps.saturating_sub(row.step) as f64);
         self.progress.evaluated(member, row, ms_per_step, left);
@@ -117,7 +119,7 @@ impl Observer for Keeper<'_> {
             stopped_by: member.stop_rule(last.step).map(String::from),
         };
         run.write_summary(&summary)?;
-        self.summaries.push(summary);
+        self.summaries.push((index, summary));
         Ok(())
     }
 

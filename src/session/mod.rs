@@ -46,7 +46,8 @@ pub type Open = dyn Fn(&devices::Chosen, &Program, Layout, usize) -> Result<(Eng
 pub struct Ended {
     pub outcome: Outcome,
     pub directory: PathBuf,
-    pub summaries: Vec<Summary>,
+    /// Of the models that have ended, with their numbers.
+    pub summaries: Vec<(usize, Summary)>,
     /// Of the models that were analysed here.
     pub findings: Vec<Findings>,
 }
@@ -150,12 +151,13 @@ fn train_once(plan: &Plan, directory: &Path, options: &Options, locks: &mut Vec<
     let machine = Machine::open(&starts, choice, options)?;
     locks.push(run::begin(directory)?);
     for start in &mut starts {
+        if start.run.path != directory {
+            disk::make_directory(&start.run.path)?;
+            locks.push(disk::Lock::take(&start.run.path)?);
+        }
         start.run.create(&start.train, &start.state)?;
     }
     run::begun(directory)?;
-    for start in starts.iter().filter(|start| start.run.path != directory) {
-        locks.push(disk::Lock::take(&start.run.path)?);
-    }
     machine.train(starts, directory, options)
 }
 
@@ -233,18 +235,19 @@ fn run_members(
         Outcome::Diverged { member, step, what } => Outcome::Diverged { member: indices[member], step, what },
         outcome => outcome,
     };
-    Ok(Ended { outcome, directory: directory.into(), summaries: keeper.summaries, findings: keeper.findings })
+    let summaries = keeper.summaries.into_iter().map(|(member, summary)| (indices[member], summary)).collect();
+    Ok(Ended { outcome, directory: directory.into(), summaries, findings: keeper.findings })
 }
 
-/// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that are not done.
+/// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that are not done, or
+/// of all where all are.
 fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path, lost: bool) -> anyhow::Error {
-    let newest = |path: &PathBuf| -> Result<Option<u64>> {
+    let newest = |path: &PathBuf| -> Result<(bool, u64)> {
         let run = RunDir::open(path)?;
-        let step = run.newest_state()?.step;
-        Ok(run.summary()?.is_none().then_some(step))
+        Ok((run.summary()?.is_some(), run.newest_state()?.step))
     };
-    let steps: Result<Vec<Option<u64>>> = paths.iter().map(newest).collect();
-    match steps.ok().and_then(|steps| steps.into_iter().flatten().min()) {
+    let steps: Result<Vec<(bool, u64)>> = paths.iter().map(newest).collect();
+    match steps.ok().and_then(|steps| steps.into_iter().min()).map(|(_, step)| step) {
         Some(step) => error.context(Stopped { directory: directory.into(), step, lost }),
         // The directory is gone, say: there is nothing to go on from.
         None => error,

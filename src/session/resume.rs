@@ -5,13 +5,13 @@ use crate::devices;
 use crate::plan::{CHANGEABLE, Draft, Plan, one_line};
 use crate::program;
 use crate::progress::note;
-use crate::run::disk::{LOCK, Lock, copy_directory, make_directory};
+use crate::run::disk::{LOCK, Lock, copy_directory, entries, make_directory};
 use crate::run::inputs::train_pairs;
 use crate::run::{Newest, RunDir, Summary, refuse_begun};
 use crate::train::{Member, Outcome};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
-use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Goes on with the run in `directory` where its newest checkpoint stands, or with a copy of it in `out`.
@@ -37,17 +37,32 @@ pub fn resume(directory: &Path, out: Option<&Path>, changes: &[(String, String)]
 fn lock(directory: &Path) -> Result<Vec<Lock>> {
     // Looked at first, so that a directory that is no run is left as it is.
     member_directories(directory)?;
-    let mut locks = vec![Lock::take(directory)?];
+    let mut locks = Vec::new();
+    let take = |path: &Path, locks: &mut Vec<Lock>| -> Result<()> {
+        match Lock::take(path) {
+            Ok(lock) => locks.push(lock),
+            // Nobody can train there.
+            Err(error) if is(&error, ErrorKind::ReadOnlyFilesystem) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    };
+    take(directory, &mut locks)?;
     for path in member_directories(directory)?.iter().filter(|path| *path != directory) {
-        locks.push(Lock::take(path)?);
+        take(path, &mut locks)?;
     }
     Ok(locks)
 }
 
+/// Whether an error comes from one of the system's, of this kind.
+fn is(error: &anyhow::Error, kind: ErrorKind) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|cause| cause.kind() == kind)
+}
+
 /// What a run has to go on from.
 pub(super) struct Prepared {
-    /// Of the models that have ended, by these rules.
-    ended: Vec<Summary>,
+    /// The models that have ended, with their numbers, and by these rules.
+    ended: Vec<(usize, RunDir, Summary)>,
     rules: Vec<&'static str>,
     /// The other models of an ensemble, in groups that stand at the same step.
     groups: BTreeMap<u64, Vec<Start>>,
@@ -72,7 +87,7 @@ pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &
             reaches(summary.steps)?;
             if let Some(rule) = ended_by(&run, &summary)? {
                 prepared.rules.push(rule);
-                prepared.ended.push(summary);
+                prepared.ended.push((index, run, summary));
                 continue;
             }
         }
@@ -83,6 +98,7 @@ pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &
         }
         reaches(step)?;
         let history = run.history(step)?;
+        run.timing()?;
         prepared.groups.entry(step).or_default().push(Start { run, index, train, state, step, history });
     }
     for starts in prepared.groups.values() {
@@ -96,10 +112,26 @@ pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &
 impl Prepared {
     /// The same for a copy of the run.
     fn move_to(&mut self, from: &Path, to: &Path) -> Result<()> {
-        for start in self.groups.values_mut().flatten() {
-            start.run.path = to.join(start.run.path.strip_prefix(from).context("a member lies in its run")?);
+        let runs = self.groups.values_mut().flatten().map(|start| &mut start.run);
+        for run in runs.chain(self.ended.iter_mut().map(|(_, run, _)| run)) {
+            run.path = to.join(run.path.strip_prefix(from).context("a member lies in its run")?);
         }
         Ok(())
+    }
+
+    /// Writes the plans first, so that what was changed is not forgotten, and then takes away what is behind the checkpoints.
+    fn rewind(&self, directory: &Path) -> Result<()> {
+        let starts = || self.groups.values().flatten();
+        let ended = self.ended.iter().map(|(_, run, _)| run);
+        starts().map(|start| &start.run).chain(ended).try_for_each(RunDir::write_plan)?;
+        starts()
+            .try_for_each(|start| start.run.rewind(start.step, &start.history))
+            .map_err(|error| stopped(error, &self.paths(), directory, false))
+    }
+
+    /// Of the models that go on.
+    fn paths(&self) -> Vec<PathBuf> {
+        self.groups.values().flatten().map(|start| start.run.path.clone()).collect()
     }
 
     /// Trains one group after the other. What was changed holds for all of them from the first one's beginning.
@@ -111,23 +143,21 @@ impl Prepared {
                 self.rules.join(", ")
             ));
         }
-        let mut result =
-            Ended { outcome: Outcome::Done, directory: directory.into(), summaries: self.ended, findings: Vec::new() };
-        let starts = self.groups.values().flatten();
-        let paths: Vec<PathBuf> = starts.map(|start| start.run.path.clone()).collect();
-        let mut groups = self.groups;
-        let mut begun = false;
-        while let Some((_, starts)) = groups.pop_first() {
-            let open = || Machine::open(&starts, devices::choose(&options.device)?, options);
-            // From the second one on the run has gone on, and can again.
-            let machine =
-                open().map_err(|error| if begun { stopped(error, &paths, directory, false) } else { error })?;
-            if !begun {
-                let mut all = starts.iter().chain(groups.values().flatten());
-                all.try_for_each(|start| start.run.rewind(start.step, &start.history))
-                    .map_err(|error| stopped(error, &paths, directory, false))?;
-            }
-            begun = true;
+        let paths = self.paths();
+        let open = |starts: &[Start]| Machine::open(starts, devices::choose(&options.device)?, options);
+        let mut machine = None;
+        if let Some(first) = self.groups.values().next() {
+            machine = Some(open(first)?);
+            self.rewind(directory)?;
+        }
+        let summaries = self.ended.into_iter().map(|(index, _, summary)| (index, summary)).collect();
+        let mut result = Ended { outcome: Outcome::Done, directory: directory.into(), summaries, findings: Vec::new() };
+        for starts in self.groups.into_values() {
+            let machine = match machine.take() {
+                Some(machine) => machine,
+                // The run has gone on, and can again.
+                None => open(&starts).map_err(|error| stopped(error, &paths, directory, false))?,
+            };
             let group = machine.train(starts, directory, options)?;
             result.summaries.extend(group.summaries);
             result.findings.extend(group.findings);
@@ -136,6 +166,7 @@ impl Prepared {
                 break;
             }
         }
+        result.summaries.sort_by_key(|(index, _)| *index);
         Ok(result)
     }
 }
@@ -162,6 +193,7 @@ fn changed(plan: &Plan, changes: &[(String, String)]) -> Result<Plan> {
 /// The directories of a run's members: itself, or those of an ensemble.
 fn member_directories(directory: &Path) -> Result<Vec<PathBuf>> {
     refuse_begun(directory)?;
+    directory.join("plan.toml").try_exists().with_context(|| format!("{}: could not be read", directory.display()))?;
     let has_plan = |path: &Path| path.join("plan.toml").exists();
     if has_plan(directory) {
         return Ok(vec![directory.into()]);
@@ -170,8 +202,9 @@ fn member_directories(directory: &Path) -> Result<Vec<PathBuf>> {
     let members: Vec<_> = (0..).map(of_member).take_while(|path| has_plan(path)).collect();
     let missing = of_member(members.len());
     let number = |name: &str| name.strip_prefix("model-")?.parse::<usize>().ok();
-    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let later = names.filter_map(|name| name.to_str().and_then(number)).max().filter(|&last| last >= members.len());
+    let entries = entries(directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
+    let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str().and_then(number));
+    let later = numbers.max().filter(|&last| last >= members.len());
     if let Some(last) = later {
         bail!(
             "{}: has no plan.toml: expected a run of every model of the ensemble, of which model-{last} is one",
@@ -184,7 +217,12 @@ fn member_directories(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// Copies a run, so that it can go on elsewhere and the first one stays as it is.
 fn copy_run(from: &Path, to: &Path) -> Result<()> {
-    ensure!(!to.exists(), "{}: exists already: expected a new directory", to.display());
+    ensure!(
+        !to.exists(),
+        "{}: exists already: expected a new directory, or, if it is a copy, --resume {} without --out",
+        to.display(),
+        to.display()
+    );
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_directory(parent)?;
     let real = |path: &Path| path.canonicalize().with_context(|| format!("{}: could not be found", path.display()));

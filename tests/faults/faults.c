@@ -1,5 +1,5 @@
 /* Makes one call on files fail, as a disk does: preloaded into the program, which is then really told ENOSPC or EIO by write, fsync,
-   rename, open, mkdir, unlink, rmdir or ftruncate; or is killed there. Calls count where they concern a path that has FAULT_UNDER in it.
+   rename, open, opendir, mkdir, unlink, rmdir or ftruncate; or is killed there. Calls count where they concern a path that has FAULT_UNDER in it.
 
      FAULT_AT=n          the n-th call fails (1, 2, ..); 0: none
      FAULT_ERRNO=e       with this errno
@@ -8,6 +8,7 @@
      FAULT_COUNT=file    how many calls there were is written there at the end
 */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -100,6 +101,11 @@ int rename(const char *from, const char *to) {
 int mkdir(const char *path, mode_t mode) {
     REAL(mkdir);
     return stops(path) ? -1 : real(path, mode);
+}
+
+DIR *opendir(const char *path) {
+    REAL(opendir);
+    return stops(path) ? NULL : real(path);
 }
 
 /* A lock that stays behind keeps nobody out. */

@@ -131,9 +131,9 @@ impl<'a> Host<'a> {
         Ok(words.iter().map(|&word| f64::from(f32::from_bits(word))).collect())
     }
 
-    /// The numbers of a model's first moments, parameter by parameter.
-    fn exp_avg(&self, model: usize) -> Result<Vec<Vec<f64>>, Failed> {
-        let memory = self.memory.get(&("exp_avg", Batch::Train)).ok_or("no moments")?;
+    /// The numbers of a model's moments, first or second, parameter by parameter.
+    fn moments(&self, arena: &'static str, model: usize) -> Result<Vec<Vec<f64>>, Failed> {
+        let memory = self.memory.get(&(arena, Batch::Train)).ok_or("no moments")?;
         let (mut moments, mut at) = (Vec::new(), 0);
         for parameter in &PARAMETERS {
             let tensor = Tensor::find(parameter.name).ok_or("no such parameter")?;
@@ -269,12 +269,15 @@ fn stays_in_bounds(program: &str, eights: bool, shape: Shape, rows: &[usize]) ->
     twin.evaluate();
     for model in 0..rows.len() {
         let expected = twin.read_state(model);
-        let moments = host.exp_avg(model)?;
+        let [first, second] = [host.moments("exp_avg", model)?, host.moments("exp_avg_sq", model)?];
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
-            // After a first step, a tenth of the gradient.
-            near(&format!("exp_avg of {}", parameter.name), &moments[rank], &expected.exp_avg.tensors[rank], |_| 1e-6)?;
+            // After a first step, a tenth of the gradient, and its square by 1 - beta2.
+            let wanted = &expected.exp_avg.tensors[rank];
+            near(&format!("exp_avg of {}", parameter.name), &first[rank], wanted, |_| 1e-6)?;
+            let squares = &expected.exp_avg_sq.tensors[rank];
+            near(&format!("exp_avg_sq of {}", parameter.name), &second[rank], squares, |i| 1e-9 + 1e-3 * squares[i])?;
             // A first step is the sign of its gradient, unless that is near zero.
-            let slack = |want: f64| 1e-4 + 2.0 * update.step_size.abs() * f64::from(u8::from(want.abs() < 1e-6));
+            let slack = |i: usize| if wanted[i].abs() < 1e-6 { 2.0 * update.step_size.abs() } else { 1e-4 };
             let got = host.numbers(parameter.name, Batch::Train, model)?;
             near(parameter.name, &got, &expected.weights.tensors[rank], slack)?;
         }
@@ -298,10 +301,10 @@ fn stale() -> Outcome {
     Ok(())
 }
 
-fn near(name: &str, got: &[f64], want: &[f64], slack: impl Fn(f64) -> f64) -> Outcome {
+fn near(name: &str, got: &[f64], want: &[f64], slack: impl Fn(usize) -> f64) -> Outcome {
     require!(got.len() == want.len(), "{name}: {} numbers, the twin has {}", got.len(), want.len());
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        require!((got - want).abs() <= slack(want), "{name} at {i}: {got}, twin {want}");
+        require!((got - want).abs() <= slack(i), "{name} at {i}: {got}, twin {want}");
     }
     Ok(())
 }

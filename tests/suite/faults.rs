@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("a_run_survives_kills_at_random_moments", kills),
         test("a_run_killed_at_any_call_goes_on", killed_at_calls),
+        test("a_resume_that_fails_or_is_killed_at_any_call_goes_on", resume_faults),
         test("an_ensemble_killed_while_it_begins_is_not_taken_for_a_smaller_one", killed_beginning),
         test("a_disk_that_fails_at_any_call_leaves_a_whole_run", disk_faults),
         test("an_interrupted_call_is_made_again", interrupted_calls),
@@ -150,8 +151,8 @@ fn kills() -> Outcome {
 fn go_on(run: &Path, fresh: impl Fn(&Path) -> Command) -> Result<bool, Failed> {
     let begun = run.join("plan.toml").exists() || run.join("model-0/plan.toml").exists();
     let begun = begun && !run.join(".begun").exists();
-    if !begun && run.exists() {
-        let output = resume(run)?;
+    for never in [run, &run.join("model-0")].into_iter().filter(|path| !begun && path.exists()) {
+        let output = resume(never)?;
         require!(output.status.code() == Some(1), "what never began goes on: {}", text(&output));
     }
     let output = if begun { resume(run)? } else { fresh(run).output()? };
@@ -185,6 +186,73 @@ fn killed_beginning() -> Outcome {
     // Some calls more than the beginning has.
     let calls = sweep(&faults, &whole, arguments, 5)?;
     require!(calls > 60, "the beginning had {calls} calls");
+    Ok(())
+}
+
+/// An ensemble whose models ended apart, and what it is when it has gone on to step 9.
+fn ended_apart(directory: &Path) -> Result<(PathBuf, PathBuf), Failed> {
+    let (start, whole) = (directory.join("start"), directory.join("whole"));
+    let member = |of: &Path, k: usize, steps: &str| {
+        let mut command = trained_to(steps, &of.join(format!("model-{k}")));
+        command.args(["--seed", &k.to_string()]);
+        command
+    };
+    for (of, steps) in [(&start, ["3", "6"]), (&whole, ["9", "9"])] {
+        for (k, steps) in steps.into_iter().enumerate() {
+            let output = member(of, k, steps).output()?;
+            require!(output.status.success(), "{}", text(&output));
+        }
+    }
+    Ok((start, whole))
+}
+
+/// Every call of a resume that changes the plan fails, and is the last one: what the program says leads to the bytes of a run that nothing
+/// befell.
+fn resume_faults() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let faults = Faults::new(directory.path())?;
+    let (start, whole) = ended_apart(directory.path())?;
+    let (run, mut codes) = (directory.path().join("run"), [0; 2]);
+    for kill in [false, true] {
+        for at in 1.. {
+            copy(&start, &run)?;
+            let mut command = longer(&run);
+            if kill {
+                command.env("FAULT_KILL", "1").env("FAULT_SHORT", "1");
+            }
+            let output = faults.fail(&mut command, at, libc_errno::EIO, &run).output()?;
+            let place = format!("call {at}, killed {kill}: {:?}: {}", output.status, text(&output));
+            if output.status.success() {
+                require!(at > 80, "{place}: only so many calls were seen");
+                std::fs::remove_dir_all(&run)?;
+                break;
+            }
+            let again = match output.status.code() {
+                // As the program says.
+                Some(75) => resume(&run)?,
+                Some(1) => longer(&run).output()?,
+                None if kill => longer(&run).output()?,
+                _ => return Err(place.into()),
+            };
+            codes[usize::from(output.status.code() == Some(75))] += 1;
+            require!(again.status.success(), "{place}: and then {}", text(&again));
+            same(&whole, &run).map_err(|e| Failed::from(format!("{place}: {}", e.message().unwrap_or("?"))))?;
+            std::fs::remove_dir_all(&run)?;
+        }
+    }
+    require!(codes[1] > 40, "{} calls ended with code 75, {} otherwise", codes[1], codes[0]);
+    Ok(())
+}
+
+fn longer(run: &Path) -> Command {
+    let mut command = program();
+    command.args(["train", "--quiet", "--device", "cpu", "--threads", "1", "--steps", "9", "--resume"]).arg(run);
+    command
+}
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    let output = Command::new("cp").arg("-r").arg(from).arg(to).output()?;
+    require!(output.status.success(), "cp: {}", text(&output));
     Ok(())
 }
 
@@ -244,9 +312,13 @@ impl Faults {
 }
 
 fn tiny(out: &Path) -> Command {
+    trained_to("6", out)
+}
+
+fn trained_to(steps: &str, out: &Path) -> Command {
     let mut command = program();
     command.args(["train", "--preset", "demo", "--p", "7", "--d-model", "8", "--n-heads", "2", "--d-mlp", "8"]);
-    command.args(["--device", "cpu", "--threads", "1", "--quiet", "--steps", "6", "--eval-every", "2"]);
+    command.args(["--device", "cpu", "--threads", "1", "--quiet", "--steps", steps, "--eval-every", "2"]);
     command.args(["--checkpoint-every", "2", "--out"]).arg(out);
     command
 }
@@ -292,6 +364,7 @@ fn disk_faults() -> Outcome {
                 let whole = match (&name[..], expected) {
                     _ if hidden => true,
                     ("metrics.jsonl", Some(all)) => all.starts_with(&bytes) && bytes.last().is_none_or(|&b| b == b'\n'),
+                    ("timing.jsonl", Some(all)) => all.starts_with(&bytes),
                     // Moments that a later checkpoint makes superfluous.
                     (name, None) => name.ends_with("optimizer.safetensors"),
                     (_, Some(all)) => *all == bytes,

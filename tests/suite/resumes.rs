@@ -102,7 +102,16 @@ fn resumes_from_files() -> Outcome {
     for steps in ["47", "70"] {
         succeed(&["train", "--quiet", "--device", "cpu", "--resume", &text("run"), "--steps", steps])?;
     }
-    same(&path("run"), &path("whole"))
+    same(&path("run"), &path("whole"))?;
+    // The run's own split, not a file of that name where the program happens to be.
+    std::fs::remove_file(path("run").join("split.csv"))?;
+    std::fs::write(path("split.csv"), crate::support::pairs(13, 60, 2).to_csv())?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    command.args(["train", "--quiet", "--device", "cpu", "--steps", "80", "--resume", "run"]);
+    let output = command.current_dir(directory.path()).output()?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    require!(output.status.code() == Some(1) && told.contains("run/split.csv"), "{:?}: {told}", output.status);
+    Ok(())
 }
 
 fn damaged_bits() -> Outcome {
@@ -272,6 +281,10 @@ fn gaps() -> Outcome {
         refuses(&run, "50", &words)?;
     }
     std::fs::write(&file, &all)?;
+    // Clock values are told of before anything is taken away.
+    std::fs::write(run.join("timing.jsonl"), "garbage\n")?;
+    refuses(&run, "50", &["timing.jsonl:1", "clock values"])?;
+    require!(run.join("summary.json").exists(), "what the run had is gone");
     apart(&models)?;
     std::fs::rename(models.join("model-0"), models.join("model-2"))?;
     refuses(&models, "70", &["model-0: has no plan.toml", "model-2"])?;
