@@ -21,15 +21,47 @@ pub struct Keeper<'a> {
     /// When the stretch in progress began.
     mark: Instant,
     /// Milliseconds a step of the stretches since the last evaluation, and of all.
-    recent: Vec<f64>,
+    recent: Times,
     /// Whether `recent` has been told.
     evaluated: bool,
-    all: Vec<f64>,
+    all: Times,
     /// Of the members that are done.
     pub summaries: Vec<(usize, Summary)>,
     pub findings: Vec<Findings>,
     pub steps: u64,
     pub device: String,
+}
+
+/// Times, of which every n-th is kept, so that a run of any length holds no more than some of them.
+struct Times {
+    kept: Vec<f64>,
+    every: usize,
+    seen: usize,
+    last: Option<f64>,
+}
+
+impl Times {
+    const MOST: usize = 1 << 12;
+
+    fn new() -> Self {
+        Self { kept: Vec::new(), every: 1, seen: 0, last: None }
+    }
+
+    fn push(&mut self, time: f64) {
+        self.last = Some(time);
+        if self.seen.is_multiple_of(self.every) {
+            self.kept.push(time);
+        }
+        self.seen += 1;
+        if self.kept.len() == Self::MOST {
+            self.kept = self.kept.iter().step_by(2).copied().collect();
+            self.every *= 2;
+        }
+    }
+
+    fn median(&self) -> Option<f64> {
+        median(&self.kept)
+    }
 }
 
 pub fn median(values: &[f64]) -> Option<f64> {
@@ -41,7 +73,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 impl<'a> Keeper<'a> {
     pub fn new(runs: Vec<RunDir>, progress: Progress, options: &'a Options, steps: u64, device: String) -> Self {
         let now = Instant::now();
-        let (recent, all, summaries) = (Vec::new(), Vec::new(), Vec::new());
+        let (recent, all, summaries) = (Times::new(), Times::new(), Vec::new());
         Self {
             runs,
             progress,
@@ -61,7 +93,7 @@ impl<'a> Keeper<'a> {
 
 impl Observer for Keeper<'_> {
     fn evaluated(&mut self, member: usize, row: &Evaluation) -> Result<()> {
-        let ms_per_step = median(&self.recent);
+        let ms_per_step = self.recent.median();
         let seconds = self.began.elapsed().as_secs_f64();
         // In this order: a row that is there has its time.
         self.runs[member].append_timing(&Timing { step: row.step, seconds, ms_per_step })?;
@@ -113,7 +145,7 @@ impl Observer for Keeper<'_> {
             train_accuracy: last.train_accuracy,
             test_accuracy: last.test_accuracy,
             key_frequencies,
-            ms_per_step: median(&self.all),
+            ms_per_step: self.all.median(),
             device: self.device.clone(),
             program: run.plan.program.clone(),
             stopped_by: member.stop_rule(last.step).map(String::from),
@@ -125,7 +157,7 @@ impl Observer for Keeper<'_> {
 
     fn stepped(&mut self, step: u64, steps: usize) -> Result<()> {
         if std::mem::take(&mut self.evaluated) {
-            self.recent.clear();
+            self.recent = Times::new();
         }
         let ms = self.mark.elapsed().as_secs_f64() * 1e3 / steps as f64;
         self.recent.push(ms);
@@ -136,11 +168,28 @@ impl Observer for Keeper<'_> {
 
     fn stretch(&mut self, most: usize) -> usize {
         self.mark = Instant::now();
-        let paced = self.all.last().map_or(1.0, |ms| STRETCH_SECONDS * 1e3 / ms);
+        let paced = self.all.last.map_or(1.0, |ms| STRETCH_SECONDS * 1e3 / ms);
         (paced as usize).clamp(1, most)
     }
 
     fn interrupted(&self) -> bool {
         self.options.stop.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_stay_few_and_evenly_spaced() {
+        let mut times = Times::new();
+        for i in 0..100_000 {
+            times.push(i as f64);
+        }
+        let gaps: Vec<f64> = times.kept.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(times.kept.len() < Times::MOST && gaps.iter().all(|&gap| gap == gaps[0]));
+        assert_eq!(times.last, Some(99_999.0));
+        assert!((times.median().unwrap() - 50_000.0).abs() < 100.0, "{:?}", times.median());
     }
 }

@@ -202,6 +202,7 @@ fn member_directories(directory: &Path) -> Result<Vec<PathBuf>> {
     let members: Vec<_> = (0..).map(of_member).take_while(|path| has_plan(path)).collect();
     let missing = of_member(members.len());
     let number = |name: &str| name.strip_prefix("model-")?.parse::<usize>().ok();
+    ensure!(directory.exists(), "{}: not a run: there is no such directory", directory.display());
     let entries = entries(directory).with_context(|| format!("{}: could not be listed", directory.display()))?;
     let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str().and_then(number));
     let later = numbers.max().filter(|&last| last >= members.len());
