@@ -99,6 +99,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 fn listen_for_stop() -> Result<()> {
     let on_signal = || {
         if STOP.swap(true, Ordering::SeqCst) {
+            note("stopped at once: --resume goes on from the last checkpoint");
             std::process::exit(130);
         }
     };

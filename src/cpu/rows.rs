@@ -1,7 +1,7 @@
 //! Twin of `rows.wgsl`: what of the composed program is done for every row.
 
 use super::compose::Wide;
-use super::wide::{LINES, SIDE, add_lines, relu, sum_rows};
+use super::wide::{AddLines, LINES, SIDE, sum_rows};
 use super::{CHUNK, Context, Real, Twin, rows, twin};
 use rayon::prelude::*;
 
@@ -55,8 +55,6 @@ fn forward<T: Real>(
     blocks.enumerate().for_each(|(block, (post, logits))| {
         let first_row = block * CHUNK;
         let n = post.len() / m;
-        post.chunks_exact_mut(m).for_each(|post| post.copy_from_slice(of_neurons));
-        logits.chunks_exact_mut(c).for_each(|logits| logits.copy_from_slice(of_classes));
         for first in (0..heads).step_by(SIDE) {
             let count = 2 * SIDE.min(heads - first);
             let mut lines = [[(T::zero(), 0); LINES]; CHUNK];
@@ -67,10 +65,12 @@ fn forward<T: Real>(
                     *line = (pattern[(row * heads + head) * 3 + pos], (head * n_slots + slot) * wide.reader);
                 }
             }
-            add_lines(&lines[..n], count, head_read, m, post);
-            add_lines(&lines[..n], count, &head_read[m..], c, logits);
+            let (lines, base) = (&lines[..n], |base| (first == 0).then_some(base));
+            let (table, relu) = (head_read, first + SIDE >= heads);
+            AddLines { lines, count, table, base: base(of_neurons), relu, width: m, out: &mut *post }.run();
+            let (table, relu) = (&head_read[m..], false);
+            AddLines { lines, count, table, base: base(of_classes), relu, width: c, out: &mut *logits }.run();
         }
-        relu(post);
     });
 }
 

@@ -33,32 +33,41 @@ const FOUR: usize = 4;
 /// Lines that are added to a row at most.
 pub const LINES: usize = 2 * SIDE;
 
-/// For every row of `width` elements: out += sum over its first `count` lines of weight * table[line..].
+/// For every row of elements: out = base + sum over its first `count` lines of weight * table[line..], where the base is a line for all
+/// of them or, without one, what is there; and 0 where that is less and `relu` holds.
 ///
 /// Some elements of all rows are done before the next: neighbouring rows use the same lines, whose parts then stay in the
 /// innermost cache.
-pub fn add_lines<T: Real>(lines: &[[(T, usize); LINES]], count: usize, table: &[T], width: usize, out: &mut [T]) {
-    Arch::new().dispatch(AddLines { lines, count, table, width, out })
+pub struct AddLines<'a, T> {
+    pub lines: &'a [[(T, usize); LINES]],
+    pub count: usize,
+    pub table: &'a [T],
+    pub base: Option<&'a [T]>,
+    pub relu: bool,
+    /// Elements of a row.
+    pub width: usize,
+    pub out: &'a mut [T],
 }
 
-struct AddLines<'a, T> {
-    lines: &'a [[(T, usize); LINES]],
-    count: usize,
-    table: &'a [T],
-    width: usize,
-    out: &'a mut [T],
+impl<T: Real> AddLines<'_, T> {
+    pub fn run(self) {
+        Arch::new().dispatch(self)
+    }
 }
 
 impl<T: Real> AddLines<'_, T> {
     #[inline(always)]
     fn block<S: Simd, const N: usize>(&mut self, at: usize) {
         for (out, lines) in self.out.chunks_exact_mut(self.width).zip(self.lines) {
-            let mut sum: [T; N] = *lanes(out, at);
+            let mut sum: [T; N] = *lanes(self.base.unwrap_or(out), at);
             for &(weight, line) in &lines[..self.count] {
                 let x: &[T; N] = lanes(self.table, line + at);
                 for l in 0..N {
                     sum[l] = multiply_add::<T, S>(weight, x[l], sum[l]);
                 }
+            }
+            if self.relu {
+                sum = sum.map(|x| if x > T::zero() { x } else { T::zero() });
             }
             out[at..][..N].copy_from_slice(&sum);
         }
@@ -200,28 +209,6 @@ impl<T: Real> WithSimd for ExpBelow<'_, T> {
             let below = x - self.top;
             let weight = below.max(T::NEGLIGIBLE_LOGIT).exp_in_lanes();
             *out = if below < T::NEGLIGIBLE_LOGIT { T::zero() } else { weight };
-        }
-    }
-}
-
-/// x = max(x, 0)
-pub fn relu<T: Real>(x: &mut [T]) {
-    Arch::new().dispatch(Relu { x })
-}
-
-struct Relu<'a, T> {
-    x: &'a mut [T],
-}
-
-impl<T: Real> WithSimd for Relu<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for x in self.x.chunks_exact_mut(FOUR) {
-            // By way of a copy: a store under a condition is slow.
-            let old: [T; FOUR] = *lanes(x, 0);
-            x.copy_from_slice(&old.map(|x| if x > T::zero() { x } else { T::zero() }));
         }
     }
 }

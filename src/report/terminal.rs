@@ -2,7 +2,7 @@
 
 use super::svg::short;
 use crate::analysis::Findings;
-use crate::analysis::certificate::{Certificate, Claim, Kind};
+use crate::analysis::certificate::{Certificate, Claim, Control, Kind, Range};
 use crate::analysis::spectrum::Spectrum;
 
 const WIDTH: usize = 64;
@@ -51,12 +51,20 @@ fn certificate(certificate: &Certificate) -> Vec<String> {
     let of = |kind: Kind| certificate.claims.iter().filter(move |claim| claim.kind == kind);
     let failed: Vec<&Claim> = of(Kind::Computation).filter(|claim| !claim.passed).collect();
     let tell = |claim: &&Claim| {
-        let bound = match (claim.expected.at_least, claim.expected.at_most) {
-            (Some(low), _) => format!(">= {}", short(low)),
-            (_, Some(high)) => format!("<= {}", short(high)),
-            _ => "any".into(),
+        let measured = |value: Option<f64>, expected: &Range| {
+            let bound = match (expected.at_least, expected.at_most) {
+                (Some(low), Some(high)) => format!("{} to {}", short(low), short(high)),
+                (Some(low), None) => format!(">= {}", short(low)),
+                (None, Some(high)) => format!("<= {}", short(high)),
+                _ => "any".into(),
+            };
+            format!("{} (expected {bound})", value.map_or("none".into(), short))
         };
-        format!("  {}: {} ({bound})", claim.claim, claim.value.map_or("none".into(), short))
+        let failing = |control: &&Control| !control.value.is_some_and(|value| control.expected.holds(value));
+        let control = claim.control.as_ref().filter(failing);
+        let control =
+            control.map_or(String::new(), |c| format!("; control, {}: {}", c.what, measured(c.value, &c.expected)));
+        format!("  {}: {}{control}", claim.claim, measured(claim.value, &claim.expected))
     };
     let mut lines = vec![verdict(certificate)];
     lines.extend(failed.iter().take(6).map(tell));

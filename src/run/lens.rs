@@ -204,15 +204,34 @@ pub fn read_checkpoint(
     let json = json::parse(state, &format!("{origin}/state.json"))?;
     ensure!(json["step"].as_u64() == Some(step), "{origin}/state.json: step is {}: expected {step}", json["step"]);
     for (name, bytes) in [("model.safetensors", model), ("optimizer.safetensors", optimizer)] {
-        let expected =
-            json["sha256"][name].as_str().with_context(|| format!("{origin}/state.json: no sha256 of {name}"))?;
-        ensure!(sha256(bytes) == expected, "{origin}/{name}: damaged: its sha256 is not the one in state.json");
+        check_whole(&json, name, bytes, origin)?;
     }
     Ok(State {
         weights: read_weights(model, shape, "", &format!("{origin}/model.safetensors"))?,
         exp_avg: read_weights(optimizer, shape, "exp_avg.", &format!("{origin}/optimizer.safetensors"))?,
         exp_avg_sq: read_weights(optimizer, shape, "exp_avg_sq.", &format!("{origin}/optimizer.safetensors"))?,
     })
+}
+
+/// Refuses a file of a checkpoint that is not the one that its state.json speaks of.
+fn check_whole(state: &serde_json::Value, name: &str, bytes: &[u8], origin: &str) -> Result<()> {
+    let expected =
+        state["sha256"][name].as_str().with_context(|| format!("{origin}/state.json: no sha256 of {name}"))?;
+    ensure!(sha256(bytes) == expected, "{origin}/{name}: damaged: its sha256 is not the one in state.json");
+    Ok(())
+}
+
+/// The weights of a checkpoint, whose state.json has been read too where there is one.
+pub fn read_checkpoint_weights(
+    state: Option<&[u8]>,
+    model: &[u8],
+    shape: &Shape,
+    origin: &str,
+) -> Result<Weights<f32>> {
+    if let Some(state) = state {
+        check_whole(&json::parse(state, &format!("{origin}/state.json"))?, "model.safetensors", model, origin)?;
+    }
+    read_init(model, shape, &format!("{origin}/model.safetensors"))
 }
 
 #[cfg(test)]

@@ -169,8 +169,11 @@ impl RunDir {
 
     /// The weights of a checkpoint.
     pub fn checkpoint_weights(&self, step: u64) -> Result<Weights<f32>> {
-        let path = self.checkpoint_path(step).join("model.safetensors");
-        lens::read_init(&read(&path)?, &self.plan.shape(), &path.display().to_string())
+        let path = self.checkpoint_path(step);
+        let state = path.join("state.json");
+        let state = if state.exists() { Some(read(&state)?) } else { None };
+        let model = read(&path.join("model.safetensors"))?;
+        lens::read_checkpoint_weights(state.as_deref(), &model, &self.plan.shape(), &path.display().to_string())
     }
 
     fn read_state(&self, step: u64) -> Result<State<f32>> {
@@ -339,7 +342,7 @@ pub fn refuse_begun(path: &Path) -> Result<()> {
     let above = path.parent().filter(|_| is_member);
     if let Some(begins) = std::iter::once(path).chain(above).find(|path| path.join(BEGUN).exists()) {
         bail!(
-            "{}: a run begins here, or was cut off before it began: expected `grokscope train --out {}` again",
+            "{}: a run begins here, or was cut off before it began: expected the command that began it, with --out {}, again",
             begins.display(),
             begins.display()
         );

@@ -137,10 +137,19 @@ impl Prepared {
     /// Trains one group after the other. What was changed holds for all of them from the first one's beginning.
     pub(super) fn go(self, directory: &Path, options: &Options) -> Result<Ended> {
         if self.groups.is_empty() {
+            let remedy = |rule: &str| match rule {
+                "steps" => "more --steps",
+                "stop_at_test_loss" => "a lower --stop-at-test-loss (0: never)",
+                _ => "--set stop_after_cleanup=false",
+            };
+            let mut rules = self.rules.clone();
+            rules.sort_unstable();
+            rules.dedup();
             note(&format!(
-                "{}: has ended already, by {}: expected another stop rule (--steps, --stop-at-test-loss, --set stop_after_cleanup=false)",
+                "{}: has ended already, by {}: expected {} to go on",
                 directory.display(),
-                self.rules.join(", ")
+                rules.join(" and "),
+                rules.iter().map(|rule| remedy(rule)).collect::<Vec<_>>().join(" and ")
             ));
         }
         let paths = self.paths();

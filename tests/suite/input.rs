@@ -309,6 +309,8 @@ fn bad_analyses() -> Outcome {
     refused(at, &["analyze", "model"], &["model/model.safetensors", "not a whole safetensors file"])?;
     let checkpoint = at.join("run/checkpoints/step-000001/model.safetensors");
     std::fs::write(&checkpoint, &nan)?;
+    refused(at, &["analyze", "run"], &["step-000001/model.safetensors", "damaged"])?;
+    std::fs::remove_file(at.join("run/checkpoints/step-000001/state.json"))?;
     refused(at, &["analyze", "run"], &["step-000001/model.safetensors", "holds NaN"])?;
     std::fs::remove_file(&checkpoint)?;
     refused(at, &["analyze", "run"], &["step-000001/model.safetensors", "could not be read"])?;

@@ -395,7 +395,15 @@ fn findings_repeat() -> Outcome {
     )?;
     let output = grokscope(&["report", "--quiet", &run]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    require!(output.status.code() == Some(1) && said.contains("of another network"), "{said}");
+    require!(output.status.code() == Some(1) && said.contains("step-000060/model.safetensors: damaged"), "{said}");
+    let (findings, page) = (read(&long.join("findings.json"))?, read(&long.join("report.html"))?);
+    let output = grokscope(&["analyze", "--quiet", &run]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    require!(output.status.code() == Some(1) && said.contains("step-000060/model.safetensors: damaged"), "{said}");
+    require!(
+        read(&long.join("findings.json"))? == findings && read(&long.join("report.html"))? == page,
+        "written over"
+    );
     Ok(())
 }
 
