@@ -62,6 +62,11 @@ pub fn make_directory(path: &Path) -> Result<()> {
     make().with_context(|| format!("{}: could not be made", path.display()))
 }
 
+/// What kind of error of the system's an error comes from.
+pub fn kind_of(error: &anyhow::Error) -> Option<ErrorKind> {
+    error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
+}
+
 fn failed(path: &Path, error: io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("{}: could not be written", path.display()))
 }
@@ -116,7 +121,9 @@ fn sync_file(path: &Path) -> io::Result<()> {
 /// Copies a directory so that the copy appears under its name whole, or not at all. Files for which `leaves` holds, by their name,
 /// are left out.
 pub fn copy_directory(from: &Path, to: &Path, leaves: impl Fn(&str) -> bool) -> Result<()> {
-    let temporary = to.with_extension("tmp");
+    // A name that nobody else gives: what stands under it is removed.
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = to.with_file_name(format!(".{name}.grokscope-copy"));
     let copy = || {
         // What a copy that was cut off has left.
         if temporary.exists() {

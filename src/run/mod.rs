@@ -151,8 +151,7 @@ impl RunDir {
                 Ok(state) => return Ok(Newest { step, state, passed_over }),
                 Err(problem) => problem,
             };
-            let cause = problem.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-            if cause.is_some_and(|cause| cause.kind() != std::io::ErrorKind::NotFound) {
+            if disk::kind_of(&problem).is_some_and(|kind| kind != std::io::ErrorKind::NotFound) {
                 let path = self.checkpoint_path(step);
                 return Err(problem.context(format!(
                     "{}: may be whole: expected to be readable, or to be moved away to go on from the checkpoint before",

@@ -4,6 +4,7 @@ use super::{Options, analyze};
 use crate::analysis::Findings;
 use crate::program::State;
 use crate::progress::{Progress, Style, note};
+use crate::run::disk::kind_of;
 use crate::run::{RunDir, Summary, Timing};
 use crate::train::{self, Evaluation, Member, Observer};
 use anyhow::{Context, Result};
@@ -129,7 +130,7 @@ impl Observer for Keeper<'_> {
                 Some(keys)
             }
             // Where files cannot be written the run is not done.
-            Err(problem) if problem.chain().any(|cause| cause.is::<std::io::Error>()) => return Err(problem),
+            Err(problem) if kind_of(&problem).is_some() => return Err(problem),
             Err(problem) => {
                 note(&format!("{}: trained, but not analysed: {problem:#}", run.path.display()));
                 None

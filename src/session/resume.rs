@@ -5,7 +5,7 @@ use crate::devices;
 use crate::plan::{CHANGEABLE, Draft, Plan, one_line};
 use crate::program;
 use crate::progress::note;
-use crate::run::disk::{LOCK, Lock, copy_directory, entries, make_directory};
+use crate::run::disk::{LOCK, Lock, copy_directory, entries, kind_of, make_directory};
 use crate::run::inputs::train_pairs;
 use crate::run::{Newest, RunDir, Summary, refuse_begun};
 use crate::train::{Member, Outcome};
@@ -42,7 +42,7 @@ fn lock(directory: &Path) -> Result<Vec<Lock>> {
         match Lock::take(path) {
             Ok(lock) => locks.push(lock),
             // Nobody can train there.
-            Err(error) if is(&error, ErrorKind::ReadOnlyFilesystem) => {}
+            Err(error) if kind_of(&error) == Some(ErrorKind::ReadOnlyFilesystem) => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -52,11 +52,6 @@ fn lock(directory: &Path) -> Result<Vec<Lock>> {
         take(path, &mut locks)?;
     }
     Ok(locks)
-}
-
-/// Whether an error comes from one of the system's, of this kind.
-fn is(error: &anyhow::Error, kind: ErrorKind) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|cause| cause.kind() == kind)
 }
 
 /// What a run has to go on from.

@@ -170,10 +170,14 @@ fn copies() -> Outcome {
     let text = |name: &str| path(name).display().to_string();
     train("cpu", &path("a"), &["--steps", "33"])?;
     train("cpu", &path("untouched"), &["--steps", "33"])?;
+    std::fs::create_dir(path("b.tmp"))?;
+    std::fs::write(path("b.tmp").join("mine"), "")?;
     train("cpu", &path("whole"), &["--steps", "70"])?;
     succeed(&["train", "--quiet", "--device", "cpu", "--resume", &text("a"), "--out", &text("b"), "--steps", "70"])?;
     same(&path("a"), &path("untouched"))?;
-    same(&path("b"), &path("whole"))
+    same(&path("b"), &path("whole"))?;
+    require!(path("b.tmp").join("mine").exists(), "a directory beside the copy is gone");
+    Ok(())
 }
 
 fn own_files() -> Outcome {
