@@ -155,10 +155,11 @@ pub struct Fields {
     /// The modulus
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub p: Option<String>,
-    /// The operation: add, sub or mul
+    /// The operation: add, sub, mul, div, squares (x^2 + y^2), quadratic (x^2 + x y + y^2), cubic (x^3 + x y), random
+    /// (labels), or s5 (permutations of five things, p = 120)
     #[arg(long, value_name = "NAME")]
     pub op: Option<String>,
-    /// Share of the p*p pairs to train on
+    /// Share of the pairs to train on
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub train_fraction: Option<String>,
     /// philox:S, torch:S, python:S or a CSV file of x,y

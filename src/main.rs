@@ -7,7 +7,7 @@ use grokscope::cli::{Analyze, Bench, Cli, Command, Report, Train};
 use grokscope::devices;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
-use grokscope::report::terminal;
+use grokscope::report::{summary, verdict};
 use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
 use grokscope::session::{self, Ended, Options, Stopped};
@@ -192,7 +192,7 @@ fn analyze(arguments: &Analyze) -> Result<u8> {
         return Ok(0);
     }
     if options.style == Style::Human {
-        say(&terminal::summary(&analysed.findings));
+        say(&summary(&analysed.findings));
     }
     say(&format!(
         "findings are in {}, the page in {}",
@@ -278,10 +278,10 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
             }
             match (options.style, &ended.findings[..]) {
                 (Style::Human, [findings]) => {
-                    say(&terminal::summary(findings));
+                    say(&summary(findings));
                 }
                 (Style::Quiet, [findings]) => {
-                    say(&terminal::verdict(&findings.certificate));
+                    say(&verdict(findings));
                 }
                 _ => {}
             }

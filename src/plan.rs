@@ -77,10 +77,14 @@ enum Kind {
 /// Every field of a plan: name, kind, meaning. The order is that of the struct.
 const FIELDS: &[(&str, Kind, &str)] = &[
     ("schema", Kind::Integer { least: 1 }, "version of these fields"),
-    ("op", Kind::Text, "the operation: labels are (x op y) mod p"),
+    (
+        "op",
+        Kind::Text,
+        "the operation that makes the label: add, sub, mul, div, squares, quadratic, cubic, random or s5",
+    ),
     ("p", Kind::Integer { least: 3 }, "the modulus"),
     ("split", Kind::Text, "train pairs: philox:S, torch:S, python:S or a CSV of x,y"),
-    ("train_fraction", Kind::Number, "share of the p*p pairs to train on, in (0, 1]; a CSV replaces it"),
+    ("train_fraction", Kind::Number, "share of the pairs to train on, in (0, 1]; a CSV replaces it"),
     ("d_model", Kind::Integer { least: 1 }, "width of the residual stream"),
     ("n_heads", Kind::Integer { least: 1 }, "attention heads; divides d_model"),
     ("d_mlp", Kind::Integer { least: 1 }, "neurons"),
@@ -297,7 +301,7 @@ impl Plan {
 
     fn validate(&self) -> Result<()> {
         ensure!(self.schema == SCHEMA, "schema = {}: this program reads plans of schema {SCHEMA}", self.schema);
-        self.op.parse::<crate::task::Op>()?;
+        self.op.parse::<crate::task::Op>()?.check(self.p)?;
         self.split.parse::<crate::task::Split>()?;
         ensure!(self.p <= 30_000, "p = {}: too large, p*p pairs must be countable in 32 bits (p <= 30000)", self.p);
         ensure!(

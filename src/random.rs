@@ -1,7 +1,7 @@
 //! Random numbers, drawn on the host so that every device starts from the same bits.
 //!
 //! Philox4x32-10 (Salmon et al. 2011): a counter in, four words out, nothing to carry along. Counter word 3 is the
-//! purpose: 0 for splits, 1 for initial weights.
+//! purpose: 0 for splits, 1 for initial weights, 2 for random labels.
 
 pub struct Philox {
     key: [u32; 2],

@@ -1,11 +1,11 @@
 //! The cyclic group behind an operation: in which order its elements are waves.
 //!
 //! Addition and subtraction mod p go round Z_p itself. Multiplication mod a prime goes round Z_(p-1): every residue but 0
-//! is a power of the smallest primitive root, and multiplying adds the exponents (the discrete logarithms). Written in
-//! the group's order every one of these tasks is c = a + b or c = a - b mod n, and the rest of the analysis knows only that.
+//! is a power of the smallest primitive root, and multiplying adds the exponents (the discrete logarithms); dividing subtracts
+//! them. Written in the group's order every one of these tasks is c = a + b or c = a - b mod n, and the rest of the
+//! analysis knows only that. Operations without such a group are looked at by [`super::survey`].
 
 use crate::task::Op;
-use anyhow::{Result, bail};
 
 /// A cyclic group of residues mod p.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,18 +17,20 @@ pub struct Group {
 }
 
 impl Group {
-    /// The group of an operation mod p. Errors where there is none, for multiplication mod a composite number.
-    pub fn of(op: Op, p: usize) -> Result<Self> {
-        Ok(match op {
-            Op::Add => Self { elements: (0..p).collect(), difference: false },
-            Op::Sub => Self { elements: (0..p).collect(), difference: true },
-            Op::Mul => match powers_of_primitive_root(p) {
-                Some(elements) => Self { elements, difference: false },
-                None => bail!(
-                    "multiplication mod {p} is no cyclic group, so it has no Fourier basis here: expected a prime p"
-                ),
-            },
-        })
+    /// The group of an operation mod p, where it has one with a frequency: products and quotients mod a prime above 3.
+    pub fn of(op: Op, p: usize) -> Option<Self> {
+        let difference = matches!(op, Op::Sub | Op::Div);
+        let elements = match op {
+            Op::Add | Op::Sub => (0..p).collect(),
+            Op::Mul | Op::Div => powers_of_primitive_root(p)?,
+            Op::Squares | Op::Quadratic | Op::Cubic | Op::Random | Op::S5 => return None,
+        };
+        (elements.len() >= 3).then_some(Self { elements, difference })
+    }
+
+    /// Z_p, whatever the operation.
+    pub fn residues(p: usize) -> Self {
+        Self { elements: (0..p).collect(), difference: false }
     }
 
     /// The number of elements, n.
@@ -64,7 +66,7 @@ mod tests {
 
     #[test]
     fn labels_of_indices_are_indices_of_labels() {
-        for (op, p) in [(Op::Add, 10), (Op::Sub, 9), (Op::Mul, 11), (Op::Mul, 3), (Op::Mul, 113)] {
+        for (op, p) in [(Op::Add, 10), (Op::Sub, 9), (Op::Mul, 11), (Op::Mul, 5), (Op::Mul, 113), (Op::Div, 13)] {
             let group = Group::of(op, p).unwrap();
             for (a, &x) in group.elements.iter().enumerate() {
                 for (b, &y) in group.elements.iter().enumerate() {
@@ -77,8 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn multiplication_mod_a_composite_number_has_no_basis() {
-        assert!(Group::of(Op::Mul, 9).unwrap_err().to_string().contains("expected a prime p"));
-        assert!(Group::of(Op::Mul, 4).is_err());
+    fn what_is_no_cyclic_group_has_none() {
+        for (op, p) in [(Op::Mul, 9), (Op::Mul, 4), (Op::Div, 9), (Op::Mul, 3), (Op::Squares, 11), (Op::S5, 120)] {
+            assert_eq!(Group::of(op, p), None, "{op} {p}");
+        }
     }
 }

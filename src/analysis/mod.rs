@@ -19,10 +19,12 @@ pub mod neurons;
 pub mod pictures;
 pub mod pizza;
 pub mod progress;
+pub mod representations;
 pub mod restricted;
 pub mod scores;
 pub mod skips;
 pub mod spectrum;
+pub mod survey;
 
 use crate::plan::Shape;
 use crate::random::Philox;
@@ -41,7 +43,7 @@ pub const SCHEMA: u32 = 1;
 pub struct Model {
     pub op: String,
     pub p: usize,
-    /// Elements of the group behind the operation, n: p for sums, p - 1 for products.
+    /// Elements of the group that is looked at, n: p - 1 for products and quotients mod a prime, else p.
     pub order: usize,
     pub d_model: usize,
     pub n_heads: usize,
@@ -56,7 +58,7 @@ pub struct Model {
     pub train_pairs: Option<usize>,
 }
 
-/// Every number of the analysis: `findings.json`.
+/// Every number of the analysis of a cyclic group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     pub schema: u32,
@@ -90,6 +92,39 @@ pub struct Spectra {
     pub W_E: Spectrum,
     /// Along the classes.
     pub W_L: Spectrum,
+}
+
+/// What an analysis found: `findings.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Analysis {
+    /// Of an operation that is a cyclic group.
+    Findings(Box<Findings>),
+    /// Of any other.
+    Survey(Box<survey::Survey>),
+}
+
+impl Analysis {
+    pub fn schema(&self) -> u32 {
+        match self {
+            Self::Findings(findings) => findings.schema,
+            Self::Survey(survey) => survey.schema,
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        match self {
+            Self::Findings(findings) => &findings.model,
+            Self::Survey(survey) => &survey.model,
+        }
+    }
+
+    pub fn key_frequencies(&self) -> &[usize] {
+        match self {
+            Self::Findings(findings) => &findings.key_frequencies,
+            Self::Survey(survey) => &survey.key_frequencies,
+        }
+    }
 }
 
 /// A network ready to be looked at, with what everything else is computed from.

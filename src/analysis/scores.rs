@@ -43,6 +43,8 @@ impl Scores {
 /// Scores logits over the grid of a network.
 pub struct Judge {
     labels: Vec<u32>,
+    /// For every row of the grid whether it counts.
+    graded: Vec<bool>,
     /// For every row of the grid whether it is trained on, where that is known.
     trained: Option<Vec<bool>>,
 }
@@ -55,7 +57,12 @@ impl Judge {
             let p = trained.len().isqrt();
             (0..n * n).map(|row| trained[elements[row / n] * p + elements[row % n]]).collect()
         });
-        Self { labels: network.labels(), trained }
+        Self::of(network.labels(), vec![true; n * n], trained)
+    }
+
+    /// For a grid with these labels, of which those count that are `graded`.
+    pub fn of(labels: Vec<u32>, graded: Vec<bool>, trained: Option<Vec<bool>>) -> Self {
+        Self { labels, graded, trained }
     }
 
     pub fn labels(&self) -> &[u32] {
@@ -78,7 +85,7 @@ impl Judge {
     fn average(&self, of_row: impl Fn(usize) -> (f64, f64)) -> Scores {
         let over = |wanted: &dyn Fn(usize) -> bool| {
             let (mut sums, mut count) = ((0.0, 0.0), 0);
-            for row in (0..self.labels.len()).filter(|&row| wanted(row)) {
+            for row in (0..self.labels.len()).filter(|&row| self.graded[row] && wanted(row)) {
                 let (loss, correct) = of_row(row);
                 sums = (sums.0 + loss, sums.1 + correct);
                 count += 1;

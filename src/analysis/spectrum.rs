@@ -55,7 +55,7 @@ pub fn norm(x: &[f64]) -> f64 {
 }
 
 /// 1 - 2 sum of c_(i) (N - i + 1/2) / (N sum of c), c ascending, i = 1..=N; 0 where all are 0.
-fn gini(values: &[f64]) -> f64 {
+pub fn gini(values: &[f64]) -> f64 {
     let mut c = values.to_vec();
     c.sort_by(f64::total_cmp);
     let (n, sum) = (c.len() as f64, c.iter().sum::<f64>());

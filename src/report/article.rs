@@ -28,7 +28,39 @@ const SECTIONS: &[(&str, &str)] = &[
 ];
 
 pub fn page(findings: &Findings, figures: &Figures, data: &str) -> Markup {
-    let title = format!("How a transformer learned {}", task(findings));
+    let body = html! {
+        (lead(findings))
+        nav aria-label="Sections" { ul { @for (id, name) in SECTIONS { li { a href=(format!("#{id}")) { (name) } } } } }
+        (section("certificate", certificate(findings)))
+        (section("architecture", architecture(findings)))
+        (section("training", training(findings, figures)))
+        (section("attention", attention(findings, figures)))
+        (section("skips", skips(findings, figures)))
+        (section("equations", equations(findings, figures)))
+        (section("effective", effective(findings, figures)))
+        (section("embedding", embedding(findings, figures)))
+        (section("neurons", neurons(findings, figures)))
+        (section("clusters", clusters(findings, figures)))
+        (section("logits", logits(findings, figures)))
+        (section("measures", measures(findings, figures)))
+        (section("pizza", pizza(findings, figures)))
+        (section("explorer", explorer(findings, figures)))
+        footer {
+            "Made by grokscope " (env!("CARGO_PKG_VERSION")) ". The numbers stand in findings.json; the maps are computed from the weights. Definitions follow "
+            "Nanda et al. 2023, “Progress measures for grokking via mechanistic interpretability”, and Zhong et al. 2023, "
+            "“The Clock and the Pizza”. Losses are in nats, means over pairs."
+        }
+    };
+    let script = html! {
+        div #tip hidden {}
+        script type="application/json" id="data" { (PreEscaped(data)) }
+        script { (PreEscaped(SCRIPT)) }
+    };
+    document(&format!("How a transformer learned {}", task(findings)), body, script)
+}
+
+/// A page with its style; `script` stands at its end.
+pub fn document(title: &str, body: Markup, script: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -42,31 +74,9 @@ pub fn page(findings: &Findings, figures: &Figures, data: &str) -> Markup {
             body {
                 main {
                     h1 { (title) }
-                    (lead(findings))
-                    nav aria-label="Sections" { ul { @for (id, name) in SECTIONS { li { a href=(format!("#{id}")) { (name) } } } } }
-                    (section("certificate", certificate(findings)))
-                    (section("architecture", architecture(findings)))
-                    (section("training", training(findings, figures)))
-                    (section("attention", attention(findings, figures)))
-                    (section("skips", skips(findings, figures)))
-                    (section("equations", equations(findings, figures)))
-                    (section("effective", effective(findings, figures)))
-                    (section("embedding", embedding(findings, figures)))
-                    (section("neurons", neurons(findings, figures)))
-                    (section("clusters", clusters(findings, figures)))
-                    (section("logits", logits(findings, figures)))
-                    (section("measures", measures(findings, figures)))
-                    (section("pizza", pizza(findings, figures)))
-                    (section("explorer", explorer(findings, figures)))
-                    footer {
-                        "Made by grokscope " (env!("CARGO_PKG_VERSION")) ". The numbers stand in findings.json; the maps are computed from the weights. Definitions follow "
-                        "Nanda et al. 2023, “Progress measures for grokking via mechanistic interpretability”, and Zhong et al. 2023, "
-                        "“The Clock and the Pizza”. Losses are in nats, means over pairs."
-                    }
+                    (body)
                 }
-                div #tip hidden {}
-                script type="application/json" id="data" { (PreEscaped(data)) }
-                script { (PreEscaped(SCRIPT)) }
+                (script)
             }
         }
     }
@@ -77,7 +87,7 @@ fn section(id: &str, contents: Markup) -> Markup {
     html! { section id=(id) { h2 { (name) } (contents) } }
 }
 
-fn show(figures: &[Figure]) -> Markup {
+pub fn show(figures: &[Figure]) -> Markup {
     html! { div.figures { @for figure in figures { figure id=(format!("figure-{}", figure.name)) { (figure.svg) } } } }
 }
 
@@ -86,6 +96,7 @@ fn task(findings: &Findings) -> String {
         "add" => "+",
         "sub" => "−",
         "mul" => "×",
+        "div" => "÷",
         other => other,
     };
     format!("x {sign} y mod {}", findings.model.p)
@@ -96,7 +107,7 @@ fn set(frequencies: &[usize]) -> String {
     format!("{{{}}}", list.join(", "))
 }
 
-fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     let of_hundred = 100.0 * share;
     match of_hundred {
         x if x != 0.0 && x.abs() < 0.1 => format!("{x:.3} %"),
@@ -105,7 +116,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn score(score: Score) -> String {
+pub fn score(score: Score) -> String {
     // With a hyphen that breaks no line.
     format!("loss {}, accuracy {}", short(score.loss).replace('-', "\u{2011}"), percent(score.accuracy))
 }
@@ -117,10 +128,10 @@ fn pairs(findings: &Findings) -> &'static str {
 
 /// a + b, or what the label's index is instead.
 fn label(findings: &Findings) -> &'static str {
-    if findings.model.op == "sub" { "a - b" } else { "a + b" }
+    if matches!(findings.model.op.as_str(), "sub" | "div") { "a - b" } else { "a + b" }
 }
 
-fn table(head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
+pub fn table(head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
     html! {
         div.scroll {
             table {
@@ -131,7 +142,7 @@ fn table(head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
     }
 }
 
-fn text(value: impl std::fmt::Display) -> Markup {
+pub fn text(value: impl std::fmt::Display) -> Markup {
     html! { (value.to_string()) }
 }
 
@@ -234,9 +245,9 @@ fn no_phases(findings: &Findings) -> &'static str {
 fn of_logarithms(findings: &Findings) -> Markup {
     let (n, p) = (findings.model.order, findings.model.p);
     html! {
-        @if findings.model.op == "mul" {
+        @if n < p {
             p {
-                "The task is a product, and the powers of the smallest primitive root mod " (p) " go round a circle of " (n) ": below, a, b and c are discrete logarithms "
+                "The task is a " (if findings.model.op == "div" { "quotient" } else { "product" }) ", and the powers of the smallest primitive root mod " (p) " go round a circle of " (n) ": below, a, b and c are discrete logarithms "
                 "of x, y and the class, tokens stand in that order, and every number is over the " (n * n) " pairs without a 0."
             }
         }

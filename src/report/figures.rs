@@ -69,7 +69,7 @@ fn tokens(findings: &Findings) -> Plane {
     if findings.model.order == findings.model.p { Plane::Tokens } else { Plane::Logarithms }
 }
 
-fn line(name: &str, colour: usize, points: impl Iterator<Item = (f64, f64)>) -> Series {
+pub fn line(name: &str, colour: usize, points: impl Iterator<Item = (f64, f64)>) -> Series {
     Series { name: name.into(), colour, points: points.collect(), look: Look::Line }
 }
 

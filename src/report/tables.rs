@@ -34,11 +34,11 @@ fn six(scores: &Scores) -> Row {
     [scores.train, scores.test, Some(scores.all)].into_iter().flat_map(two).collect()
 }
 
-fn header(first: &[&str]) -> Row {
+pub fn losses_header(first: &[&str]) -> Row {
     first.iter().chain(SPLITS).map(|name| name.to_string()).collect()
 }
 
-fn plain(names: &[&str]) -> Row {
+pub fn plain(names: &[&str]) -> Row {
     names.iter().map(|name| name.to_string()).collect()
 }
 
@@ -46,7 +46,7 @@ fn set(frequencies: &[usize]) -> String {
     frequencies.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
 }
 
-fn labelled(label: impl Into<String>, scores: &Scores) -> Row {
+pub fn labelled(label: impl Into<String>, scores: &Scores) -> Row {
     std::iter::once(label.into()).chain(six(scores)).collect()
 }
 
@@ -134,13 +134,13 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
                 })
                 .collect(),
         },
-        Table { name: "ablations", header: header(&["what"]), rows: ablations },
+        Table { name: "ablations", header: losses_header(&["what"]), rows: ablations },
         Table {
             name: "embedding-ablations",
-            header: header(&["kind", "frequencies"]),
+            header: losses_header(&["kind", "frequencies"]),
             rows: removed.map(|(kind, r)| [plain(&[kind, &set(&r.frequencies)]), six(&r.scores)].concat()).collect(),
         },
-        Table { name: "restricted", header: header(&["what", "at", "kind", "frequencies"]), rows: losses },
+        Table { name: "restricted", header: losses_header(&["what", "at", "kind", "frequencies"]), rows: losses },
         Table {
             name: "spectra",
             header: [plain(&["frequency", "part", "W_E", "W_L"]), heads("W_attn"), heads("W_neur")].concat(),
@@ -202,7 +202,7 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
             let squares = row.squares.tensors.values().map(f64::to_string);
             measures.into_iter().chain(six(&row.scores)).chain(squares).collect()
         });
-        all.push(Table { name: "progress", header: [header(&first), tensors].concat(), rows: rows.collect() });
+        all.push(Table { name: "progress", header: [losses_header(&first), tensors].concat(), rows: rows.collect() });
     }
     all
 }

@@ -5,7 +5,8 @@ use crate::analysis::group::Group;
 use crate::analysis::network::Network;
 use crate::analysis::pictures::{self, Frame, Pictures};
 use crate::analysis::progress::{Progress, measure, phases};
-use crate::analysis::{self, Findings, Model, Subject};
+use crate::analysis::survey::{Survey, Surveyor};
+use crate::analysis::{self, Analysis, Findings, Model, Subject};
 use crate::devices;
 use crate::model::Weights;
 use crate::plan::Shape;
@@ -29,7 +30,7 @@ pub struct Request<'a> {
 
 /// What came out, and where it is.
 pub struct Analysed {
-    pub findings: Findings,
+    pub findings: Analysis,
     pub findings_path: PathBuf,
     pub report_path: PathBuf,
 }
@@ -53,12 +54,12 @@ pub fn analyze(request: &Request, options: &Options) -> Result<Analysed> {
     let (findings, pictures) = in_threads(options, || take_apart(&source, options))??;
     let text = crate::run::pretty(&findings)?;
     ensure!(
-        serde_json::from_slice::<Findings>(&text).is_ok_and(|read| read == findings),
+        serde_json::from_slice::<Analysis>(&text).is_ok_and(|read| read == findings),
         "{}: a number of the analysis is not finite: expected smaller weights",
         source.directory.display()
     );
     disk::write_whole(&findings_path, &text)?;
-    disk::write_whole(&report_path, report::page(&findings, &pictures).as_bytes())?;
+    disk::write_whole(&report_path, report::page(&shown(&findings, pictures.as_ref())?).as_bytes())?;
     Ok(Analysed { findings, findings_path, report_path })
 }
 
@@ -102,19 +103,25 @@ pub fn report(
         "{}: not there: expected the findings that grokscope analyze makes",
         findings_path.display()
     );
-    let findings: Findings = serde_json::from_slice(&disk::read(&findings_path)?)
+    let findings: Analysis = serde_json::from_slice(&disk::read(&findings_path)?)
         .with_context(|| format!("{}: not the findings of an analysis", findings_path.display()))?;
     // The page needs no split, so a model made elsewhere need not come with it again.
-    let here = facts(&source, &Group::of(source.op, source.shape.p)?);
-    let here = Model { train_pairs: findings.model.train_pairs, ..here };
+    let here = Model { train_pairs: findings.model().train_pairs, ..facts(&source) };
+    let group = Group::of(source.op, source.shape.p);
     ensure!(
-        findings.schema == analysis::SCHEMA && findings.model == here,
+        findings.schema() == analysis::SCHEMA
+            && *findings.model() == here
+            && matches!(findings, Analysis::Findings(_)) == group.is_some(),
         "{}: of another network than the one here: expected to be made again by grokscope analyze",
         findings_path.display()
     );
-    let pictures = in_threads(options, || pictures_of(&source, &findings, options))??;
+    let pictures = match &findings {
+        Analysis::Findings(findings) => Some(in_threads(options, || pictures_of(&source, findings, options))??),
+        Analysis::Survey(_) => None,
+    };
+    let subject = shown(&findings, pictures.as_ref())?;
     let mut written = vec![report_path];
-    disk::write_whole(&written[0], report::page(&findings, &pictures).as_bytes())?;
+    disk::write_whole(&written[0], report::page(&subject).as_bytes())?;
     let mut write_all = |directory: &Path, files: Vec<(String, String)>| -> Result<()> {
         std::fs::create_dir_all(directory).with_context(|| format!("{}: could not be made", directory.display()))?;
         for (name, text) in files {
@@ -125,17 +132,27 @@ pub fn report(
         Ok(())
     };
     if let Some(directory) = figures {
-        write_all(directory, report::figure_files(&findings, &pictures))?;
+        write_all(directory, report::figure_files(&subject))?;
     }
     if let Some(directory) = tables {
-        let tables = report::tables::tables(&findings);
+        let tables = report::tables(&findings);
         write_all(directory, tables.iter().map(|table| (format!("{}.csv", table.name), table.to_csv())).collect())?;
     }
     Ok(written)
 }
 
+/// What the page shows: findings with their pictures, or a survey, which has none.
+fn shown<'a>(findings: &'a Analysis, pictures: Option<&'a Pictures>) -> Result<report::Subject<'a>> {
+    Ok(match findings {
+        Analysis::Findings(findings) => {
+            report::Subject::Findings(findings, pictures.context("findings come with their pictures")?)
+        }
+        Analysis::Survey(survey) => report::Subject::Survey(survey),
+    })
+}
+
 /// The same for a run that has just ended.
-pub fn finished_run(run: &RunDir, options: &Options) -> Result<Findings> {
+pub fn finished_run(run: &RunDir, options: &Options) -> Result<Analysis> {
     let request = Request { directory: &run.path, step: None, split: None };
     Ok(analyze(&request, options)?.findings)
 }
@@ -206,18 +223,14 @@ fn from_model(request: &Request) -> Result<Source> {
 }
 
 /// The network of a source, ready to be looked at.
-fn subject(source: &Source) -> Result<Subject> {
-    let group = Group::of(source.op, source.shape.p)?;
-    ensure!(
-        group.order() >= 3,
-        "{}: a group of {} elements has no frequency: expected p >= 5 for mul",
-        source.directory.display(),
-        group.order()
-    );
-    let what = format!("the analysis of p = {}", source.shape.p);
-    devices::check_memory(analysis::memory(&source.shape), &what, "a smaller p or d_mlp")?;
+fn subject(source: &Source, group: Group) -> Subject {
     let trained_on = source.train.as_ref().map(|pairs| pairs.membership(source.shape.p));
-    Ok(Subject::new(Network::new(source.shape, &source.weights, group), trained_on.as_deref()))
+    Subject::new(Network::new(source.shape, &source.weights, group), trained_on.as_deref())
+}
+
+fn check_memory(source: &Source) -> Result<()> {
+    let what = format!("the analysis of p = {}", source.shape.p);
+    devices::check_memory(analysis::memory(&source.shape), &what, "a smaller p or d_mlp")
 }
 
 /// Calls `each` with the step and the network of every checkpoint, where the source is a run with several; with the
@@ -239,11 +252,15 @@ fn count(source: &Source) -> usize {
     source.run.as_ref().map_or(1, |(_, steps)| steps.len().max(1))
 }
 
-fn take_apart(source: &Source, options: &Options) -> Result<(Findings, Pictures)> {
+fn take_apart(source: &Source, options: &Options) -> Result<(Analysis, Option<Pictures>)> {
+    check_memory(source)?;
+    let Some(group) = Group::of(source.op, source.shape.p) else {
+        return Ok((Analysis::Survey(Box::new(survey(source, options)?)), None));
+    };
     let bar = Bar::new(options.style, (analysis::PARTS + 1 + count(source)) as u64, "taking the network apart");
-    let subject = subject(source)?;
+    let subject = subject(source, group);
     bar.step();
-    let mut findings = subject.findings(facts(source, &subject.network.group), || bar.step());
+    let mut findings = subject.findings(facts(source), || bar.step());
     let album = Album::new(source, &findings);
     let (mut measures, mut frames) = (Vec::new(), Vec::new());
     checkpoints(source, &subject, |i, step, network| {
@@ -257,13 +274,32 @@ fn take_apart(source: &Source, options: &Options) -> Result<(Findings, Pictures)
     }
     bar.finish();
     let pictures = Pictures::new(&subject, &findings, frames);
-    Ok((findings, pictures))
+    Ok((Analysis::Findings(Box::new(findings)), Some(pictures)))
+}
+
+/// What is said of an operation that is no cyclic group.
+fn survey(source: &Source, options: &Options) -> Result<Survey> {
+    let bar = Bar::new(options.style, 1 + count(source) as u64, "taking the network apart");
+    let surveyor = Surveyor::new(source.op, source.shape, source.train.as_ref());
+    let mut rows = Vec::new();
+    if let Some((run, steps)) = source.run.as_ref().filter(|(_, steps)| steps.len() > 1) {
+        for &step in steps {
+            rows.push(surveyor.checkpoint(step, &run.checkpoint_weights(step)?));
+            bar.step();
+        }
+    }
+    let progress = (!rows.is_empty()).then_some(rows);
+    let survey = surveyor.survey(facts(source), &source.weights, progress);
+    bar.finish();
+    Ok(survey)
 }
 
 /// The pictures of findings that are there already.
 fn pictures_of(source: &Source, findings: &Findings, options: &Options) -> Result<Pictures> {
     let bar = Bar::new(options.style, count(source) as u64, "drawing");
-    let subject = subject(source)?;
+    let group = Group::of(source.op, source.shape.p).context("findings are of a cyclic group")?;
+    check_memory(source)?;
+    let subject = subject(source, group);
     let album = Album::new(source, findings);
     let mut frames = Vec::new();
     checkpoints(source, &subject, |i, step, network| {
@@ -295,12 +331,12 @@ impl Album {
     }
 }
 
-fn facts(source: &Source, group: &Group) -> Model {
+fn facts(source: &Source) -> Model {
     let shape = &source.shape;
     Model {
         op: source.op.to_string(),
         p: shape.p,
-        order: group.order(),
+        order: Group::of(source.op, shape.p).map_or(shape.p, |group| group.order()),
         d_model: shape.d_model,
         n_heads: shape.n_heads,
         d_mlp: shape.d_mlp,

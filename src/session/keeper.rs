@@ -1,7 +1,7 @@
 //! The observer that writes run directories, shows progress and keeps the time.
 
 use super::{Options, analyze};
-use crate::analysis::Findings;
+use crate::analysis::Analysis;
 use crate::program::State;
 use crate::progress::{Progress, Style, note};
 use crate::run::disk::kind_of;
@@ -28,7 +28,7 @@ pub struct Keeper<'a> {
     all: Times,
     /// Of the members that are done.
     pub summaries: Vec<(usize, Summary)>,
-    pub findings: Vec<Findings>,
+    pub findings: Vec<Analysis>,
     pub steps: u64,
     pub device: String,
 }
@@ -125,7 +125,7 @@ impl Observer for Keeper<'_> {
         let analysed = analyze::finished_run(run, &Options { style, ..self.options.clone() });
         let key_frequencies = match analysed {
             Ok(findings) => {
-                let keys = findings.key_frequencies.clone();
+                let keys = findings.key_frequencies().to_vec();
                 self.findings.push(findings);
                 Some(keys)
             }

@@ -7,7 +7,7 @@ mod resume;
 pub use analyze::{analyze, report};
 pub use resume::resume;
 
-use crate::analysis::Findings;
+use crate::analysis::Analysis;
 use crate::devices;
 use crate::model::Sizes;
 use crate::plan::{Plan, one_line};
@@ -17,7 +17,7 @@ use crate::program::{self, Program, State};
 use crate::progress::{Progress, Style, note};
 use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::run::{self, RunDir, Summary, disk};
-use crate::task::{Pairs, Split};
+use crate::task::{Op, Pairs, Split};
 use crate::train::{Evaluation, Member, Outcome, Trainer};
 use anyhow::Result;
 use keeper::{Keeper, median};
@@ -49,7 +49,7 @@ pub struct Ended {
     /// Of the models that have ended, with their numbers.
     pub summaries: Vec<(usize, Summary)>,
     /// Of the models that were analysed here.
-    pub findings: Vec<Findings>,
+    pub findings: Vec<Analysis>,
 }
 
 /// One member's beginnings.
@@ -67,7 +67,7 @@ struct Start {
 fn planned_rows(plan: &Plan) -> Result<usize> {
     match plan.split.parse()? {
         Split::File(_) => Ok(train_pairs(plan, None)?.len()),
-        _ => Ok((plan.train_fraction * (plan.p * plan.p) as f64) as usize),
+        _ => Ok((plan.train_fraction * plan.op.parse::<Op>()?.count(plan.p) as f64) as usize),
     }
 }
 
@@ -185,27 +185,28 @@ impl Machine {
     /// Trains the members, whose directories are as they are.
     fn train(mut self, starts: Vec<Start>, directory: &Path, options: &Options) -> Result<Ended> {
         if options.style == Style::Human {
-            self.introduce(&starts, directory);
+            self.introduce(&starts, directory)?;
         }
         let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
         run_members(starts, &mut self.engine, self.device, directory, options)
             .map_err(|error| stopped(error, &paths, directory, self.engine.is_lost()))
     }
 
-    fn introduce(&self, starts: &[Start], directory: &Path) {
+    fn introduce(&self, starts: &[Start], directory: &Path) -> Result<()> {
         let plan = &starts[0].run.plan;
+        let op: Op = plan.op.parse()?;
         let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
         note(&format!(
-            "{models}{} mod {}, {} of {} pairs, program {} on {} ({}) -> {}",
-            plan.op,
-            plan.p,
+            "{models}{}, {} of {} pairs, program {} on {} ({}) -> {}",
+            op.formula(plan.p),
             starts[0].train.len(),
-            plan.p * plan.p,
+            op.count(plan.p),
             plan.program,
             self.device,
             self.why,
             directory.display()
         ));
+        Ok(())
     }
 }
 
@@ -220,7 +221,8 @@ fn run_members(
     let (mut members, mut runs, mut indices) = (Vec::new(), Vec::new(), Vec::new());
     for (k, start) in starts.into_iter().enumerate() {
         engine.write_state(k, &start.state)?;
-        let trained_on = start.train.membership(start.run.plan.p);
+        let plan = &start.run.plan;
+        let trained_on = start.train.among(&Pairs::grid(plan.op.parse()?, plan.p), plan.p);
         members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
         runs.push(start.run);
         indices.push(start.index);

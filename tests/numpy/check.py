@@ -25,6 +25,8 @@ from types import SimpleNamespace
 import numpy as np
 from safetensors.numpy import load_file
 
+import survey
+
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 STANDS_OUT = 0.25  # of the largest component
 EXPLAINED = 0.85  # FVE above which a neuron belongs to a cluster
@@ -146,11 +148,12 @@ def python_permutation(seed, count):
     random.Random(seed).shuffle(order)
     return order
 
-def train_pairs(rule, fraction, p):
-    """The head of a rule's permutation of the pairs (i // p, i % p)."""
+def train_pairs(rule, fraction, op, p):
+    """The head of a rule's permutation of the pairs that have a label, by x and then by y."""
     kind, _, seed = rule.partition(":")
     permutation = {"philox": philox_permutation, "torch": torch_permutation, "python": python_permutation}[kind]
-    return [divmod(int(i), p) for i in permutation(int(seed), p * p)[: int(fraction * p * p)]]
+    grid = [(x, y) for x in range(p) for y in range(p) if op != "div" or math.gcd(y, p) == 1]
+    return [grid[int(i)] for i in permutation(int(seed), len(grid))[: int(fraction * len(grid))]]
 
 def csv_pairs(path):
     lines = [line.replace(" ", "").split(",") for line in path.read_text().splitlines() if line.strip()]
@@ -168,16 +171,19 @@ def task_of(directory, split):
         return own.get("op", "add"), p, csv_pairs(split)
     # A model's config may name a file that is not there.
     known = "split" in own and "train_fraction" in own and not own["split"].endswith(".csv")
-    return own.get("op", "add"), p, train_pairs(own["split"], own["train_fraction"], p) if known else None
+    return own.get("op", "add"), p, train_pairs(own["split"], own["train_fraction"], own.get("op", "add"), p) if known else None
 
 # --- The task and the network
 
 def group_elements(op, p):
-    """Residues in the group's order: 0, 1, .. for sums, the powers of the smallest primitive root for products."""
-    if op != "mul":
+    """Residues in the group's order: 0, 1, .. for sums, the powers of the smallest primitive root for products.
+
+    None where the operation is no cyclic group of three elements or more.
+    """
+    if op in ("add", "sub"):
         return list(range(p))
-    powers = ([pow(g, i, p) for i in range(p - 1)] for g in range(1, p))
-    return next(found for found in powers if sorted(found) == list(range(1, p)))
+    powers = ([pow(g, i, p) for i in range(p - 1)] for g in range(1, p) if op in ("mul", "div") and p > 3)
+    return next((found for found in powers if sorted(found) == list(range(1, p))), None)
 
 def basis(n):
     """F [n, n]: the constant, then cos and sin of each frequency, each over its norm; no sine at n / 2."""
@@ -191,15 +197,19 @@ def make_task(op, p, pairs):
     elements = np.array(group_elements(op, p))
     n = len(elements)
     a, b = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
-    label, distance = ((a - b) % n, (a + b) % n) if op == "sub" else ((a + b) % n, (a - b) % n)
+    label, distance = ((a - b) % n, (a + b) % n) if op in ("sub", "div") else ((a + b) % n, (a - b) % n)
     trained = None
     if pairs is not None:
         member = np.zeros((p, p), dtype=bool)
         member[tuple(np.array(pairs).T)] = True
         trained = member[elements[a], elements[b]]
+    return task_of_rows(p, n, a, b, label, distance, elements, np.ones(n * n, dtype=bool), trained)
+
+def task_of_rows(p, n, a, b, label, distance, elements, graded, trained):
+    """`graded` rows are those that have a label."""
     frequencies = np.arange(1, n // 2 + 1)
     rows_of = {int(k): [2 * k - 1] if 2 * k == n else [2 * k - 1, 2 * k] for k in frequencies}
-    return SimpleNamespace(p=p, n=n, a=a, b=b, label=label, distance=distance, elements=elements, trained=trained,
+    return SimpleNamespace(p=p, n=n, a=a, b=b, label=label, distance=distance, elements=elements, graded=graded, trained=trained,
                            F=basis(n), frequencies=frequencies, rows_of=rows_of)
 
 def read_weights(path):
@@ -265,8 +275,8 @@ def score(task, logits):
         loss = losses[mask].mean()
         return {"loss": near(loss, max(1.0, loss)), "accuracy": near(correct[mask].mean())}
 
-    train, test = (None, None) if task.trained is None else (over(task.trained), over(~task.trained))
-    return {"train": train, "test": test, "all": over(np.ones(len(logits), dtype=bool))}
+    train, test = (None, None) if task.trained is None else (over(task.graded & task.trained), over(task.graded & ~task.trained))
+    return {"train": train, "test": test, "all": over(task.graded)}
 
 def unseen(scores, what):
     return (scores["test"] or scores["all"])[what].value
@@ -643,11 +653,30 @@ def measured(value, bounds, findings, *path):
 def check(directory, split, report):
     findings = json.loads((directory / "findings.json").read_text())
     op, p, pairs = task_of(directory, split)
-    task, step = make_task(op, p, pairs), dig(findings, "model", "step")
+    step = dig(findings, "model", "step")
     if step is not None and type(step) is not int:
         raise Wrong(f"model.step: {step!r}: expected an integer or null")
     weights_of = lambda step: read_weights(directory / f"checkpoints/step-{step:06d}/model.safetensors")
     raw = read_weights(directory / "model.safetensors") if step is None else weights_of(step)
+    # Checkpoints up to the analysed one; where it is the only one there is no progress.
+    there = sorted(int(path.name[5:]) for path in directory.glob("checkpoints/step-*") if path.name[5:].isdigit())
+    steps = [] if step is None else [other for other in there if other <= step]
+    model = {"op": op, "p": p, "order": p, "d_model": raw["W_E"].shape[1], "n_heads": len(raw["W_Q"]),
+             "d_mlp": raw["W_in"].shape[1], "d_vocab_out": raw["W_U"].shape[1],
+             "parameters": sum(tensor.size for tensor in raw.values()), "step": step, "weights_sha256": sha256(raw),
+             "train_pairs": None if pairs is None else len(pairs)}
+    if group_elements(op, p) is None:
+        ours = survey.survey(sys.modules[__name__], model, op, p, pairs, raw, steps, weights_of)
+    else:
+        ours = analysis(make_task(op, p, pairs), model, raw, steps, weights_of, findings, report)
+    compare(ours, findings, "", report)
+    reported = tuple(path for path, _ in report.mismatches)
+    for path in leaves(findings):
+        if path not in report.checked and not path.startswith(reported):
+            wrong(report, path, "never checked")
+
+def analysis(task, model, raw, steps, weights_of, findings, report):
+    """All of findings.json for a cyclic group."""
     w = in_group_order(raw, task)
     act = forward(w, task)
     W_E, W_L = spectra(w, task)
@@ -656,15 +685,8 @@ def check(directory, split, report):
     keys = [k for k in rules["W_L"] if k in members]
     controls = control_sets(task, keys, findings, report)
     normals = philox_normals(2**32 - 1, task.n * w.W_E.shape[1]).reshape(task.n, -1)
-    # Checkpoints up to the analysed one; where it is the only one there is no progress.
-    there = sorted(int(path.name[5:]) for path in directory.glob("checkpoints/step-*") if path.name[5:].isdigit())
-    steps = [] if step is None else [other for other in there if other <= step]
     checkpoints = [measures(weights_of(s), task, s, keys) for s in steps if len(steps) > 1]
-    model = {"op": op, "p": p, "order": task.n, "d_model": w.W_E.shape[1], "n_heads": len(w.W_Q),
-             "d_mlp": w.W_in.shape[1], "d_vocab_out": raw["W_U"].shape[1],
-             "parameters": sum(tensor.size for tensor in raw.values()), "step": step, "weights_sha256": sha256(raw),
-             "train_pairs": None if pairs is None else len(pairs)}
-    ours = {"schema": 1, "model": model, "key_frequencies": keys, "key_rules": rules, "scores": score(task, act.logits),
+    ours = {"schema": 1, "model": model | {"order": task.n}, "key_frequencies": keys, "key_rules": rules, "scores": score(task, act.logits),
             "spectra": {"W_E": spectrum(W_E), "W_L": spectrum(W_L)},
             "random_gini": near(gini(components(task, normals)[1:])),
             "neurons": found,
@@ -679,11 +701,7 @@ def check(directory, split, report):
             "squares": squares(raw),
             "progress": {"phases": phases(checkpoints), "checkpoints": checkpoints} if checkpoints else None}
     ours["certificate"] = certificate(ours, findings)
-    compare(ours, findings, "", report)
-    reported = tuple(path for path, _ in report.mismatches)
-    for path in leaves(findings):
-        if path not in report.checked and not path.startswith(reported):
-            wrong(report, path, "never checked")
+    return ours
 
 def main():
     parser = argparse.ArgumentParser(description="Recomputes every number of findings.json and compares.")

@@ -72,6 +72,7 @@ fn bad_flags() -> Outcome {
         (&["--beta2", "1"], &["beta2 = 1", "[0, 1)"]),
         (&["--preset", "defualt"], &["'defualt'", "default, demo, paper"]),
         (&["--op", "minus"], &["'minus'", "add"]),
+        (&["--op", "s5"], &["op = s5", "expected p = 120"]),
         (&["--device", ""], &["--device is empty", "auto, cpu"]),
         (&["--seed", "9223372036854775807", "--models", "2"], &["seed = 9223372036854775807", "2^63"]),
         (&["--seed", "18446744073709551615"], &["seed", "2^63"]),
@@ -326,7 +327,8 @@ fn bad_analyses() -> Outcome {
     refused(at, &["report", "run"], &["run/findings.json: of another network"])
 }
 
-/// Even and composite p, where everything but what does not apply is there; products mod a composite, where nothing is.
+/// Even and composite p, where everything but what does not apply is there; operations that are no cyclic group, which have a page of
+/// their own.
 fn unusual_moduli() -> Outcome {
     let directory = tempfile::tempdir()?;
     let at = directory.path();
@@ -343,14 +345,26 @@ fn unusual_moduli() -> Outcome {
         require!(irrelevance.is_null() == (order % 2 == 0), "p = {p}: distance irrelevance is {irrelevance}");
         require!(at.join(&out).join("report.html").is_file(), "p = {p} has no page");
     }
-    let arguments =
-        [SMALL, &["--quiet", "--p", "9", "--op", "mul", "--train-fraction", "0.6", "--out", "composite"]].concat();
-    let output = grokscope_in(at, &without_repeats(&arguments));
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    require!(output.status.success(), "{output:?}");
-    require!(stderr.contains("trained, but not analysed") && stderr.contains("multiplication mod 9"), "{stderr}");
-    require!(at.join("composite/summary.json").is_file(), "the run has no summary");
-    refused(at, &["analyze", "composite"], &["multiplication mod 9", "expected a prime p"])
+    for (p, op) in [("9", "mul"), ("3", "mul"), ("8", "div"), ("7", "squares")] {
+        let out = format!("run-{p}-{op}");
+        let arguments = [SMALL, &["--quiet", "--p", p, "--op", op, "--train-fraction", "0.6", "--out", &out]].concat();
+        let output = grokscope_in(at, &without_repeats(&arguments));
+        require!(output.status.success(), "{arguments:?}: {output:?}");
+        require!(String::from_utf8_lossy(&output.stdout).contains("certificate  none"), "{output:?}");
+        let findings: serde_json::Value = serde_json::from_slice(&std::fs::read(at.join(&out).join("findings.json"))?)?;
+        require!(findings["key_frequencies"] == serde_json::json!([]), "{op} mod {p} has keys");
+        require!(findings["representations"]["group"] == format!("Z_{p}"), "{op} mod {p}: {findings}");
+        let output = grokscope_in(at, &["report", &out, "--figures", "figures", "--tables", "tables"]);
+        require!(output.status.success(), "{output:?}");
+        require!(
+            at.join("tables/representations.csv").is_file() && at.join("figures/representations.svg").is_file(),
+            ""
+        );
+    }
+    // Of 8 * 8 pairs 8 * 4 have a quotient, and six tenths of them are trained on.
+    let findings: serde_json::Value = serde_json::from_slice(&std::fs::read(at.join("run-8-div/findings.json"))?)?;
+    require!(findings["model"]["train_pairs"] == 19, "{}", findings["model"]);
+    Ok(())
 }
 
 /// The arguments with only the last of each flag that stands there twice.

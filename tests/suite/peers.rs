@@ -57,6 +57,15 @@ fn numpy_on_runs() -> Outcome {
         &["--p", "12", "--split", "torch:598"],
         &["--p", "17", "--op", "sub", "--split", "python:0"],
         &["--p", "13", "--op", "mul", "--n-heads", "2"],
+        &["--p", "13", "--op", "div"],
+        // What is no cyclic group.
+        &["--p", "9", "--op", "div", "--split", "torch:3"],
+        &["--p", "12", "--op", "mul"],
+        &["--p", "11", "--op", "squares"],
+        &["--p", "11", "--op", "quadratic", "--split", "python:1"],
+        &["--p", "11", "--op", "cubic"],
+        &["--p", "11", "--op", "random", "--set", "equals_class=true"],
+        &["--p", "120", "--op", "s5", "--steps", "100"],
         &["--p", "11", "--set", "equals_class=true", "--init", "transformer-lens"],
         &["--p", "11", "--train-fraction", "1"],
         // Wide enough for clusters and keys, and grown up.
@@ -140,6 +149,9 @@ fn unusual_pages() -> Outcome {
         &["--p", "11", "--train-fraction", "1"],
         &["--p", "13", "--op", "mul"],
         &["--p", "12", "--op", "sub"],
+        &["--p", "13", "--op", "div"],
+        &["--p", "13", "--op", "cubic"],
+        &["--p", "120", "--op", "s5", "--steps", "100"],
     ];
     let mut directories = Vec::new();
     for more in cases {

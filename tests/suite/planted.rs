@@ -83,7 +83,7 @@ fn planted(group: &Group, p: usize, keys: &[usize]) -> Weights<f32> {
 }
 
 fn analysed(op: Op, shape: Shape, weights: &Weights<f32>) -> Result<Findings, Failed> {
-    let group = Group::of(op, shape.p)?;
+    let group = Group::of(op, shape.p).ok_or("no group")?;
     let model = Model {
         op: op.to_string(),
         p: shape.p,
@@ -103,7 +103,7 @@ fn analysed(op: Op, shape: Shape, weights: &Weights<f32>) -> Result<Findings, Fa
 }
 
 fn found(op: Op, p: usize, keys: &[usize]) -> Outcome {
-    let group = Group::of(op, p)?;
+    let group = Group::of(op, p).ok_or("no group")?;
     let findings = analysed(op, shape(p, keys), &planted(&group, p, keys))?;
     require!(findings.key_frequencies == keys, "found {:?}, planted {keys:?}", findings.key_frequencies);
     let rules = &findings.key_rules;
@@ -158,7 +158,7 @@ fn require_small(irrelevance: f64, n: usize) -> Outcome {
 /// u_k, v_k, alpha_k and the restricted loss against closed forms.
 fn directions_and_losses() -> Outcome {
     let (p, keys) = (59, [1, 18, 29]);
-    let group = Group::of(Op::Add, p)?;
+    let group = Group::of(Op::Add, p).ok_or("no group")?;
     let findings = analysed(Op::Add, shape(p, &keys), &planted(&group, p, &keys))?;
     let mean_over_d = |f: &dyn Fn(f64) -> f64| (0..p).map(|d| f(d as f64)).sum::<f64>() / p as f64;
     // relu(r cos(theta - phi)) has the second harmonic r 2/(3 pi) cos 2 (theta - phi); PHASES / 2 of it add up.
@@ -207,7 +207,7 @@ fn directions_and_losses() -> Outcome {
 fn noise() -> Outcome {
     let (p, keys, sigma) = (59, [1, 18, 29], 0.02);
     let shape = shape(p, &keys);
-    let group = Group::of(Op::Add, p)?;
+    let group = Group::of(Op::Add, p).ok_or("no group")?;
     let mut weights = planted(&group, p, &keys);
     let clean = analysed(Op::Add, shape, &weights)?;
     let philox = Philox::new(5);
@@ -269,7 +269,7 @@ fn random() -> Outcome {
 fn embedding_alone() -> Outcome {
     let (p, keys) = (59, [1, 18, 29]);
     let shape = Shape { d_model: 14, ..shape(p, &keys) };
-    let group = Group::of(Op::Add, p)?;
+    let group = Group::of(Op::Add, p).ok_or("no group")?;
     let narrow = planted(&group, p, &keys);
     // Two more dimensions, which only the embedding uses.
     let widen = |name: &str, tensor: &[f32]| -> Vec<f32> {
