@@ -4,6 +4,7 @@
 
 struct Update {
     decay: f32,              // 1 - lr * weight_decay
+    biases: f32,             // 1 where biases are trained, 0 where they stay as they are
     rest1: f32,              // 1 - beta1
     beta2: f32,
     rest2: f32,              // 1 - beta2
@@ -14,7 +15,7 @@ struct Update {
 
 @group(0) @binding(0) var<storage, read> updates: array<Update>;           // [model, window]
 @group(0) @binding(1) var<storage, read_write> step: array<u32>;           // [model]
-@group(0) @binding(2) var<storage, read> block_owner: array<u32>;          // [block of the arenas]: model + 2^24 parameter
+@group(0) @binding(2) var<storage, read> block_owner: array<u32>;          // [block of the arenas]: model + 2^24 parameter, and 2^31 of a bias
 @group(0) @binding(3) var<storage, read> grads: array<f32>;                // [parameter, model, element]
 @group(0) @binding(4) var<storage, read_write> params: array<f32>;         // [parameter, model, element]
 @group(0) @binding(5) var<storage, read_write> exp_avg: array<f32>;        // [parameter, model, element]
@@ -41,13 +42,14 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let now = step[model] - 1u;
     let u = updates[model * WINDOW + now];
     let i = block * BLOCK + lane;
+    if (u.biases == 0.0 && block_owner[block] >= 0x80000000u) { return; }
     let g = grads[i];
     var bad = 4u;
     if (is_bad(g)) { bad = 3u; }
     if (is_bad(exp_avg_sq[i])) { bad = 2u; }
     if (is_bad(exp_avg[i])) { bad = 1u; }
     if (is_bad(params[i])) { bad = 0u; }
-    if (bad < 4u) { atomicMin(&first_bad[model], 64u * now + 16u * bad + (block_owner[block] >> 24u)); }
+    if (bad < 4u) { atomicMin(&first_bad[model], 64u * now + 16u * bad + (block_owner[block] >> 24u & 0x7fu)); }
     let m = exp_avg[i] + (g - exp_avg[i]) * u.rest1;
     let v = u.beta2 * exp_avg_sq[i] + u.rest2 * g * g;
     exp_avg[i] = m;

@@ -36,7 +36,7 @@ pub struct Bench {
     /// Threads of the CPU engine; 0 takes one for each core
     #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub threads: String,
-    /// The plan whose training step is timed: default, demo or paper
+    /// The plan whose training step is timed: default, demo, paper, transformer-lens or seed
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub preset: String,
     /// Any field of the plan, e.g. --set d_mlp=256; may be repeated
@@ -111,7 +111,7 @@ pub struct Report {
 
 #[derive(Debug, Args)]
 pub struct Train {
-    /// Where the plan begins: default, demo or paper
+    /// Where the plan begins: default, demo, paper, transformer-lens or seed
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// A TOML file whose fields are laid over the preset

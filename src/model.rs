@@ -352,6 +352,10 @@ impl NotFinite {
 }
 
 impl Parameter {
+    pub fn is_bias(&self) -> bool {
+        self.name.starts_with("b_")
+    }
+
     pub fn dims(&self, shape: &Shape) -> Vec<usize> {
         let tensor = Tensor::find(self.name).expect("every parameter stands in the table");
         tensor.dims(&Sizes { shape: *shape, rows: 0 })

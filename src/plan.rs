@@ -48,6 +48,9 @@ pub struct Plan {
     pub n_heads: usize,
     pub d_mlp: usize,
     pub equals_class: bool,
+    /// Plans of earlier versions do not say; they trained them.
+    #[serde(default = "yes")]
+    pub train_biases: bool,
     pub init: String,
     pub seed: u64,
     pub models: usize,
@@ -64,6 +67,10 @@ pub struct Plan {
     pub eval_every: u64,
     pub checkpoint_every: u64,
     pub program: String,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a field takes, checked before serde sees it so that the message can say it.
@@ -89,6 +96,7 @@ const FIELDS: &[(&str, Kind, &str)] = &[
     ("n_heads", Kind::Integer { least: 1 }, "attention heads; divides d_model"),
     ("d_mlp", Kind::Integer { least: 1 }, "neurons"),
     ("equals_class", Kind::Bool, "whether \"=\" is an output class too (p + 1 classes)"),
+    ("train_biases", Kind::Bool, "whether the biases of the MLP are trained; they begin at zero"),
     ("init", Kind::Text, "initial weights: paper, transformer-lens or a .safetensors file"),
     ("seed", Kind::Integer { least: 0 }, "seed of the initial weights"),
     ("models", Kind::Integer { least: 1 }, "networks trained side by side"),
@@ -110,12 +118,14 @@ const FIELDS: &[(&str, Kind, &str)] = &[
 /// The fields that a resumed run may change without becoming another run.
 pub const CHANGEABLE: &[&str] = &["steps", "stop_at_test_loss", "stop_after_cleanup"];
 
-pub const PRESETS: &[&str] = &["default", "demo", "paper"];
+pub const PRESETS: &[&str] = &["default", "demo", "paper", "transformer-lens", "seed"];
 pub const PROGRAMS: &[&str] = &["auto", "layered", "composed"];
 pub const INITS: &[&str] = &["paper", "transformer-lens"];
 
-/// The plan of a preset. Sources: `demo` and `default` are ours; `paper` is Nanda et al. 2023, appendix A, with the
-/// warm-up and the 114 output classes of its released code.
+/// The plan of a preset. `demo` and `default` are ours. `paper` is Nanda et al. 2023, appendix A, with what its released code has besides:
+/// pairs shuffled by Python's generator under seed 0, a first update with learning rate 0, "=" as a 114th class. `transformer-lens` is
+/// the demo `Grokking_Demo` of TransformerLens: pairs by PyTorch's generator under seed 598, no warm-up, biases that stay zero.
+/// `seed` is the modulus of the article "Grokking modular arithmetic" whose network has the key frequencies {1, 6, 37}.
 pub fn preset(name: &str) -> Result<Plan> {
     let default = Plan {
         schema: SCHEMA,
@@ -128,6 +138,7 @@ pub fn preset(name: &str) -> Result<Plan> {
         n_heads: 4,
         d_mlp: 512,
         equals_class: false,
+        train_biases: true,
         init: "paper".into(),
         seed: 0,
         models: 1,
@@ -160,7 +171,7 @@ pub fn preset(name: &str) -> Result<Plan> {
             ..default
         },
         "paper" => Plan {
-            split: "philox:0".into(),
+            split: "python:0".into(),
             lr: 1e-3,
             weight_decay: 1.0,
             equals_class: true,
@@ -170,6 +181,20 @@ pub fn preset(name: &str) -> Result<Plan> {
             checkpoint_every: 400,
             ..default
         },
+        "transformer-lens" => Plan {
+            split: "torch:598".into(),
+            init: "transformer-lens".into(),
+            train_biases: false,
+            seed: 999,
+            lr: 1e-3,
+            weight_decay: 1.0,
+            warmup: 0,
+            steps: 25_000,
+            stop_after_cleanup: false,
+            checkpoint_every: 250,
+            ..default
+        },
+        "seed" => Plan { p: 97, ..default },
         other => bail!("unknown preset '{other}': there are {}", PRESETS.join(", ")),
     })
 }
@@ -370,6 +395,7 @@ impl Plan {
         let correction = |beta: f64| 1.0 - beta.powi(count.min(i32::MAX as u64) as i32);
         Update {
             decay: 1.0 - lr * self.weight_decay,
+            biases: f64::from(u8::from(self.train_biases)),
             beta1: self.beta1,
             rest1: 1.0 - self.beta1,
             beta2: self.beta2,
@@ -387,6 +413,8 @@ impl Plan {
 pub struct Update {
     /// 1 - lr * weight_decay
     pub decay: f64,
+    /// 1 where biases are trained, 0 where they stay as they are
+    pub biases: f64,
     pub beta1: f64,
     /// 1 - beta1, not to be rounded twice
     pub rest1: f64,
@@ -404,6 +432,7 @@ impl Update {
     pub fn member(&self, name: &str) -> Option<f64> {
         Some(match name {
             "decay" => self.decay,
+            "biases" => self.biases,
             "beta1" => self.beta1,
             "rest1" => self.rest1,
             "beta2" => self.beta2,
@@ -420,6 +449,7 @@ impl Update {
         let f = |x: f64| x as f32 as f64;
         Self {
             decay: f(self.decay),
+            biases: self.biases,
             beta1: f(self.beta1),
             rest1: f(self.rest1),
             beta2: f(self.beta2),
@@ -449,6 +479,15 @@ mod tests {
         let rows: Vec<_> = FIELDS.iter().map(|(name, ..)| name.to_string()).collect();
         assert_eq!(table.keys().len(), rows.len());
         assert!(rows.iter().all(|row| table.contains_key(row)));
+    }
+
+    #[test]
+    fn a_plan_of_an_earlier_version_trains_its_biases() {
+        let text = preset("default").unwrap().to_toml();
+        let earlier: String =
+            text.lines().filter(|line| !line.starts_with("train_biases")).map(|line| format!("{line}\n")).collect();
+        assert_ne!(text, earlier);
+        assert_eq!(Plan::from_toml(&earlier, "plan.toml").unwrap(), preset("default").unwrap());
     }
 
     #[test]

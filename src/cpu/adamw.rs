@@ -1,7 +1,7 @@
 //! Twin of `adamw.wgsl`.
 
 use super::{Arguments, Real, Twin, twin, wide};
-use crate::model::{NotFinite, PARTS, Part};
+use crate::model::{NotFinite, PARAMETERS, PARTS, Part};
 use crate::plan::Update;
 use rayon::prelude::*;
 
@@ -18,8 +18,10 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
                 let step = arguments.index("step")[0] as usize;
                 let (of_step, parameter) = (arguments.context().updates[step - 1], arguments.context().parameter);
                 let mut first_bad = arguments.take_counter("first_bad");
-                let bad = update(&of_step, arguments.read("grads"), &mut params, &mut exp_avg, &mut exp_avg_sq);
-                if let Some(what) = bad {
+                let moves = of_step.biases != 0.0 || !PARAMETERS[parameter].is_bias();
+                let bad = moves
+                    .then(|| update(&of_step, arguments.read("grads"), &mut params, &mut exp_avg, &mut exp_avg_sq));
+                if let Some(what) = bad.flatten() {
                     let found = NotFinite { update: step - 1, what, parameter };
                     first_bad[0] = first_bad[0].min(found.to_code());
                 }

@@ -54,11 +54,12 @@ pub fn extent(tensor: &Tensor, sizes: &Sizes, record: usize) -> Extent {
     Extent { len, stride: if dense { len } else { padded(len) } }
 }
 
-/// Whom each block of the arenas belongs to: the model, and 2^24 times the parameter's rank.
+/// Whom each block of the arenas belongs to: the model, 2^24 times the parameter's rank, and 2^31 of a bias.
 pub fn block_owner(layout: &Layout) -> Vec<u32> {
     let of_tensor = |(rank, parameter): (usize, &Parameter)| {
         let blocks = padded(parameter.dims(&layout.shape).iter().product()) / BLOCK;
-        (0..layout.models() as u32).flat_map(move |model| std::iter::repeat_n(model | (rank as u32) << 24, blocks))
+        let parameter = (rank as u32) << 24 | u32::from(parameter.is_bias()) << 31;
+        (0..layout.models() as u32).flat_map(move |model| std::iter::repeat_n(model | parameter, blocks))
     };
     PARAMETERS.iter().enumerate().flat_map(of_tensor).collect()
 }

@@ -70,7 +70,7 @@ fn bad_flags() -> Outcome {
         (&["--lr", "NaN"], &["lr", "finite number"]),
         (&["--lr", "inf"], &["lr", "finite number"]),
         (&["--beta2", "1"], &["beta2 = 1", "[0, 1)"]),
-        (&["--preset", "defualt"], &["'defualt'", "default, demo, paper"]),
+        (&["--preset", "defualt"], &["'defualt'", "default, demo, paper, transformer-lens, seed"]),
         (&["--op", "minus"], &["'minus'", "add"]),
         (&["--op", "s5"], &["op = s5", "expected p = 120"]),
         (&["--device", ""], &["--device is empty", "auto, cpu"]),

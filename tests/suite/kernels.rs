@@ -382,6 +382,7 @@ pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
         let k = (model % 3) as f64;
         (plan.lr, plan.weight_decay) = (1e-3 * (k + 1.0), 1.0 + k);
         (plan.beta1, plan.beta2) = (0.9 - 0.1 * k, 0.98 - 0.01 * k);
+        plan.train_biases = model % 3 != 1;
         plan
     };
     let updates: Vec<Vec<Update>> =

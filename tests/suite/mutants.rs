@@ -62,6 +62,8 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("adamw", "* u.rest1", "* u.rest2"),
     ("adamw", "u.rest2 * g * g", "u.rest2 * g"),
     ("adamw", "params[i] * u.decay - ", "params[i] - "),
+    ("adamw", "u.biases == 0.0 &&", "u.biases != 0.0 &&"),
+    ("adamw", "u.biases == 0.0 && block_owner[block] >= 0x80000000u", "u.biases == 0.0"),
     ("adamw", "sqrt(v) / u.root_correction2", "sqrt(v)"),
     ("adamw", "step[model] - 1u", "step[0] - 1u + model"),
     ("adamw", "let model = block_owner[block]", "let model = block_owner[0]"),
