@@ -3,12 +3,15 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Trains a small transformer on modular arithmetic until it groks.
+/// Trains a small transformer on modular arithmetic until it groks, and takes it apart.
 #[derive(Debug, Parser)]
 #[command(name = "grokscope", version, about, arg_required_else_help = true)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 usage or input error, 42 diverged, 75 stopped and can be resumed, 130 ended by a second Ctrl-C."
-)]
+#[command(after_help = "Examples:
+  grokscope train                              one network, its analysis and its page, in runs/default
+  grokscope train --preset demo --device auto  five seconds; on a GPU where there is one
+  grokscope report runs/default --open         the page in a browser
+
+Exit codes: 0 done, 1 usage or input error, 42 diverged, 75 stopped and can be resumed, 130 ended by a second Ctrl-C.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -22,13 +25,84 @@ pub enum Command {
     Analyze(Analyze),
     /// Make the page of a run again, and its figures and tables as files
     Report(Report),
+    /// Write a network's weights for another program
+    Export(Export),
+    /// Make a directory that analyze takes from a state dict in safetensors: TransformerLens's, or one of the paper's code
+    Import(Import),
     /// Time every kernel and whole training steps on the CPU engine and the adapters
     Bench(Bench),
     /// List the adapters, the CPU engine, and which of them `auto` takes
     Devices,
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Example: grokscope completions bash > ~/.local/share/bash-completion/completions/grokscope"
+    )]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command
+    #[command(after_help = "Example: grokscope man ~/.local/share/man/man1")]
+    Man {
+        /// Where they go: grokscope.1, grokscope-train.1, ..
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope export runs/default --format npz               for numpy.load
+  grokscope export runs/paper --format paper --step 8000   for the code of Nanda et al. 2023")]
+pub struct Export {
+    /// A run, or a directory with a config.json and a model.safetensors
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// transformer-lens (safetensors), paper (safetensors) or npz
+    #[arg(long, value_name = "NAME")]
+    pub format: String,
+    /// Instead of the weights what the network computes on every pair, by the names of TransformerLens's hooks; needs --format npz
+    #[arg(long)]
+    pub activations: bool,
+    /// The checkpoint whose weights are written; by default the last one
+    #[arg(long, value_name = "N")]
+    pub step: Option<u64>,
+    /// The file; by default one in DIR that is called after the format
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example, a network trained in TransformerLens's Grokking_Demo:
+  grokscope import state.safetensors --out runs/demo --split torch:598 --train-fraction 0.3
+  grokscope analyze runs/demo
+Pickled files become safetensors by scripts/pth_to_safetensors.py.")]
+pub struct Import {
+    /// A state dict as safetensors; its layout is told by its shapes
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The directory that is made
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The operation that it was trained on
+    #[arg(long, default_value = "add", value_name = "NAME")]
+    pub op: String,
+    /// Heads, which the state dict of a TransformerBridge does not say
+    #[arg(long, value_name = "N")]
+    pub n_heads: Option<usize>,
+    /// The rule that chose its train pairs: philox:S, torch:S or python:S
+    #[arg(long, value_name = "RULE", requires = "train_fraction")]
+    pub split: Option<String>,
+    /// The share of the pairs that it was trained on
+    #[arg(long, value_name = "X", requires = "split")]
+    pub train_fraction: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope bench --device cpu --grow p
+  grokscope bench --out before; grokscope bench --compare before/bench.json")]
 pub struct Bench {
     /// cpu, auto, or part of an adapter's name; may be repeated; by default the CPU engine and every adapter
     #[arg(long, value_name = "NAME")]
@@ -63,6 +137,9 @@ pub struct Bench {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope analyze runs/default --step 1000
+  grokscope analyze runs/default --json | jq .key_frequencies")]
 pub struct Analyze {
     /// A run, or a directory with a config.json and a model.safetensors under TransformerLens's names
     #[arg(value_name = "DIR")]
@@ -85,6 +162,9 @@ pub struct Analyze {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope report runs/default --open
+  grokscope report runs/default --figures figures --tables tables")]
 pub struct Report {
     /// A run, or a directory with a config.json and a model.safetensors
     #[arg(value_name = "DIR")]
@@ -110,6 +190,11 @@ pub struct Report {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope train --p 97 --op div --train-fraction 0.4 --out runs/div
+  grokscope train --preset transformer-lens --seed 1
+  grokscope train --plan runs/default/plan.toml --set lr=1e-3     the same again, but for one field
+  grokscope train --resume runs/default --steps 20000")]
 pub struct Train {
     /// Where the plan begins: default, demo, paper, transformer-lens or seed
     #[arg(long, value_name = "NAME")]

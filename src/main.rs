@@ -1,15 +1,17 @@
 //! The program: parse, run, exit code.
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use grokscope::bench;
-use grokscope::cli::{Analyze, Bench, Cli, Command, Report, Train};
+use grokscope::cli::{Analyze, Bench, Cli, Command, Export, Import, Report, Train};
 use grokscope::devices;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
 use grokscope::report::{summary, verdict};
+use grokscope::run::formats::Format;
 use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
+use grokscope::session::exchange::{self, Origin};
 use grokscope::session::{self, Ended, Options, Stopped};
 use grokscope::train::Outcome;
 use std::path::Path;
@@ -45,6 +47,10 @@ fn main() -> ExitCode {
         Command::Analyze(arguments) => analyze(&arguments),
         Command::Report(arguments) => report(&arguments),
         Command::Bench(arguments) => bench(&arguments),
+        Command::Export(arguments) => export(&arguments),
+        Command::Import(arguments) => import(&arguments),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { directory } => manual(&directory),
         Command::Devices => devices::list().map(|text| {
             say(text.trim_end());
             0
@@ -199,6 +205,47 @@ fn analyze(arguments: &Analyze) -> Result<u8> {
         analysed.findings_path.display(),
         analysed.report_path.display()
     ));
+    Ok(0)
+}
+
+fn export(arguments: &Export) -> Result<u8> {
+    let format: Format = arguments.format.parse()?;
+    let (directory, step, out) = (&arguments.directory, arguments.step, arguments.out.as_deref());
+    ensure!(
+        !arguments.activations || format == Format::Npz,
+        "--activations with --format {}: expected --format npz",
+        arguments.format
+    );
+    let written = match arguments.activations {
+        true => exchange::export_activations(directory, step, out)?,
+        false => exchange::export(directory, format, step, out)?,
+    };
+    say(&written.display().to_string());
+    Ok(0)
+}
+
+fn import(arguments: &Import) -> Result<u8> {
+    let split = arguments.split.as_deref().zip(arguments.train_fraction);
+    exchange::import(
+        &arguments.file,
+        &arguments.out,
+        &Origin { op: &arguments.op, n_heads: arguments.n_heads, split },
+    )?;
+    say(&format!("{0}: grokscope analyze {0} takes it apart", arguments.out.display()));
+    Ok(0)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "grokscope", &mut script);
+    say(String::from_utf8_lossy(&script).trim_end());
+    Ok(0)
+}
+
+fn manual(directory: &Path) -> Result<u8> {
+    let complain = || format!("{}: the manual pages could not be written", directory.display());
+    std::fs::create_dir_all(directory).with_context(complain)?;
+    clap_mangen::generate_to(Cli::command(), directory).with_context(complain)?;
     Ok(0)
 }
 

@@ -134,6 +134,17 @@ impl<T: Real> OnCpu<T> {
         &self.models[model].floats[&key(tensor, batch)]
     }
 
+    /// A tensor with several values for each pair of the grid, in the order of the pairs.
+    pub fn rows_of_grid(&self, model: usize, name: &'static str) -> Vec<T> {
+        let (values, order) = (self.tensor(model, name, Batch::Grid), &self.layout.grid[model].order);
+        let width = values.len() / order.len();
+        let mut out = vec![T::zero(); values.len()];
+        for (&pair, row) in order.iter().zip(values.chunks_exact(width)) {
+            out[pair as usize * width..][..width].copy_from_slice(row);
+        }
+        out
+    }
+
     /// A tensor with a value for each pair of the grid, in the order of the pairs.
     pub fn of_grid(&self, model: usize, name: &'static str) -> Vec<T> {
         self.layout.grid[model].by_pair(self.tensor(model, name, Batch::Grid))

@@ -43,7 +43,7 @@ pub fn optimizer_bytes(state: &State<f32>, shape: &Shape) -> Result<Vec<u8>> {
 }
 
 /// A safetensors file whose header says everything once; the library would take the last of two tensors of a name.
-fn open<'a>(bytes: &'a [u8], origin: &str) -> Result<SafeTensors<'a>> {
+pub fn open<'a>(bytes: &'a [u8], origin: &str) -> Result<SafeTensors<'a>> {
     let file =
         SafeTensors::deserialize(bytes).map_err(|e| anyhow::anyhow!("{origin}: not a whole safetensors file: {e}"))?;
     let (n, rest) = bytes.split_first_chunk::<8>().context("a file that was read has a header")?;
@@ -72,7 +72,7 @@ pub fn read_weights(bytes: &[u8], shape: &Shape, prefix: &str, origin: &str) -> 
     Ok(Weights { tensors })
 }
 
-fn read_tensor(view: &TensorView, dims: &[usize], name: &str, origin: &str) -> Result<Vec<f32>> {
+pub fn read_tensor(view: &TensorView, dims: &[usize], name: &str, origin: &str) -> Result<Vec<f32>> {
     ensure!(view.dtype() == Dtype::F32, "{origin}: tensor '{name}' is {:?}: expected F32", view.dtype());
     ensure!(view.shape() == dims, "{origin}: tensor '{name}' is {:?}: expected {dims:?}", view.shape());
     let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
@@ -100,7 +100,12 @@ pub fn read_init(bytes: &[u8], shape: &Shape, origin: &str) -> Result<Weights<f3
 
 /// `config.json`: what TransformerLens needs to build the model, and a block of our own.
 pub fn config(plan: &Plan) -> serde_json::Value {
-    let shape = plan.shape();
+    let own = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "op": plan.op, "p": plan.p, "split": plan.split, "train_fraction": plan.train_fraction, "seed": plan.seed });
+    config_of(&plan.shape(), own)
+}
+
+/// The same for a model of which only `own` is known.
+pub fn config_of(shape: &Shape, own: serde_json::Value) -> serde_json::Value {
     serde_json::json!({
         "architecture": "TransformerLensNative",
         "n_layers": 1,
@@ -113,8 +118,35 @@ pub fn config(plan: &Plan) -> serde_json::Value {
         "d_vocab": shape.d_vocab(),
         "d_vocab_out": shape.d_vocab_out,
         "n_ctx": 3,
-        "grokscope": { "version": env!("CARGO_PKG_VERSION"), "op": plan.op, "p": plan.p, "split": plan.split, "train_fraction": plan.train_fraction, "seed": plan.seed },
+        "grokscope": own,
     })
+}
+
+/// Refuses sizes that no model of this program has.
+pub fn check_sizes(
+    d_vocab: usize,
+    d_vocab_out: usize,
+    d_model: usize,
+    n_heads: usize,
+    d_head: usize,
+    d_mlp: usize,
+    origin: &str,
+) -> Result<()> {
+    for (name, size) in [("d_model", d_model), ("n_heads", n_heads), ("d_head", d_head), ("d_mlp", d_mlp)] {
+        ensure!((1..=65_536).contains(&size), "{origin}: {name} is {size}: expected an integer in 1..=65536");
+    }
+    ensure!(
+        n_heads * d_head == d_model,
+        "{origin}: n_heads * d_head = {}: expected d_model = {d_model}",
+        n_heads * d_head
+    );
+    ensure!((4..=30_001).contains(&d_vocab), "{origin}: d_vocab is {d_vocab}: expected p + 1, with p in 3..=30000");
+    let p = d_vocab - 1;
+    ensure!(
+        d_vocab_out == p || d_vocab_out == d_vocab,
+        "{origin}: d_vocab_out is {d_vocab_out}: expected p = {p} or p + 1"
+    );
+    Ok(())
 }
 
 /// What a `config.json` says of a model, ours or one of TransformerLens's.
@@ -149,18 +181,9 @@ impl Config {
         );
         let (d_model, n_heads, d_mlp) = (number("d_model")?, number("n_heads")?, number("d_mlp")?);
         let (d_vocab, d_head) = (number("d_vocab")?, number("d_head")?);
-        ensure!(
-            n_heads * d_head == d_model,
-            "{origin}: n_heads * d_head = {}: expected d_model = {d_model}",
-            n_heads * d_head
-        );
-        ensure!((4..=30_001).contains(&d_vocab), "{origin}: d_vocab is {d_vocab}: expected p + 1, with p in 3..=30000");
         let p = d_vocab - 1;
         let d_vocab_out = if json["d_vocab_out"].is_null() { d_vocab } else { number("d_vocab_out")? };
-        ensure!(
-            d_vocab_out == p || d_vocab_out == d_vocab,
-            "{origin}: d_vocab_out is {d_vocab_out}: expected p = {p} or p + 1"
-        );
+        check_sizes(d_vocab, d_vocab_out, d_model, n_heads, d_head, d_mlp, origin)?;
         let own = &json["grokscope"];
         let split = own["split"].as_str().map(String::from).zip(own["train_fraction"].as_f64());
         if let Some((_, fraction)) = &split {

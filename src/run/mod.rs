@@ -1,6 +1,7 @@
 //! The run directory: plan, metrics, checkpoints, the final model and how it ended.
 
 pub mod disk;
+pub mod formats;
 pub mod inputs;
 pub mod json;
 pub mod lens;

@@ -1,6 +1,7 @@
 //! A training run from a plan to its files: builds the engine, runs the loop, keeps what comes.
 
 pub mod analyze;
+pub mod exchange;
 mod keeper;
 mod resume;
 

@@ -6,6 +6,7 @@
 mod bench;
 mod bounds;
 mod determinism;
+mod exchange;
 mod faults;
 mod finite;
 mod golden;
@@ -51,6 +52,8 @@ fn main() -> std::process::ExitCode {
         planted::tests(),
         peers::tests(),
         bench::tests(),
+        exchange::tests(),
+        exchange::lens_tests(),
         bounds::tests(),
         finite::tests(),
         faults::tests(),
