@@ -55,7 +55,7 @@ pub fn export_activations(directory: &Path, step: Option<u64>, out: Option<&Path
     let rows = pairs.len();
     let wide = (ACTIVATIONS.len() * rows * shape.d_mlp.max(shape.d_vocab_out) * 8) as u64;
     devices::check_memory(wide, &format!("the activations of p = {}", shape.p), "a smaller p or d_mlp")?;
-    let layout = Layout::new(shape, &[pairs.clone()], &[pairs.clone()]);
+    let layout = Layout::new(shape, std::slice::from_ref(&pairs), std::slice::from_ref(&pairs));
     let mut machine = OnCpu::<f64>::new(&layered::program(), layout, 0)?;
     machine.write_state(0, &State::fresh(weights.map(|&x| f64::from(x))));
     machine.evaluate();
