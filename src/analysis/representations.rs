@@ -109,7 +109,8 @@ impl Basis {
                 S5.iter().map(square).collect()
             }
         };
-        self.shares(squares)
+        let all: f64 = table.iter().map(|x| x * x).sum();
+        self.shares(squares, all)
     }
 
     /// Of a [rows, n] table, along its second axis.
@@ -120,9 +121,12 @@ impl Basis {
         self.shares_of_rows(&turned, rows)
     }
 
-    fn shares(&self, squares: Vec<f64>) -> Shares {
+    /// From the squares of the parts; `all` is that of the whole table.
+    fn shares(&self, squares: Vec<f64>, all: f64) -> Shares {
         let total: f64 = squares.iter().sum();
-        let shares: Vec<f64> = squares.iter().map(|x| if total > 0.0 { x / total } else { 0.0 }).collect();
+        // Rounding leaves something of a table that does not vary.
+        let varies = total > 1e-24 * all;
+        let shares: Vec<f64> = squares.iter().map(|x| if varies { x / total } else { 0.0 }).collect();
         let each = shares.iter().zip(self.dimensions()).flat_map(|(share, d)| vec![share / d as f64; d]);
         Shares { gini: super::spectrum::gini(&each.collect::<Vec<_>>()), shares }
     }

@@ -1,5 +1,6 @@
 //! The run directory: plan, metrics, checkpoints, the final model and how it ended.
 
+mod card;
 pub mod disk;
 pub mod formats;
 pub mod inputs;
@@ -219,6 +220,9 @@ impl RunDir {
         let kept = |row: &Timing| history.iter().any(|evaluation| evaluation.step == row.step);
         let timing = self.timing()?.into_iter().filter(kept);
         let timing = lines(&timing.collect::<Vec<_>>())?;
+        if self.card_is_own()? {
+            remove(&self.path.join("README.md"), |path| fs::remove_file(path))?;
+        }
         for name in ["summary.json", "model.safetensors", "config.json", "findings.json", "report.html"] {
             remove(&self.path.join(name), |path| fs::remove_file(path))?;
         }
@@ -258,7 +262,17 @@ impl RunDir {
         write_whole(&self.path.join("config.json"), &pretty(&lens::config(&self.plan))?)
     }
 
+    /// Whether nobody has written a README.md of their own.
+    fn card_is_own(&self) -> Result<bool> {
+        let path = self.path.join("README.md");
+        Ok(!path.exists() || card::is_own(&String::from_utf8_lossy(&read(&path)?)))
+    }
+
+    /// How the run ended, and a card for people who come upon its model. The summary is the last: it says that all is there.
     pub fn write_summary(&self, summary: &Summary) -> Result<()> {
+        if self.card_is_own()? {
+            write_whole(&self.path.join("README.md"), card::card(&self.plan, summary)?.as_bytes())?;
+        }
         write_whole(&self.path.join("summary.json"), &pretty(summary)?)
     }
 

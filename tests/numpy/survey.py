@@ -89,7 +89,7 @@ def survey(check, model, op, p, pairs, raw, steps, weights_of):
 
     def shares(table):
         squares = basis.squares(table)
-        share = squares / squares.sum() if squares.sum() > 0 else squares
+        share = squares / squares.sum() if squares.sum() > 1e-24 * (table**2).sum() else 0 * squares
         each = np.repeat(share / basis.dimensions, basis.dimensions)
         return share, {"shares": check.nears(share, 1.0), "gini": check.near(check.gini(each))}
 

@@ -24,6 +24,7 @@ pub fn lens_tests() -> Vec<Trial> {
         tier(test("lens_computes_what_grokscope_computes", forward)),
         tier(test("lens_state_dicts_are_analysed", state_dicts)),
         tier(test("lens_splits_are_pytorchs_and_pythons", splits)),
+        tier(test("lens_readers_read_what_a_run_leaves", readers)),
         tier(test("lens_experiments_begin_as_in_pytorch", experiments)),
     ]
 }
@@ -148,7 +149,7 @@ fn shells() -> Outcome {
     }
     // What bash itself offers after "grokscope ana".
     let ask =
-        "source bash; COMP_WORDS=(grokscope ana); COMP_CWORD=1; _grokscope grokscope ana; echo \"${COMPREPLY[*]}\"";
+        "source ./bash; COMP_WORDS=(grokscope ana); COMP_CWORD=1; _grokscope grokscope ana; echo \"${COMPREPLY[*]}\"";
     let output = Command::new("bash").args(["-c", ask]).current_dir(at).output()?;
     require!(String::from_utf8_lossy(&output.stdout).trim() == "analyze", "{output:?}");
     succeed(&["man", &path(&at.join("man"))])?;
@@ -206,6 +207,15 @@ fn state_dicts() -> Outcome {
     for other in [second, third] {
         require!(read_json(&other.join("findings.json"))? == findings, "{} has other findings", other.display());
     }
+    Ok(())
+}
+
+fn readers() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let run = path(&directory.path().join("run"));
+    let often = ["--steps", "300", "--eval-every", "20"];
+    succeed(&[&["train", "--quiet", "--device", "cpu", "--preset", "demo", "--out", &run], &often[..]].concat())?;
+    python("lens-4", "tests/lens/readers.py", &[&run])?;
     Ok(())
 }
 
