@@ -32,7 +32,7 @@ def load_hooked(directory):
     directory = pathlib.Path(directory)
     config = json.loads((directory / "config.json").read_text())
     known = inspect.signature(HookedTransformerConfig).parameters
-    model = HookedTransformer(HookedTransformerConfig(**{k: v for k, v in config.items() if k in known and k != "architecture"}))
+    model = HookedTransformer(HookedTransformerConfig(**{k: v for k, v in config.items() if k in known}))
     missing, unknown = model.load_state_dict(load_file(directory / "model.safetensors"), strict=False)
     assert not unknown and all(name.endswith(("mask", "IGNORE")) for name in missing), (missing, unknown)
     return model.eval()

@@ -90,17 +90,18 @@ impl Surveyor {
         Network::new(self.shape, weights, Group::residues(self.shape.p))
     }
 
-    fn tables(&self, network: &Network) -> (Shares, Shares) {
+    /// Of W_E and of W_L, which is given.
+    fn tables(&self, network: &Network, w_logit: &[f64]) -> (Shares, Shares) {
         let (n, d) = (network.order(), network.shape.d_model);
         let w_e = self.basis.shares_of_rows(&network.get("W_E")[..n * d], d);
-        (w_e, self.basis.shares_of_columns(&network.w_logit()))
+        (w_e, self.basis.shares_of_columns(w_logit))
     }
 
     /// One checkpoint of a run.
     pub fn checkpoint(&self, step: u64, weights: &Weights<f32>) -> Checkpoint {
         let network = self.network(weights);
         let scores = self.judge.scores(&network, &network.run().logits);
-        let (w_e, w_l) = self.tables(&network);
+        let (w_e, w_l) = self.tables(&network, &network.w_logit());
         Checkpoint { step, scores, W_E: w_e, W_L: w_l, squares: squares(&network) }
     }
 
@@ -109,10 +110,11 @@ impl Surveyor {
         let network = self.network(weights);
         let activations = network.run();
         let (n, heads) = (network.order(), network.shape.n_heads);
-        let (w_e, w_l) = self.tables(&network);
+        let w_logit = network.w_logit();
+        let (w_e, w_l) = self.tables(&network, &w_logit);
         let names = self.basis.names();
         let mut neurons = vec![0; names.len()];
-        for line in network.w_logit().chunks_exact(n) {
+        for line in w_logit.chunks_exact(n) {
             let shares = self.basis.shares_of_columns(line).shares;
             // A neuron that says nothing belongs nowhere.
             let largest =

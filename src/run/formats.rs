@@ -10,8 +10,6 @@ use super::lens;
 use crate::model::{PARAMETERS, Parameter, Weights};
 use crate::plan::Shape;
 use anyhow::{Context, Result, bail, ensure};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use std::io::Write;
 use std::str::FromStr;
 
@@ -127,15 +125,7 @@ fn paper(weights: &Weights<f32>, shape: &Shape) -> Result<Vec<u8>> {
     let mut tensors: Vec<_> = PARAMETERS.iter().zip(&weights.tensors).map(tensor).collect();
     let mask = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0];
     tensors.push(("blocks.0.attn.mask".into(), vec![3, 3], mask.to_vec()));
-    let view = |(name, dims, x): &(String, Vec<usize>, Vec<f32>)| {
-        let bytes: Vec<u8> = bytemuck::cast_slice(x).to_vec();
-        (name.clone(), dims.clone(), bytes)
-    };
-    let bytes: Vec<_> = tensors.iter().map(view).collect();
-    let views = bytes.iter().map(|(name, dims, bytes)| Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?)));
-    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    safetensors::serialize(views.context("a tensor has as many bytes as its shape says")?, None)
-        .context("not to be serialized")
+    lens::serialize(&tensors.iter().map(|(name, dims, x)| (name.clone(), dims.clone(), &x[..])).collect())
 }
 
 fn npz(weights: &Weights<f32>, shape: &Shape) -> Result<Vec<u8>> {
@@ -223,17 +213,15 @@ pub fn read(bytes: &[u8], n_heads: Option<usize>, origin: &str) -> Result<(Shape
         let Foreign { name, dims, turned } = layout.of(parameter, &shape);
         let view = file.tensor(&name).map_err(|_| anyhow::anyhow!("{origin}: no tensor '{name}'"))?;
         let x = lens::read_tensor(&view, &dims, &name, origin)?;
-        let back = turned.map(|[count, rows, columns]| [count, columns, rows]);
-        Ok(back.map_or_else(|| x.clone(), |turned| transpose(&x, turned)))
+        Ok(match turned {
+            Some([count, rows, columns]) => transpose(&x, [count, columns, rows]),
+            None => x,
+        })
     };
     let weights = Weights { tensors: PARAMETERS.iter().map(tensor).collect::<Result<_>>()? };
     for name in ["blocks.0.attn.q", "blocks.0.attn.k", "blocks.0.attn.v", "blocks.0.attn.o", "unembed"] {
         let Ok(view) = file.tensor(&format!("{name}.bias")) else { continue };
-        let values = lens::read_tensor(&view, view.shape(), name, origin)?;
-        ensure!(
-            values.iter().all(|&value| value == 0.0),
-            "{origin}: tensor '{name}.bias' is not zero, and the model has no such bias"
-        );
+        lens::refuse_bias(&view, view.shape(), &format!("{name}.bias"), origin)?;
     }
     Ok((shape, weights))
 }
@@ -242,6 +230,8 @@ pub fn read(bytes: &[u8], n_heads: Option<usize>, origin: &str) -> Result<(Shape
 mod tests {
     use super::*;
     use crate::model::initial_weights;
+    use safetensors::Dtype;
+    use safetensors::tensor::TensorView;
 
     fn shape() -> Shape {
         Shape { p: 5, d_model: 6, n_heads: 2, d_mlp: 7, d_vocab_out: 6 }

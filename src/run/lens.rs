@@ -14,7 +14,7 @@ fn named<'a>(weights: &'a Weights<f32>, shape: &Shape, name: impl Fn(&crate::mod
     PARAMETERS.iter().zip(&weights.tensors).map(|(p, tensor)| (name(p), p.dims(shape), &tensor[..])).collect()
 }
 
-fn serialize(tensors: &Named) -> Result<Vec<u8>> {
+pub fn serialize(tensors: &Named) -> Result<Vec<u8>> {
     let mut views = Vec::new();
     for (name, dims, data) in tensors {
         let view = TensorView::new(Dtype::F32, dims.clone(), bytemuck::cast_slice(data));
@@ -89,13 +89,19 @@ pub fn read_init(bytes: &[u8], shape: &Shape, origin: &str) -> Result<Weights<f3
     for (name, axes) in ABSENT_BIASES {
         let Ok(view) = file.tensor(name) else { continue };
         let dims: Vec<usize> = axes.iter().map(|axis| axis.size(&Sizes { shape: *shape, rows: 0 })).collect();
-        let values = read_tensor(&view, &dims, name, origin)?;
-        ensure!(
-            values.iter().all(|&value| value == 0.0),
-            "{origin}: tensor '{name}' is not zero, and the model has no such bias"
-        );
+        refuse_bias(&view, &dims, name, origin)?;
     }
     Ok(weights)
+}
+
+/// Refuses a bias that this model does not have, unless it is zero.
+pub fn refuse_bias(view: &TensorView, dims: &[usize], name: &str, origin: &str) -> Result<()> {
+    let values = read_tensor(view, dims, name, origin)?;
+    ensure!(
+        values.iter().all(|&value| value == 0.0),
+        "{origin}: tensor '{name}' is not zero, and the model has no such bias"
+    );
+    Ok(())
 }
 
 /// `config.json`: what TransformerLens needs to build the model, and a block of our own.

@@ -219,11 +219,11 @@ fn run_members(
     options: &Options,
 ) -> Result<Ended> {
     let (step, steps) = (starts[0].step, starts[0].run.plan.steps);
+    let grid = Pairs::grid(starts[0].run.plan.op.parse()?, starts[0].run.plan.p);
     let (mut members, mut runs, mut indices) = (Vec::new(), Vec::new(), Vec::new());
     for (k, start) in starts.into_iter().enumerate() {
         engine.write_state(k, &start.state)?;
-        let plan = &start.run.plan;
-        let trained_on = start.train.among(&Pairs::grid(plan.op.parse()?, plan.p), plan.p);
+        let trained_on = start.train.among(&grid, start.run.plan.p);
         members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
         runs.push(start.run);
         indices.push(start.index);
