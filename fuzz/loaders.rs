@@ -28,10 +28,10 @@ pub fn safetensors(bytes: &[u8]) {
     let sum = sha256(bytes);
     let sums = format!("{{\"model.safetensors\": \"{sum}\", \"optimizer.safetensors\": \"{sum}\"}}");
     let state = format!("{{\"schema\": 1, \"step\": 7, \"sha256\": {sums}}}");
-    if let Err(error) = read_checkpoint(7, state.as_bytes(), bytes, bytes, &SHAPE, NAME) {
+    if let Err(error) = read_checkpoint(7, state.as_bytes(), bytes, bytes, &SHAPE, 1, NAME) {
         told(error);
     }
-    if let Err(error) = read_checkpoint(7, bytes, bytes, bytes, &SHAPE, NAME) {
+    if let Err(error) = read_checkpoint(7, bytes, bytes, bytes, &SHAPE, 1, NAME) {
         told(error);
     }
 }

@@ -1,21 +1,10 @@
-// x *= decay;  m += (g - m) (1 - beta1);  v = beta2 v + (1 - beta2) g g;  x -= step_size m / (sqrt(v) / root_correction2 + eps)
+// g += l2 x;  x *= decay;  m += (g - m) (1 - beta1);  v = beta2 v + (1 - beta2) g g;  x -= step_size m / (sqrt(v) / root_correction2 + eps)
 //
-// PyTorch's AdamW over all parameters at once; the host made the scalars in float64.
-
-struct Update {
-    decay: f32,              // 1 - lr * weight_decay
-    biases: f32,             // 1 where biases are trained, 0 where they stay as they are
-    rest1: f32,              // 1 - beta1
-    beta2: f32,
-    rest2: f32,              // 1 - beta2
-    step_size: f32,          // lr / (1 - beta1^t)
-    root_correction2: f32,   // sqrt(1 - beta2^t)
-    eps: f32,
-}
+// PyTorch's AdamW and Adam over all parameters at once. Which of decay and l2 does something is all that they differ in.
 
 @group(0) @binding(0) var<storage, read> updates: array<Update>;           // [model, window]
 @group(0) @binding(1) var<storage, read_write> step: array<u32>;           // [model]
-@group(0) @binding(2) var<storage, read> block_owner: array<u32>;          // [block of the arenas]: model + 2^24 parameter, and 2^31 of a bias
+@group(0) @binding(2) var<storage, read> block_owner: array<u32>;          // [block of the arenas]: model, parameter and kind
 @group(0) @binding(3) var<storage, read> grads: array<f32>;                // [parameter, model, element]
 @group(0) @binding(4) var<storage, read_write> params: array<f32>;         // [parameter, model, element]
 @group(0) @binding(5) var<storage, read_write> exp_avg: array<f32>;        // [parameter, model, element]
@@ -30,26 +19,20 @@ fn tick(@builtin(global_invocation_id) id: vec3<u32>) {
     step[id.z] += 1u;
 }
 
-// An infinity or NaN, told by its bits: drivers may take comparisons and max as they like.
-fn is_bad(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) == 0x7f800000u; }
-
 // A workgroup is a block, and a block belongs to one parameter of one model.
 @compute @workgroup_size(BLOCK)
 fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let block = group.y * groups.x + group.x;
     if (block >= arrayLength(&block_owner)) { return; }
-    let model = block_owner[block] & 0xffffffu;
+    let owner = block_owner[block];
+    let model = model_of(owner);
     let now = step[model] - 1u;
     let u = updates[model * WINDOW + now];
     let i = block * BLOCK + lane;
-    if (u.biases == 0.0 && block_owner[block] >= 0x80000000u) { return; }
-    let g = grads[i];
-    var bad = 4u;
-    if (is_bad(g)) { bad = 3u; }
-    if (is_bad(exp_avg_sq[i])) { bad = 2u; }
-    if (is_bad(exp_avg[i])) { bad = 1u; }
-    if (is_bad(params[i])) { bad = 0u; }
-    if (bad < 4u) { atomicMin(&first_bad[model], 64u * now + 16u * bad + (block_owner[block] >> 24u & 0x7fu)); }
+    if ((u.biases == 0.0 && is_bias(owner)) || (u.matrices == 0.0 && is_matrix(owner))) { return; }
+    let code = bad_code(now, owner, params[i], exp_avg[i], exp_avg_sq[i], grads[i]);
+    if (code != NOTHING_BAD) { atomicMin(&first_bad[model], code); }
+    let g = grads[i] + u.l2 * params[i];
     let m = exp_avg[i] + (g - exp_avg[i]) * u.rest1;
     let v = u.beta2 * exp_avg_sq[i] + u.rest2 * g * g;
     exp_avg[i] = m;

@@ -265,10 +265,19 @@ pub struct Fields {
     /// Seed of the initial weights
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub seed: Option<String>,
+    /// cross-entropy, or stablemax
+    #[arg(long, value_name = "NAME")]
+    pub loss: Option<String>,
+    /// adamw, adam, sgd or muon
+    #[arg(long, value_name = "NAME")]
+    pub optimizer: Option<String>,
+    /// Slow gradients made stronger: none, ema or ma
+    #[arg(long, value_name = "NAME")]
+    pub grokfast: Option<String>,
     /// Learning rate
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub lr: Option<String>,
-    /// Decoupled weight decay, on every parameter
+    /// Weight decay, on every parameter
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub weight_decay: Option<String>,
     /// Decay of AdamW's first moment
@@ -311,6 +320,9 @@ impl Fields {
             ("n_heads", &self.n_heads),
             ("d_mlp", &self.d_mlp),
             ("seed", &self.seed),
+            ("loss", &self.loss),
+            ("optimizer", &self.optimizer),
+            ("grokfast", &self.grokfast),
             ("lr", &self.lr),
             ("weight_decay", &self.weight_decay),
             ("beta1", &self.beta1),

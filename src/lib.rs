@@ -36,6 +36,7 @@ pub mod cli;
 pub mod cpu;
 pub mod devices;
 pub mod gpu;
+pub mod method;
 pub mod model;
 pub mod plan;
 pub mod program;

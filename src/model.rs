@@ -37,6 +37,13 @@ pub enum Axis {
     Chunk,
     /// Updates that the host has prepared at a time.
     Window,
+    /// Matrices that Muon makes orthogonal: one for each head of W_Q, W_K, W_V and W_O, then W_in and W_out.
+    Matrix,
+    /// The shorter side of the largest of them, and the longer one.
+    Short,
+    Long,
+    /// (matrix, place along its shorter side)
+    MatrixShort,
 }
 
 /// Updates prepared at a time: the longest stretch of steps between two writes of the host.
@@ -80,6 +87,10 @@ impl Axis {
             Self::Reader => whole4(shape.d_mlp) + whole4(shape.d_vocab_out),
             Self::Chunk => sizes.rows.div_ceil(CHUNK),
             Self::Window => WINDOW,
+            Self::Matrix => 4 * shape.n_heads + 2,
+            Self::Short => shape.d_model.min(shape.d_mlp).max(shape.d_head()),
+            Self::Long => shape.d_model.max(shape.d_mlp),
+            Self::MatrixShort => Self::Matrix.size(sizes) * Self::Short.size(sizes),
         }
     }
 }
@@ -101,7 +112,7 @@ pub enum Role {
     Record,
     /// Where the engine put things: the model that a block of an arena belongs to, the matrices of a product.
     Layout,
-    /// All tensors of a kind end to end: `params`, `grads` and AdamW's moments.
+    /// All tensors of a kind end to end: `params`, `grads`, AdamW's moments, and what a gradient filter remembers.
     Arena,
 }
 
@@ -252,7 +263,15 @@ pub const TENSORS: &[Tensor] = &[
     row("grads", Role::Arena, &[]),
     row("exp_avg", Role::Arena, &[]),
     row("exp_avg_sq", Role::Arena, &[]),
+    // Gradients of earlier steps, or their average.
+    row("grad_memory", Role::Arena, &[]),
+    // Muon: matrices with their shorter sides first, products with their own transposes, and a polynomial of those.
+    row("muon_x", Role::Activation, &[MatrixShort, Long]),
+    row("muon_y", Role::Activation, &[MatrixShort, Long]),
+    row("muon_gram", Role::Activation, &[MatrixShort, Short]),
+    row("muon_poly", Role::Activation, &[MatrixShort, Short]),
     row("block_owner", Role::Layout, &[]),
+    row("tensor_edges", Role::Layout, &[]),
     row("geometry", Role::Layout, &[]),
     row("updates", Role::Record, &[Window]),
     row("step", Role::Counter, &[]),
@@ -354,6 +373,11 @@ impl NotFinite {
 impl Parameter {
     pub fn is_bias(&self) -> bool {
         self.name.starts_with("b_")
+    }
+
+    /// Whether it is a matrix, or one for each head, between the embedding and the unembedding.
+    pub fn is_hidden_matrix(&self) -> bool {
+        ["W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"].contains(&self.name)
     }
 
     pub fn dims(&self, shape: &Shape) -> Vec<usize> {

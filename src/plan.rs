@@ -3,6 +3,8 @@
 //! A [`Plan`] is made from layers of `field = value`: a preset, then a TOML file, then single assignments. This is the
 //! only place where defaults live; a run directory keeps the result as `plan.toml`.
 
+pub use crate::method::Update;
+use crate::method::{Filter, Loss, Method, Optimizer};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -48,17 +50,25 @@ pub struct Plan {
     pub n_heads: usize,
     pub d_mlp: usize,
     pub equals_class: bool,
-    /// Plans of earlier versions do not say; they trained them.
-    #[serde(default = "yes")]
     pub train_biases: bool,
     pub init: String,
     pub seed: u64,
     pub models: usize,
+    pub loss: String,
+    pub optimizer: String,
     pub lr: f64,
     pub weight_decay: f64,
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
+    pub momentum: f64,
+    pub nesterov: bool,
+    pub muon_lr: f64,
+    pub grokfast: String,
+    pub grokfast_alpha: f64,
+    pub grokfast_lamb: f64,
+    pub grokfast_window: usize,
+    pub orthogonal_grad: bool,
     pub warmup: u64,
     pub warmup_from_zero: bool,
     pub steps: u64,
@@ -69,9 +79,20 @@ pub struct Plan {
     pub program: String,
 }
 
-fn yes() -> bool {
-    true
-}
+/// Fields that plans of earlier versions do not have. Those runs did what the preset `default` says.
+const LATER: &[&str] = &[
+    "train_biases",
+    "loss",
+    "optimizer",
+    "momentum",
+    "nesterov",
+    "muon_lr",
+    "grokfast",
+    "grokfast_alpha",
+    "grokfast_lamb",
+    "grokfast_window",
+    "orthogonal_grad",
+];
 
 /// What a field takes, checked before serde sees it so that the message can say it.
 enum Kind {
@@ -100,11 +121,21 @@ const FIELDS: &[(&str, Kind, &str)] = &[
     ("init", Kind::Text, "initial weights: paper, transformer-lens or a .safetensors file"),
     ("seed", Kind::Integer { least: 0 }, "seed of the initial weights"),
     ("models", Kind::Integer { least: 1 }, "networks trained side by side"),
-    ("lr", Kind::Number, "learning rate of AdamW"),
-    ("weight_decay", Kind::Number, "decoupled weight decay, on every parameter"),
-    ("beta1", Kind::Number, "decay of the first moment, in [0, 1)"),
-    ("beta2", Kind::Number, "decay of the second moment, in [0, 1)"),
+    ("loss", Kind::Text, "cross-entropy, or stablemax for the cross-entropy of StableMax"),
+    ("optimizer", Kind::Text, "adamw, adam, sgd or muon"),
+    ("lr", Kind::Number, "learning rate"),
+    ("weight_decay", Kind::Number, "on every parameter: decoupled, or of adam and sgd added to the gradient"),
+    ("beta1", Kind::Number, "decay of the first moment of adamw and adam, in [0, 1)"),
+    ("beta2", Kind::Number, "decay of their second moment, in [0, 1)"),
     ("eps", Kind::Number, "added to the root of the second moment"),
+    ("momentum", Kind::Number, "of sgd and muon, in [0, 1)"),
+    ("nesterov", Kind::Bool, "whether theirs is Nesterov's"),
+    ("muon_lr", Kind::Number, "learning rate of the matrices that muon updates; the others have lr"),
+    ("grokfast", Kind::Text, "slow gradients made stronger: none, ema or ma (Grokfast)"),
+    ("grokfast_alpha", Kind::Number, "decay of ema, in [0, 1)"),
+    ("grokfast_lamb", Kind::Number, "factor of the slow gradients"),
+    ("grokfast_window", Kind::Integer { least: 1 }, "steps that ma takes the mean of"),
+    ("orthogonal_grad", Kind::Bool, "whether gradients lose what points along their weights"),
     ("warmup", Kind::Integer { least: 0 }, "steps over which the learning rate rises"),
     ("warmup_from_zero", Kind::Bool, "whether the first update has learning rate 0, as the paper's code has it"),
     ("steps", Kind::Integer { least: 0 }, "updates at most"),
@@ -142,11 +173,21 @@ pub fn preset(name: &str) -> Result<Plan> {
         init: "paper".into(),
         seed: 0,
         models: 1,
+        loss: "cross-entropy".into(),
+        optimizer: "adamw".into(),
         lr: 2e-3,
         weight_decay: 2.0,
         beta1: 0.9,
         beta2: 0.98,
         eps: 1e-8,
+        momentum: 0.9,
+        nesterov: false,
+        muon_lr: 0.02,
+        grokfast: "none".into(),
+        grokfast_alpha: 0.98,
+        grokfast_lamb: 2.0,
+        grokfast_window: 100,
+        orthogonal_grad: false,
         warmup: 10,
         warmup_from_zero: false,
         steps: 8_000,
@@ -297,7 +338,9 @@ pub fn one_line(text: impl AsRef<str>) -> String {
 impl Plan {
     /// Reads a `plan.toml` in which every field stands.
     pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
-        let mut draft = Draft { fields: Table::new() };
+        let Draft { mut fields } = Draft::from_preset("default")?;
+        fields.retain(|name, _| LATER.contains(&name));
+        let mut draft = Draft { fields };
         draft.overlay(text, origin)?;
         draft.finish().with_context(|| origin.to_string())
     }
@@ -357,15 +400,28 @@ impl Plan {
             self.models,
             self.init
         );
-        for (name, value) in
-            [("lr", self.lr), ("weight_decay", self.weight_decay), ("stop_at_test_loss", self.stop_at_test_loss)]
-        {
+        let not_negative = [
+            ("lr", self.lr),
+            ("weight_decay", self.weight_decay),
+            ("muon_lr", self.muon_lr),
+            ("grokfast_lamb", self.grokfast_lamb),
+            ("stop_at_test_loss", self.stop_at_test_loss),
+        ];
+        for (name, value) in not_negative {
             ensure!(value >= 0.0, "{name} = {value}: expected a number >= 0");
         }
         ensure!(self.eps > 0.0, "eps = {}: expected a number > 0", self.eps);
-        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            ensure!((0.0..1.0).contains(&beta), "{name} = {beta}: expected a number in [0, 1)");
+        let decays = [
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("momentum", self.momentum),
+            ("grokfast_alpha", self.grokfast_alpha),
+        ];
+        for (name, decay) in decays {
+            ensure!((0.0..1.0).contains(&decay), "{name} = {decay}: expected a number in [0, 1)");
         }
+        ensure!(self.grokfast_window <= 4096, "grokfast_window = {}: expected at most 4096", self.grokfast_window);
+        self.parsed_method()?;
         ensure!(
             PROGRAMS.contains(&self.program.as_str()),
             "unknown program '{}': there are {}",
@@ -381,8 +437,22 @@ impl Plan {
         Ok(())
     }
 
-    /// The scalars of update `step` (0-based), in the form that AdamW uses; bias corrections in float64, because
-    /// 1 - beta^t is off by 7e-6 in float32.
+    /// How the network is taught.
+    fn parsed_method(&self) -> Result<Method> {
+        Ok(Method {
+            loss: Loss::of(&self.loss)?,
+            filter: Filter::of(&self.grokfast, self.grokfast_window)?,
+            orthogonal: self.orthogonal_grad,
+            optimizer: Optimizer::of(&self.optimizer)?,
+        })
+    }
+
+    /// How the network is taught, of a validated plan.
+    pub fn method(&self) -> Method {
+        self.parsed_method().expect("a plan is validated when it is made")
+    }
+
+    /// The scalars of update `step` (0-based), made in float64: 1 - beta^t is off by 7e-6 in float32.
     pub fn update(&self, step: u64) -> Update {
         let count = step + 1;
         let ramp = match (self.warmup, self.warmup_from_zero) {
@@ -393,9 +463,25 @@ impl Plan {
         let lr = self.lr * ramp;
         // Beyond 2^31 steps beta^t is 0 in float64 for every beta that differs from 1.
         let correction = |beta: f64| 1.0 - beta.powi(count.min(i32::MAX as u64) as i32);
+        let flag = |yes: bool| f64::from(u8::from(yes));
+        let method = self.method();
+        let (decoupled, of_gradient) = match method.optimizer {
+            Optimizer::AdamW | Optimizer::Muon => (self.weight_decay, 0.0),
+            Optimizer::Adam | Optimizer::Sgd => (0.0, self.weight_decay),
+        };
+        let own_lr = if method.optimizer == Optimizer::Muon { self.muon_lr * ramp } else { lr };
+        let window = self.grokfast_window as u64;
+        // The mean over the window counts once the window is full.
+        let amplify = match method.filter {
+            Filter::None => 0.0,
+            Filter::Ema => self.grokfast_lamb,
+            Filter::Ma { .. } => flag(count >= window) * self.grokfast_lamb,
+        };
         Update {
-            decay: 1.0 - lr * self.weight_decay,
-            biases: f64::from(u8::from(self.train_biases)),
+            decay: 1.0 - lr * decoupled,
+            l2: of_gradient,
+            biases: flag(self.train_biases),
+            matrices: flag(method.optimizer != Optimizer::Muon),
             beta1: self.beta1,
             rest1: 1.0 - self.beta1,
             beta2: self.beta2,
@@ -403,60 +489,15 @@ impl Plan {
             step_size: lr / correction(self.beta1),
             root_correction2: correction(self.beta2).sqrt(),
             eps: self.eps,
-        }
-    }
-}
-
-/// One AdamW update of one model: `x *= decay; m, v = moments; x -= step_size * m / (sqrt(v) / root_correction2 + eps)`.
-/// `shaders/adamw.wgsl` declares a struct with these names.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Update {
-    /// 1 - lr * weight_decay
-    pub decay: f64,
-    /// 1 where biases are trained, 0 where they stay as they are
-    pub biases: f64,
-    pub beta1: f64,
-    /// 1 - beta1, not to be rounded twice
-    pub rest1: f64,
-    pub beta2: f64,
-    pub rest2: f64,
-    /// lr / (1 - beta1^t)
-    pub step_size: f64,
-    /// sqrt(1 - beta2^t)
-    pub root_correction2: f64,
-    pub eps: f64,
-}
-
-impl Update {
-    /// The value of the member `name` of the shader's struct.
-    pub fn member(&self, name: &str) -> Option<f64> {
-        Some(match name {
-            "decay" => self.decay,
-            "biases" => self.biases,
-            "beta1" => self.beta1,
-            "rest1" => self.rest1,
-            "beta2" => self.beta2,
-            "rest2" => self.rest2,
-            "step_size" => self.step_size,
-            "root_correction2" => self.root_correction2,
-            "eps" => self.eps,
-            _ => return None,
-        })
-    }
-
-    /// The same numbers as a float32 device sees them.
-    pub fn rounded(&self) -> Self {
-        let f = |x: f64| x as f32 as f64;
-        Self {
-            decay: f(self.decay),
-            biases: self.biases,
-            beta1: f(self.beta1),
-            rest1: f(self.rest1),
-            beta2: f(self.beta2),
-            rest2: f(self.rest2),
-            step_size: f(self.step_size),
-            root_correction2: f(self.root_correction2),
-            eps: f(self.eps),
+            lr: own_lr,
+            matrix_decay: 1.0 - own_lr * decoupled,
+            momentum: self.momentum,
+            nesterov: flag(self.nesterov),
+            // The first gradient begins the average.
+            keep: if step == 0 { 0.0 } else { self.grokfast_alpha },
+            take: if step == 0 { 1.0 } else { 1.0 - self.grokfast_alpha },
+            amplify,
+            place: (step % window) as f64,
         }
     }
 }
@@ -482,11 +523,11 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_of_an_earlier_version_trains_its_biases() {
+    fn a_plan_of_an_earlier_version_is_the_default_in_what_it_does_not_say() {
         let text = preset("default").unwrap().to_toml();
-        let earlier: String =
-            text.lines().filter(|line| !line.starts_with("train_biases")).map(|line| format!("{line}\n")).collect();
-        assert_ne!(text, earlier);
+        let is_later = |line: &&str| LATER.iter().any(|name| line.starts_with(&format!("{name} =")));
+        let earlier: String = text.lines().filter(|line| !is_later(line)).map(|line| format!("{line}\n")).collect();
+        assert_eq!(text.lines().count() - earlier.lines().count(), LATER.len());
         assert_eq!(Plan::from_toml(&earlier, "plan.toml").unwrap(), preset("default").unwrap());
     }
 
@@ -515,5 +556,10 @@ mod tests {
         assert!(error("train_fraction", "1.01").contains("(0, 1]"));
         assert!(error("op", "plus").contains("add"));
         assert!(error("heads", "4").contains("n_heads"));
+        assert!(error("optimizer", "lion").contains("adamw, adam, sgd, muon"));
+        assert!(error("grokfast", "fast").contains("none, ema, ma"));
+        assert!(error("loss", "mse").contains("cross-entropy, stablemax"));
+        assert!(error("momentum", "1").contains("momentum = 1"));
+        assert!(error("grokfast_window", "0").contains("grokfast_window"));
     }
 }

@@ -9,12 +9,15 @@ macro_rules! shader {
     };
 }
 
-/// A product, with what all its variants share.
-macro_rules! product {
-    ($stem:literal) => {
+/// The same with what its family shares.
+macro_rules! with {
+    ($shared:literal, $stem:literal) => {
         (
             $stem,
-            concat!(include_str!(concat!("../shaders/", $stem, ".wgsl")), include_str!("../shaders/shared/place.wgsl")),
+            concat!(
+                include_str!(concat!("../shaders/", $stem, ".wgsl")),
+                include_str!(concat!("../shaders/shared/", $shared, ".wgsl"))
+            ),
         )
     };
 }
@@ -25,15 +28,21 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     shader!("attention"),
     shader!("mlp"),
     shader!("unembed"),
-    shader!("loss"),
-    shader!("adamw"),
+    with!("loss", "loss"),
+    with!("loss", "stablemax"),
+    with!("update", "grokfast"),
+    shader!("orthogonal"),
+    with!("update", "adamw"),
+    with!("update", "sgd"),
+    with!("update", "muon"),
+    shader!("orthonormal"),
     shader!("compose"),
     shader!("slots"),
     shader!("rows"),
     shader!("dots"),
     shader!("dots_subgroup"),
-    product!("product"),
-    product!("product_subgroup"),
+    with!("place", "product"),
+    with!("place", "product_subgroup"),
 ];
 
 /// Appended to every operation; module scope has no order in WGSL.

@@ -35,7 +35,8 @@ const WARM_UP: usize = 3;
 impl Work {
     pub fn new(plan: Plan, program: &str) -> Result<Self> {
         let train = train_pairs(&plan, None)?;
-        Ok(Self { plan, program: program::by_name(program)?, train })
+        let program = program::by_name(program)?.taught(&plan.method());
+        Ok(Self { plan, program, train })
     }
 
     pub fn title(&self) -> String {
@@ -118,11 +119,13 @@ impl Work {
     /// Milliseconds of every line of the training step, in its place between the others.
     fn kernels(&self, engine: &mut Engine, time: Duration) -> Result<Vec<Vec<f64>>> {
         let calls = self.program.step().count();
+        let tick = calls - self.program.update.len();
         let updates = vec![vec![self.plan.update(100)]; self.plan.models];
         let mut times = vec![Vec::new(); calls];
         let until = Instant::now() + time;
         while times[0].len() < *REPEATS.start() || (Instant::now() < until && times[0].len() < *REPEATS.end()) {
-            for (times, seconds) in times.iter_mut().zip(pollster::block_on(one_by_one(engine, calls, &updates))?) {
+            for (times, seconds) in times.iter_mut().zip(pollster::block_on(one_by_one(engine, calls, tick, &updates))?)
+            {
                 times.push(1e3 * seconds);
             }
         }
@@ -131,7 +134,7 @@ impl Work {
 }
 
 /// Seconds of each call of a step.
-async fn one_by_one(engine: &mut Engine, calls: usize, updates: &[Vec<Update>]) -> Result<Vec<f64>> {
+async fn one_by_one(engine: &mut Engine, calls: usize, tick: usize, updates: &[Vec<Update>]) -> Result<Vec<f64>> {
     if let Engine::Gpu(machine) = engine
         && let Some(seconds) = machine.time_step(updates).await?
     {
@@ -139,9 +142,9 @@ async fn one_by_one(engine: &mut Engine, calls: usize, updates: &[Vec<Update>]) 
     }
     let mut seconds = Vec::new();
     for index in 0..calls {
-        // The counter starts anew with every call of run_some, and the optimizer wants it ticked: both together, twice.
+        // The counter starts anew with every call of run_some, and the update wants it ticked: both together.
         let began = Instant::now();
-        let indices = if index + 1 == calls { vec![index - 1, index] } else { vec![index] };
+        let indices = if index > tick { vec![tick, index] } else { vec![index] };
         match engine {
             Engine::Cpu(machine) => machine.run_some(Batch::Train, &indices, updates),
             Engine::Gpu(machine) => machine.run_some(Batch::Train, &indices, updates).await?,

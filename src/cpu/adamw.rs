@@ -1,6 +1,6 @@
 //! Twin of `adamw.wgsl`.
 
-use super::{Arguments, Real, Twin, twin, wide};
+use super::{Arguments, Real, Twin, in_progress, twin, wide};
 use crate::model::{NotFinite, PARAMETERS, PARTS, Part};
 use crate::plan::Update;
 use rayon::prelude::*;
@@ -15,17 +15,12 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
             run: |arguments: &mut dyn Arguments<T>| {
                 let [mut params, mut exp_avg, mut exp_avg_sq] =
                     ["params", "exp_avg", "exp_avg_sq"].map(|name| arguments.take(name));
-                let step = arguments.index("step")[0] as usize;
-                let (of_step, parameter) = (arguments.context().updates[step - 1], arguments.context().parameter);
-                let mut first_bad = arguments.take_counter("first_bad");
-                let moves = of_step.biases != 0.0 || !PARAMETERS[parameter].is_bias();
+                let (of_step, parameter) = in_progress(arguments);
+                let moves = is_trained(&of_step, parameter)
+                    && (of_step.matrices != 0.0 || !PARAMETERS[parameter].is_hidden_matrix());
                 let bad = moves
                     .then(|| update(&of_step, arguments.read("grads"), &mut params, &mut exp_avg, &mut exp_avg_sq));
-                if let Some(what) = bad.flatten() {
-                    let found = NotFinite { update: step - 1, what, parameter };
-                    first_bad[0] = first_bad[0].min(found.to_code());
-                }
-                arguments.put_counter("first_bad", first_bad);
+                note_bad(arguments, bad.flatten(), parameter);
                 arguments.put("params", params);
                 arguments.put("exp_avg", exp_avg);
                 arguments.put("exp_avg_sq", exp_avg_sq);
@@ -35,12 +30,26 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     })
 }
 
+/// Whether a parameter changes at all.
+pub fn is_trained(u: &Update, parameter: usize) -> bool {
+    u.biases != 0.0 || !PARAMETERS[parameter].is_bias()
+}
+
+/// Keeps the first number that was not finite.
+pub fn note_bad<T: Real>(arguments: &mut dyn Arguments<T>, what: Option<Part>, parameter: usize) {
+    let Some(what) = what else { return };
+    let found = NotFinite { update: arguments.index("step")[0] as usize - 1, what, parameter };
+    let mut first_bad = arguments.take_counter("first_bad");
+    first_bad[0] = first_bad[0].min(found.to_code());
+    arguments.put_counter("first_bad", first_bad);
+}
+
 /// step += 1: the update in progress, counted within the window
 fn tick(_: &super::Context, step: &mut [u32]) {
     step[0] += 1;
 }
 
-/// x *= decay;  m += (g - m) (1 - beta1);  v = beta2 v + (1 - beta2) g g;
+/// g += l2 x;  x *= decay;  m += (g - m) (1 - beta1);  v = beta2 v + (1 - beta2) g g;
 /// x -= step_size m / (sqrt(v) / root_correction2 + eps)
 ///
 /// Says what of the numbers before the update was not finite, the first in the order of [`PARTS`].

@@ -23,6 +23,12 @@ fn rest<T: Real>(logits: &[T], label: usize) -> (T, T) {
     (top, others.map(|(_, &l)| weight(l - top)).sum())
 }
 
+/// Whether the label's logit is the first of the largest.
+pub fn is_first_largest<T: Real>(logits: &[T], label: usize) -> bool {
+    let beaten = |(class, &l): (usize, &T)| if class < label { l < logits[label] } else { l <= logits[label] };
+    logits.iter().enumerate().all(beaten)
+}
+
 /// row_loss = log1p(sum over c != y of exp(l_c - l_y)) where y has the largest logit, else
 /// l_max - l_y + log(sum of exp(l_c - l_max)); row_correct = 1 where y is the first of the largest logits
 pub fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &mut [T], row_correct: &mut [T]) {
@@ -32,8 +38,7 @@ pub fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &m
         let (top, sum) = rest(logits, label);
         let behind = top - logits[label];
         loss[0] = if behind == T::zero() { sum.ln_1p() } else { behind + ((-behind).exp() + sum).ln() };
-        let beaten = |(class, &l): (usize, &T)| if class < label { l < logits[label] } else { l <= logits[label] };
-        correct[0] = if logits.iter().enumerate().all(beaten) { T::one() } else { T::zero() };
+        correct[0] = if is_first_largest(logits, label) { T::one() } else { T::zero() };
     });
 }
 

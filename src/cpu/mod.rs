@@ -10,12 +10,18 @@ pub mod attention;
 pub mod compose;
 pub mod dots;
 pub mod embed;
+pub mod grokfast;
 pub mod loss;
 pub mod matmul;
 pub mod mlp;
+pub mod muon;
+pub mod orthogonal;
+pub mod orthonormal;
 pub mod product;
 pub mod rows;
+pub mod sgd;
 pub mod slots;
+pub mod stablemax;
 pub mod unembed;
 pub mod wide;
 
@@ -132,6 +138,13 @@ pub trait Arguments<T> {
     fn put_counter(&mut self, name: &str, tensor: Vec<u32>);
 }
 
+/// The update in progress, and the parameter whose part of the arenas is there.
+pub fn in_progress<T: Real>(arguments: &dyn Arguments<T>) -> (Update, usize) {
+    let step = arguments.index("step")[0] as usize;
+    let context = arguments.context();
+    (context.updates[step - 1], context.parameter)
+}
+
 /// A kernel's twin, with the names of the tensors it reads and writes.
 pub struct Twin<T> {
     pub reads: &'static [&'static str],
@@ -183,6 +196,12 @@ pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
         "slots" => slots::twin(entry),
         "unembed" => unembed::twin(entry),
         "loss" => loss::twin(entry),
+        "stablemax" => stablemax::twin(entry),
+        "grokfast" => grokfast::twin(entry),
+        "orthogonal" => orthogonal::twin(entry),
+        "sgd" => sgd::twin(entry),
+        "muon" => muon::twin(entry),
+        "orthonormal" => orthonormal::twin(entry),
         "adamw" => adamw::twin(entry),
         _ => None,
     }

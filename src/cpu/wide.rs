@@ -265,13 +265,13 @@ impl<T: Real> WithSimd for AdamW<'_, T> {
         const LANES: usize = 16;
         let mut nothing = [[T::zero(); LANES]; 4];
         let u = self.u;
-        let [decay, rest1, beta2, rest2] = [u.decay, u.rest1, u.beta2, u.rest2].map(T::of);
+        let [decay, l2, rest1, beta2, rest2] = [u.decay, u.l2, u.rest1, u.beta2, u.rest2].map(T::of);
         let [step_size, root_correction2, eps] = [u.step_size, u.root_correction2, u.eps].map(T::of);
         let mut one = |lane: usize, g: T, x: &mut T, m: &mut T, v: &mut T| {
             for (sum, seen) in nothing.iter_mut().zip([*x, *m, *v, g]) {
                 sum[lane] += T::zero() * seen;
             }
-            let g = g.flushed();
+            let g = (g + l2 * *x).flushed();
             *m = (*m + (g - *m) * rest1).flushed();
             let second = beta2 * *v + rest2 * (g * g);
             *v = if second < T::min_positive_value() { T::zero() } else { second };

@@ -5,9 +5,10 @@
 //! for a row is to add up two lines of it a head, and one product with W_logit = W_out W_U.
 
 use super::product::{adding, gated, product};
-use super::{Over, Per, Program, run};
+use super::{Over, Per, Program, method, run};
+use crate::method::Method;
 use crate::model::Axis::*;
-use Over::{Arena, Elements, Fours, Groups, Models};
+use Over::{Elements, Fours, Groups};
 
 pub fn program() -> Program {
     let logits = [("logits", "logits4"), ("d_logits", "d_logits4")];
@@ -66,8 +67,8 @@ pub fn program() -> Program {
             run("compose", "backward_heads", Elements(&[DModel, DModel])),
             run("compose", "backward_out", Elements(&[DMlp, DModel])),
             run("compose", "backward_read", Fours(&[DModel, Reader])).work(&[&[DModel, Reader]]),
-            run("adamw", "tick", Models),
-            run("adamw", "update", Arena),
         ],
+        update: method::update(&Method::default()),
+        grad_copies: 0,
     }
 }

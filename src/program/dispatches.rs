@@ -54,11 +54,24 @@ pub fn extent(tensor: &Tensor, sizes: &Sizes, record: usize) -> Extent {
     Extent { len, stride: if dense { len } else { padded(len) } }
 }
 
-/// Whom each block of the arenas belongs to: the model, 2^24 times the parameter's rank, and 2^31 of a bias.
+/// First block of every model's part of every parameter, and the end of the last.
+pub fn tensor_edges(layout: &Layout) -> Vec<u32> {
+    let blocks = |parameter: &Parameter| padded(parameter.dims(&layout.shape).iter().product()) / BLOCK;
+    let parts = PARAMETERS.iter().flat_map(|parameter| std::iter::repeat_n(blocks(parameter) as u32, layout.models()));
+    let ends = parts.scan(0, |end, blocks| {
+        *end += blocks;
+        Some(*end)
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+/// Whom each block of the arenas belongs to, as shared/update.wgsl takes it apart: the model, 2^24 times the parameter's rank, and
+/// 2^30 of a matrix between embedding and unembedding or 2^31 of a bias.
 pub fn block_owner(layout: &Layout) -> Vec<u32> {
     let of_tensor = |(rank, parameter): (usize, &Parameter)| {
         let blocks = padded(parameter.dims(&layout.shape).iter().product()) / BLOCK;
-        let parameter = (rank as u32) << 24 | u32::from(parameter.is_bias()) << 31;
+        let kind = u32::from(parameter.is_hidden_matrix()) << 30 | u32::from(parameter.is_bias()) << 31;
+        let parameter = (rank as u32) << 24 | kind;
         (0..layout.models() as u32).flat_map(move |model| std::iter::repeat_n(model | parameter, blocks))
     };
     PARAMETERS.iter().enumerate().flat_map(of_tensor).collect()
@@ -106,9 +119,7 @@ fn constants_of(call: &Call, layout: &Layout, batch: Batch) -> Result<Constants>
     let sizes = layout.sizes(batch);
     let mut constants = constants(layout, batch);
     let mut add = |name, value: usize| constants.push((name, value as u32));
-    if call.kernel == "loss" {
-        add("LOGITS_ROW", find(call.tensor("logits"))?.dims(&sizes)[1]);
-    }
+    add("LOGITS_ROW", find(call.tensor("logits"))?.dims(&sizes)[1]);
     Ok(constants)
 }
 
@@ -160,6 +171,12 @@ fn check_element(binding: &Binding, tensor: &Tensor) -> Result<()> {
     }
 }
 
+/// So many workgroups in rows of at most `most`, the last row not full.
+fn folded(groups: usize, most: u32) -> [u32; 3] {
+    let rows = (groups as u32).div_ceil(most);
+    [(groups as u32).div_ceil(rows), rows, 1]
+}
+
 fn workgroups(
     call: &Call,
     kernel: &Kernel,
@@ -191,11 +208,8 @@ fn workgroups(
             cover([tiles(x), tiles(y), models], entry.workgroup)
         }
         // A block a workgroup, folded where one dimension cannot hold them.
-        Over::Arena => {
-            let blocks = block_owner(layout).len() as u32;
-            let rows = blocks.div_ceil(most);
-            [blocks.div_ceil(rows), rows, 1]
-        }
+        Over::Arena => folded(block_owner(layout).len(), most),
+        Over::Tensors => folded(PARAMETERS.len() * models, most),
     };
     ensure!(
         groups.iter().all(|&n| n <= most),

@@ -2,9 +2,10 @@
 //!
 //! Only the last position is computed after the attention, and keys and values once for each slot.
 
-use super::{Over, Program, run};
+use super::{Over, Program, method, run};
+use crate::method::Method;
 use crate::model::Axis::*;
-use Over::{Arena, Elements, Models, Tiles};
+use Over::{Elements, Tiles};
 
 pub fn program() -> Program {
     Program {
@@ -48,8 +49,8 @@ pub fn program() -> Program {
                 &[DModel, DModel],
             ]),
             run("embed", "backward", Elements(&[DVocab, DModel])),
-            run("adamw", "tick", Models),
-            run("adamw", "update", Arena),
         ],
+        update: method::update(&Method::default()),
+        grad_copies: 0,
     }
 }

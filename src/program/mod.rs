@@ -8,12 +8,13 @@ pub mod composed;
 pub mod dispatches;
 pub mod engine;
 pub mod layered;
+pub mod method;
 pub mod on_cpu;
 pub mod on_gpu;
 pub mod product;
 
 use crate::model::{Axis, NotFinite, Part, Role, Sizes, Tensor, Weights};
-use crate::plan::Shape;
+use crate::plan::{Plan, Shape};
 use anyhow::{Context, Result, bail};
 pub use product::{Adds, Per};
 
@@ -77,13 +78,15 @@ pub enum Over {
     Product(Per, Adds),
     /// One invocation an element of the parameters' arena.
     Arena,
+    /// One workgroup a parameter.
+    Tensors,
     /// One invocation a model.
     Models,
 }
 
 impl Over {
     pub fn is_arena(&self) -> bool {
-        matches!(self, Self::Arena)
+        matches!(self, Self::Arena | Self::Tensors)
     }
 }
 
@@ -93,14 +96,18 @@ pub struct Program {
     pub forward: Vec<Call>,
     /// Losses and hits of the rows, when evaluating.
     pub score: Vec<Call>,
-    /// From the logits back to the parameters, when training.
+    /// From the logits back to the gradients, when training.
     pub backward: Vec<Call>,
+    /// From the gradients to the new parameters.
+    pub update: Vec<Call>,
+    /// Sets of gradients that the update remembers.
+    pub grad_copies: usize,
 }
 
 impl Program {
     /// The calls of a training step.
     pub fn step(&self) -> impl Iterator<Item = &Call> {
-        self.forward.iter().chain(&self.backward)
+        self.forward.iter().chain(&self.backward).chain(&self.update)
     }
     /// The calls of an evaluation.
     pub fn evaluation(&self) -> impl Iterator<Item = &Call> {
@@ -112,20 +119,31 @@ impl Program {
 #[derive(Clone, Debug, PartialEq)]
 pub struct State<T> {
     pub weights: Weights<T>,
-    /// AdamW's first moment.
+    /// AdamW's first moment, or the momentum of SGD and Muon.
     pub exp_avg: Weights<T>,
     /// AdamW's second moment.
     pub exp_avg_sq: Weights<T>,
+    /// Earlier gradients, or their average: as many as the gradient filter remembers.
+    pub grad_memory: Vec<Weights<T>>,
 }
 
 impl<T> State<T> {
-    /// Weights before the first update.
+    /// Weights before the first update, of a method that remembers no gradients.
     pub fn fresh(weights: Weights<T>) -> Self
     where
         T: num_traits::Zero,
     {
-        let moments = || weights.map(|_| T::zero());
-        Self { exp_avg: moments(), exp_avg_sq: moments(), weights }
+        Self::remembering(weights, 0)
+    }
+
+    /// Weights before the first update, with room for some sets of gradients.
+    pub fn remembering(weights: Weights<T>, copies: usize) -> Self
+    where
+        T: num_traits::Zero,
+    {
+        let zeros = || weights.map(|_| T::zero());
+        let grad_memory = (0..copies).map(|_| zeros()).collect();
+        Self { exp_avg: zeros(), exp_avg_sq: zeros(), grad_memory, weights }
     }
 }
 
@@ -137,7 +155,12 @@ impl State<f32> {
             let parameter = weights.tensors.iter().position(|tensor| tensor.iter().any(|x| !x.is_finite()))?;
             Some(NotFinite { update: 0, what, parameter }.tensor())
         };
-        parts.into_iter().find_map(of_part)
+        let remembered = || {
+            let is_bad = |tensor: &Vec<f32>| tensor.iter().any(|x| !x.is_finite());
+            let parameter = self.grad_memory.iter().find_map(|copy| copy.tensors.iter().position(is_bad))?;
+            Some(format!("a remembered {}", crate::model::PARAMETERS[parameter].gradient))
+        };
+        parts.into_iter().find_map(of_part).or_else(remembered)
     }
 }
 
@@ -145,7 +168,12 @@ pub fn run(kernel: &'static str, entry: &'static str, over: Over) -> Call {
     Call { kernel, entry, over, roles: Vec::new(), work: &[], parts: &[] }
 }
 
-/// The program of a name in a plan.
+/// The program of a plan whose `auto` is resolved.
+pub fn of_plan(plan: &Plan) -> Result<Program> {
+    Ok(by_name(&plan.program)?.taught(&plan.method()))
+}
+
+/// The program of a name in a plan, as the preset `default` teaches.
 pub fn by_name(name: &str) -> Result<Program> {
     match name {
         "layered" => Ok(layered::program()),
@@ -189,8 +217,8 @@ pub fn check<'a>(
                 Role::Counter => written.contains(name),
                 // All gradients at once, or what the optimizer carries on.
                 Role::Arena if name == "grads" => gradients().all(|name| written.iter().any(|other| other == name)),
+                Role::Arena if name == "params" => true,
                 Role::Arena => uses.writes.contains(name),
-
                 Role::Activation | Role::Gradient => written.contains(name) || uses.writes.contains(name),
             };
             anyhow::ensure!(ready, "{}: reads {name} before anything wrote it", place());
@@ -198,7 +226,7 @@ pub fn check<'a>(
         for name in &uses.writes {
             match find(name).with_context(place)?.role {
                 Role::Activation | Role::Gradient | Role::Counter => {}
-                Role::Arena if call.kernel == "adamw" => {}
+                Role::Arena if call.over.is_arena() => {}
                 role => bail!("{}: writes {name}, which is a {role:?}", place()),
             }
         }
@@ -237,11 +265,15 @@ pub fn cost(call: &Call, sizes: &Sizes) -> Cost {
     let mads: u64 = call.work.iter().map(|axes| axes.iter().map(size).product::<u64>()).sum();
     let parameters: u64 =
         crate::model::PARAMETERS.iter().map(|p| p.dims(&sizes.shape).iter().product::<usize>() as u64).sum();
-    if call.over.is_arena() {
-        // g, x, m and v are read, the last three written; some dozen operations.
-        return Cost { flops: 14 * parameters, bytes: 28 * parameters };
-    }
     let twin = crate::cpu::twin_of::<f32>(call.kernel, call.entry);
+    if call.over.is_arena() {
+        // An element of each arena is read, and written where it changes; some operations each, of AdamW 14.
+        let arenas = |names: &[&str]| {
+            names.iter().filter(|name| Tensor::find(name).is_some_and(|tensor| tensor.role == Role::Arena)).count()
+        };
+        let moved = twin.iter().map(|twin| arenas(twin.reads) + 2 * arenas(twin.writes)).sum::<usize>() as u64;
+        return Cost { flops: 2 * moved * parameters, bytes: 4 * moved * parameters };
+    }
     let names = twin.iter().flat_map(|twin| twin.reads.iter().chain(twin.writes));
     let elements = |name: &&'static str| match call.parts.iter().find(|(part, _)| part == name) {
         Some((_, axes)) => axes.iter().map(size).product(),
@@ -269,7 +301,10 @@ pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usi
             seen.insert(batch::key(tensor, batch), (4 * elements, copies));
         }
     }
-    let total = seen.values().map(|(bytes, copies)| bytes * copies).sum();
+    let gradients: u64 =
+        crate::model::PARAMETERS.iter().map(|p| 4 * p.dims(&shape).iter().product::<usize>() as u64).sum();
+    let remembered = program.grad_copies as u64 * gradients;
+    let total = seen.values().map(|(bytes, copies)| bytes * copies).sum::<u64>() + remembered;
     let largest = seen.iter().max_by_key(|(_, (bytes, _))| *bytes).map(|((name, _), (bytes, _))| (*name, *bytes));
     (total, largest.unwrap_or(("nothing", 0)))
 }

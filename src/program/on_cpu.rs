@@ -2,10 +2,10 @@
 
 use super::batch::{Batch, Key, Layout, Rows, key};
 use super::product::geometry;
-use super::{Call, Over, Program, State};
+use super::{Call, Program, State};
 use crate::cpu::product::Geometry;
 use crate::cpu::{Arguments, Context, Real, Twin, twin_of};
-use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Role, Sizes, TENSORS, Tensor, Weights};
+use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
 use crate::plan::Update;
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
@@ -32,6 +32,8 @@ struct Model<T> {
     indices: HashMap<Key, Vec<u32>>,
     exp_avg: Weights<T>,
     exp_avg_sq: Weights<T>,
+    /// Of each parameter, the sets of gradients that the update remembers, one after the other.
+    grad_memory: Vec<Vec<T>>,
     updates: Vec<Update>,
 }
 
@@ -52,7 +54,9 @@ impl<T: Real> OnCpu<T> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("no threads to run on")?;
         let step = lines(program.step(), &layout, Batch::Train)?;
         let evaluation = lines(program.evaluation(), &layout, Batch::Grid)?;
-        let models = (0..layout.models()).map(|model| Model::new(&layout, model, &step, &evaluation)).collect();
+        let models = (0..layout.models())
+            .map(|model| Model::new(&layout, model, &step, &evaluation, program.grad_copies))
+            .collect();
         Ok(Self { layout, step, evaluation, models, pool })
     }
 
@@ -67,11 +71,21 @@ impl<T: Real> OnCpu<T> {
         }
         model.exp_avg = state.exp_avg.clone();
         model.exp_avg_sq = state.exp_avg_sq.clone();
+        for (rank, memory) in model.grad_memory.iter_mut().enumerate() {
+            let copies: Vec<&[T]> = state.grad_memory.iter().map(|copy| &copy.tensors[rank][..]).collect();
+            *memory = copies.concat();
+        }
     }
 
     pub fn read_state(&self, model: usize) -> State<T> {
         let (weights, model) = (self.read_weights(model), &self.models[model]);
-        State { weights, exp_avg: model.exp_avg.clone(), exp_avg_sq: model.exp_avg_sq.clone() }
+        let len = |rank: usize| weights.tensors[rank].len();
+        let copy = |k: usize| {
+            let tensor = |(rank, memory): (usize, &Vec<T>)| memory[k * len(rank)..][..len(rank)].to_vec();
+            Weights { tensors: model.grad_memory.iter().enumerate().map(tensor).collect() }
+        };
+        let grad_memory = (0..model.grad_memory[0].len() / len(0)).map(copy).collect();
+        State { exp_avg: model.exp_avg.clone(), exp_avg_sq: model.exp_avg_sq.clone(), grad_memory, weights }
     }
 
     pub fn read_weights(&self, model: usize) -> Weights<T> {
@@ -167,7 +181,7 @@ struct Place {
 }
 
 impl<T: Real> Model<T> {
-    fn new(layout: &Layout, model: usize, step: &[Line<T>], evaluation: &[Line<T>]) -> Self {
+    fn new(layout: &Layout, model: usize, step: &[Line<T>], evaluation: &[Line<T>], grad_copies: usize) -> Self {
         let mut floats = HashMap::new();
         let mut indices =
             HashMap::from([(("step", Batch::Train), vec![0]), (("first_bad", Batch::Train), vec![NOTHING_BAD])]);
@@ -192,7 +206,8 @@ impl<T: Real> Model<T> {
         let zeros =
             |parameter: &crate::model::Parameter| vec![T::zero(); parameter.dims(&layout.shape).iter().product()];
         let moments = Weights { tensors: PARAMETERS.iter().map(zeros).collect() };
-        Self { floats, indices, exp_avg: moments.clone(), exp_avg_sq: moments, updates: Vec::new() }
+        let grad_memory = moments.tensors.iter().map(|zeros| zeros.repeat(grad_copies)).collect();
+        Self { floats, indices, exp_avg: moments.clone(), exp_avg_sq: moments, grad_memory, updates: Vec::new() }
     }
 
     /// Makes ready for the first of some updates.
@@ -204,12 +219,11 @@ impl<T: Real> Model<T> {
     }
 
     fn run(&mut self, line: &Line<T>, at: Place) {
-        match line.call.over {
+        if line.call.over.is_arena() {
             // The arenas are taken parameter by parameter.
-            Over::Arena => {
-                (0..PARAMETERS.len()).for_each(|rank| (line.twin.run)(&mut OfParameter { model: self, at, rank }))
-            }
-            _ => (line.twin.run)(&mut OfModel { model: self, at, line }),
+            (0..PARAMETERS.len()).for_each(|rank| (line.twin.run)(&mut OfParameter { model: self, at, rank }));
+        } else {
+            (line.twin.run)(&mut OfModel { model: self, at, line });
         }
     }
 
@@ -270,7 +284,9 @@ impl<T: Real> OfParameter<'_, T> {
             "params" => self.model.floats.get_mut(&(PARAMETERS[self.rank].name, Batch::Train)).expect("a parameter"),
             "exp_avg" => &mut self.model.exp_avg.tensors[self.rank],
             "exp_avg_sq" => &mut self.model.exp_avg_sq.tensors[self.rank],
-            other => panic!("{other} is not an arena that the optimizer writes"),
+            "grads" => self.model.floats.get_mut(&(PARAMETERS[self.rank].gradient, Batch::Train)).expect("a gradient"),
+            "grad_memory" => &mut self.model.grad_memory[self.rank],
+            other => panic!("{other} is not an arena that an update writes"),
         }
     }
 }
@@ -285,8 +301,12 @@ impl<T: Real> Arguments<T> for OfParameter<'_, T> {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]
     }
     fn read(&self, name: &str) -> &[T] {
-        assert_eq!(name, "grads", "the optimizer reads the gradients");
-        &self.model.floats[&(PARAMETERS[self.rank].gradient, Batch::Train)]
+        let Parameter { name: parameter, gradient, .. } = PARAMETERS[self.rank];
+        match name {
+            "grads" => &self.model.floats[&(gradient, Batch::Train)],
+            "params" => &self.model.floats[&(parameter, Batch::Train)],
+            other => panic!("{other} is not an arena that an update reads"),
+        }
     }
     fn take(&mut self, name: &str) -> Vec<T> {
         std::mem::take(self.slot(name))

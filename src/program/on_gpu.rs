@@ -1,7 +1,7 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
 use super::batch::{Batch, Layout, key};
-use super::dispatches::{Extent, block_owner, extent, plan, record, uses, variants};
+use super::dispatches::{Extent, block_owner, extent, plan, record, tensor_edges, uses, variants};
 use super::{Call, Program, State};
 use crate::gpu::device::{Gpu, title};
 use crate::gpu::kernel::{Constants, Kernel, Record};
@@ -35,6 +35,11 @@ impl OnGpu {
             windows.insert((name, Batch::Train), whole(&parts));
             arenas.insert(name, parts);
         }
+        if program.grad_copies > 0 {
+            let parts = tensors::allocate(&gpu, "grad_memory", &lens.repeat(program.grad_copies), layout.models())?;
+            windows.insert(("grad_memory", Batch::Train), whole(&parts));
+            arenas.insert("grad_memory", parts);
+        }
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
             windows.insert((parameter.name, Batch::Train), arenas["params"][rank].clone());
             windows.insert((parameter.gradient, Batch::Train), arenas["grads"][rank].clone());
@@ -54,11 +59,12 @@ impl OnGpu {
 
     /// Whom blocks of the arenas belong to.
     fn allocate_layout(&mut self) -> Result<()> {
-        let map = block_owner(&self.layout);
-        let mut window = tensors::allocate(&self.gpu, "block_owner", &[map.len()], 1)?.remove(0);
-        window.bytes = (map.len() * 4) as u64;
-        window.write(&self.gpu, 0, bytemuck::cast_slice(&map));
-        self.windows.insert(("block_owner", Batch::Train), window);
+        for (name, map) in [("block_owner", block_owner(&self.layout)), ("tensor_edges", tensor_edges(&self.layout))] {
+            let mut window = tensors::allocate(&self.gpu, name, &[map.len()], 1)?.remove(0);
+            window.bytes = (map.len() * 4) as u64;
+            window.write(&self.gpu, 0, bytemuck::cast_slice(&map));
+            self.windows.insert((name, Batch::Train), window);
+        }
         Ok(())
     }
 
@@ -134,6 +140,10 @@ impl OnGpu {
 
     pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
         let parts = [("params", &state.weights), ("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)];
+        let copies = state.grad_memory.iter().zip(self.memory());
+        for (window, tensor) in copies.flat_map(|(copy, windows)| windows.iter().zip(&copy.tensors)) {
+            window.write(&self.gpu, model, bytemuck::cast_slice(tensor));
+        }
         for (arena, weights) in parts {
             for (window, tensor) in self.arenas[arena].iter().zip(&weights.tensors) {
                 window.write(&self.gpu, model, bytemuck::cast_slice(tensor));
@@ -148,7 +158,14 @@ impl OnGpu {
         let exp_avg = self.read_arena("exp_avg").await?;
         let exp_avg_sq = self.read_arena("exp_avg_sq").await?;
         let models = params.into_iter().zip(exp_avg).zip(exp_avg_sq);
-        Ok(models.map(|((weights, exp_avg), exp_avg_sq)| State { weights, exp_avg, exp_avg_sq }).collect())
+        let state = |((weights, exp_avg), exp_avg_sq)| State { weights, exp_avg, exp_avg_sq, grad_memory: Vec::new() };
+        let mut states: Vec<_> = models.map(state).collect();
+        for windows in self.memory() {
+            for (state, copy) in states.iter_mut().zip(self.read_parts(windows).await?) {
+                state.grad_memory.push(copy);
+            }
+        }
+        Ok(states)
     }
 
     /// Weights of every model.
@@ -156,8 +173,17 @@ impl OnGpu {
         self.read_arena("params").await
     }
 
+    /// The windows of each set of gradients that the update remembers.
+    fn memory(&self) -> impl Iterator<Item = &[Window]> {
+        self.arenas.get("grad_memory").into_iter().flat_map(|parts| parts.chunks_exact(PARAMETERS.len()))
+    }
+
     async fn read_arena(&self, name: &str) -> Result<Vec<Weights<f32>>> {
-        let windows = &self.arenas[name];
+        self.read_parts(&self.arenas[name]).await
+    }
+
+    /// Tensors that follow each other in a buffer, a window each.
+    async fn read_parts(&self, windows: &[Window]) -> Result<Vec<Weights<f32>>> {
         let arena = tensors::read(&self.gpu, &[&whole(windows)]).await?.remove(0);
         let of_model = |model: usize| {
             let tensor = |window: &Window| {

@@ -35,11 +35,19 @@ pub fn model_bytes(weights: &Weights<f32>, shape: &Shape) -> Result<Vec<u8>> {
     serialize(&tensors)
 }
 
-/// `optimizer.safetensors`: AdamW's moments.
+/// `optimizer.safetensors`: AdamW's moments, and the gradients that a filter remembers.
 pub fn optimizer_bytes(state: &State<f32>, shape: &Shape) -> Result<Vec<u8>> {
     let mut tensors = named(&state.exp_avg, shape, |p| format!("exp_avg.{}", p.lens));
     tensors.extend(named(&state.exp_avg_sq, shape, |p| format!("exp_avg_sq.{}", p.lens)));
+    for (k, copy) in state.grad_memory.iter().enumerate() {
+        tensors.extend(named(copy, shape, |p| format!("{}{}", memory_prefix(k), p.lens)));
+    }
     serialize(&tensors)
+}
+
+/// Before the names of a remembered set of gradients.
+fn memory_prefix(copy: usize) -> String {
+    format!("grad_memory.{copy}.")
 }
 
 /// A safetensors file whose header says everything once; the library would take the last of two tensors of a name.
@@ -228,6 +236,7 @@ pub fn read_checkpoint(
     model: &[u8],
     optimizer: &[u8],
     shape: &Shape,
+    grad_copies: usize,
     origin: &str,
 ) -> Result<State<f32>> {
     let json = json::parse(state, &format!("{origin}/state.json"))?;
@@ -235,10 +244,12 @@ pub fn read_checkpoint(
     for (name, bytes) in [("model.safetensors", model), ("optimizer.safetensors", optimizer)] {
         check_whole(&json, name, bytes, origin)?;
     }
+    let moments = |prefix: &str| read_weights(optimizer, shape, prefix, &format!("{origin}/optimizer.safetensors"));
     Ok(State {
         weights: read_weights(model, shape, "", &format!("{origin}/model.safetensors"))?,
-        exp_avg: read_weights(optimizer, shape, "exp_avg.", &format!("{origin}/optimizer.safetensors"))?,
-        exp_avg_sq: read_weights(optimizer, shape, "exp_avg_sq.", &format!("{origin}/optimizer.safetensors"))?,
+        exp_avg: moments("exp_avg.")?,
+        exp_avg_sq: moments("exp_avg_sq.")?,
+        grad_memory: (0..grad_copies).map(|k| moments(&memory_prefix(k))).collect::<Result<_>>()?,
     })
 }
 

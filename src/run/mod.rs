@@ -182,7 +182,8 @@ impl RunDir {
         let file = |name: &str| read(&path.join(name));
         let (state, model, optimizer) =
             (file("state.json")?, file("model.safetensors")?, file("optimizer.safetensors")?);
-        lens::read_checkpoint(step, &state, &model, &optimizer, &self.plan.shape(), &path.display().to_string())
+        let (shape, copies) = (self.plan.shape(), self.plan.method().filter.copies());
+        lens::read_checkpoint(step, &state, &model, &optimizer, &shape, copies, &path.display().to_string())
     }
 
     /// The rows up to a step that an uninterrupted run would have too. All of them must be there, but for that of the step itself,

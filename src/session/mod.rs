@@ -137,14 +137,14 @@ pub fn causes(error: &anyhow::Error) -> String {
 fn train_once(plan: &Plan, directory: &Path, options: &Options, locks: &mut Vec<disk::Lock>) -> Result<Ended> {
     let plan = &resolved(plan)?;
     let choice = devices::choose(&options.device)?;
-    let program = program::by_name(&plan.program)?;
+    let program = program::of_plan(plan)?;
     devices::check_fits(&program, plan, planned_rows(plan)?, plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
     run::refuse_held(directory)?;
     let mut starts = Vec::new();
     for index in 0..plan.models {
         let own = member_plan(plan, index);
-        let state = State::fresh(first_weights(&own)?);
+        let state = State::remembering(first_weights(&own)?, own.method().filter.copies());
         let path = if plan.models == 1 { directory.into() } else { directory.join(format!("model-{index}")) };
         let run = RunDir { path, plan: own };
         starts.push(Start { run, index, train: train.clone(), state, step: 0, history: Vec::new() });
@@ -174,7 +174,7 @@ impl Machine {
     /// For members that all stand at the same step.
     fn open(starts: &[Start], choice: devices::Choice, options: &Options) -> Result<Self> {
         let plan = &starts[0].run.plan;
-        let program = program::by_name(&plan.program)?;
+        let program = program::of_plan(plan)?;
         devices::check_fits(&program, plan, starts[0].train.len(), starts.len(), &choice.chosen)?;
         let grid = Pairs::grid(plan.op.parse()?, plan.p);
         let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
@@ -262,14 +262,17 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
     let plan = &resolved(plan)?;
     const TRIED: u64 = 5;
     let choice = devices::choose(&options.device)?;
-    let program = program::by_name(&plan.program)?;
+    let program = program::of_plan(plan)?;
     let bytes = devices::check_fits(&program, plan, planned_rows(plan)?, plan.models, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
     let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
     let (mut engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
     for k in 0..plan.models {
-        engine.write_state(k, &State::fresh(first_weights(&member_plan(plan, k))?))?;
+        engine.write_state(
+            k,
+            &State::remembering(first_weights(&member_plan(plan, k))?, plan.method().filter.copies()),
+        )?;
     }
     let mut times = Vec::new();
     for step in 0..TRIED {

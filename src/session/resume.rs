@@ -98,7 +98,7 @@ pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &
     }
     for starts in prepared.groups.values() {
         let first = &starts[0];
-        let (choice, program) = (devices::choose(&options.device)?, program::by_name(&first.run.plan.program)?);
+        let (choice, program) = (devices::choose(&options.device)?, program::of_plan(&first.run.plan)?);
         devices::check_fits(&program, &first.run.plan, first.train.len(), starts.len(), &choice.chosen)?;
     }
     Ok(prepared)

@@ -4,13 +4,15 @@
 //! that reads a row too many, that leaves a gap, that forgets a barrier, or whose invocations overlap is found at the line that does it.
 //! `planted_faults_are_found` holds that it is.
 
+use crate::kernels::{methods, with_method};
 use crate::sanitizer::{Buffers, Dispatch, Fault, Kind, Memory, Shader};
 use crate::support::{Outcome, layout, require, shape, test};
 use grokscope::gpu::kernel::{Element, Kernel};
+use grokscope::method::Method;
 use grokscope::model::{NOTHING_BAD, PARAMETERS, Role, Tensor, initial_weights};
-use grokscope::plan::{Shape, Update};
+use grokscope::plan::{Plan, Shape, Update, preset};
 use grokscope::program::batch::{Batch, Key, Layout, key};
-use grokscope::program::dispatches::{Extent, block_owner, extent, plan, record, variants};
+use grokscope::program::dispatches::{Extent, block_owner, extent, plan, record, tensor_edges, variants};
 use grokscope::program::on_cpu::OnCpu;
 use grokscope::program::{Call, Program, State, by_name};
 use grokscope::shaders;
@@ -28,7 +30,21 @@ pub fn tests() -> Vec<Trial> {
             let variant = if eights { "_in_subgroups" } else { "" };
             let name =
                 format!("kernels_stay_in_bounds_{program}{variant}_p{}_d{}_rows{rows:?}", shape.p, shape.d_model);
+            let program = move || Ok((by_name(program)?, preset("default")?));
             trials.push(Trial::test(name, move || stays_in_bounds(program, eights, shape, rows)));
+        }
+    }
+    for (method, taught) in methods() {
+        // Neurons more than d_model, and fewer.
+        for (shape, rows) in &shapes()[..2] {
+            let (shape, rows) = (*shape, *rows);
+            let name = format!("kernels_stay_in_bounds_{method}_p{}_d{}_rows{rows:?}", shape.p, shape.d_model);
+            let program = move || {
+                let mut plan = preset("default")?;
+                with_method(&mut plan, method);
+                Ok((by_name("layered")?.taught(&taught), plan))
+            };
+            trials.push(Trial::test(name, move || stays_in_bounds(program, false, shape, rows)));
         }
     }
     trials
@@ -54,10 +70,16 @@ struct Host<'a> {
     record: usize,
 }
 
-const ARENAS: [&str; 4] = ["params", "grads", "exp_avg", "exp_avg_sq"];
+const ARENAS: [&str; 5] = ["params", "grads", "exp_avg", "exp_avg_sq", "grad_memory"];
 
 impl<'a> Host<'a> {
-    fn new(kernels: &'a [Kernel], eights: bool, layout: Layout, states: &[State<f32>]) -> Result<Self, Failed> {
+    fn new(
+        kernels: &'a [Kernel],
+        eights: bool,
+        layout: Layout,
+        states: &[State<f32>],
+        how: &Plan,
+    ) -> Result<Self, Failed> {
         let update = record(kernels)?;
         let kernels = variants(kernels, eights);
         let mut parsed = HashMap::new();
@@ -70,8 +92,7 @@ impl<'a> Host<'a> {
             for (rank, parameter) in PARAMETERS.iter().enumerate() {
                 host.write(parameter.name, Batch::Train, model, &bits(&state.weights.tensors[rank]))?;
             }
-            let plan = grokscope::plan::preset("default")?;
-            let words = update.pack(|member| plan.update(3).member(member))?;
+            let words = update.pack(|member| how.update(3).member(member))?;
             host.write("updates", Batch::Train, model, &bytemuck::pod_collect_to_vec(&words))?;
             host.write("step", Batch::Train, model, &[0])?;
             host.write("first_bad", Batch::Train, model, &[NOTHING_BAD])?;
@@ -81,16 +102,18 @@ impl<'a> Host<'a> {
                 }
             }
         }
-        for arena in ["exp_avg", "exp_avg_sq"] {
-            let words: Vec<u32> = vec![0; host.arena_words()];
+        let copies = how.method().filter.copies();
+        for (arena, copies) in [("exp_avg", 1), ("exp_avg_sq", 1), ("grad_memory", copies)] {
+            let words: Vec<u32> = vec![0; host.arena_words() * copies];
             let mut memory = Memory::new(words.len());
             memory.write(0, &words);
             host.memory.insert((arena, Batch::Train), memory);
         }
-        let map = block_owner(&host.layout);
-        let mut memory = Memory::new(map.len());
-        memory.write(0, &map);
-        host.memory.insert(("block_owner", Batch::Train), memory);
+        for (name, map) in [("block_owner", block_owner(&host.layout)), ("tensor_edges", tensor_edges(&host.layout))] {
+            let mut memory = Memory::new(map.len());
+            memory.write(0, &map);
+            host.memory.insert((name, Batch::Train), memory);
+        }
         Ok(host)
     }
 
@@ -164,11 +187,12 @@ impl<'a> Host<'a> {
         Ok(memory)
     }
 
-    /// Puts an arena's words back into the parameters.
-    fn part(&mut self, arena: &Memory) -> Result<(), Failed> {
+    /// Puts an arena's words back into the parameters, or the gradients.
+    fn part(&mut self, name: &str, arena: &Memory) -> Result<(), Failed> {
         let mut at = 0;
         for parameter in &PARAMETERS {
-            let tensor = Tensor::find(parameter.name).ok_or("no such parameter")?;
+            let name = if name == "params" { parameter.name } else { parameter.gradient };
+            let tensor = Tensor::find(name).ok_or("no such parameter")?;
             let (Extent { len, stride }, models) = (self.extent(tensor, Batch::Train), self.layout.models());
             for model in 0..models {
                 let words = &arena.words()[at + model * stride..][..len];
@@ -207,8 +231,8 @@ impl<'a> Host<'a> {
         for (binding, &tensor) in planned.entry.bindings.iter().zip(&planned.tensors) {
             let memory = buffers.remove(&binding.name).ok_or("a buffer is gone")?;
             match tensor.name {
-                "params" => self.part(&memory)?,
-                "geometry" | "grads" => {}
+                "params" | "grads" if binding.writes => self.part(tensor.name, &memory)?,
+                "geometry" | "params" | "grads" => {}
                 _ => *self.memory(tensor, batch) = memory,
             }
         }
@@ -251,20 +275,29 @@ fn states(shape: &Shape, models: usize) -> Vec<State<f32>> {
     (0..models as u64).map(|seed| State::fresh(initial_weights("paper", seed, shape))).collect()
 }
 
-fn stays_in_bounds(program: &str, eights: bool, shape: Shape, rows: &[usize]) -> Outcome {
-    let (kernels, program) = (shaders::kernels()?, by_name(program)?);
+fn stays_in_bounds(
+    program: impl Fn() -> Result<(Program, Plan), Failed>,
+    eights: bool,
+    shape: Shape,
+    rows: &[usize],
+) -> Outcome {
+    let (kernels, (program, how)) = (shaders::kernels()?, program()?);
     let states = states(&shape, rows.len());
-    let mut host = Host::new(&kernels, eights, layout(shape, rows), &states)?;
+    let mut host = Host::new(&kernels, eights, layout(shape, rows), &states, &how)?;
     let faults = host.run_all(&program)?;
     let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
     require!(told.is_empty(), "{}", told.join("\n"));
+    // Numbers of other methods are compared on the adapter.
+    if how.method() != Method::default() {
+        return Ok(());
+    }
     // The interpreter did the step, and did it right.
     let mut twin = OnCpu::<f64>::new(&program, layout(shape, rows), 1)?;
     for (model, state) in states.iter().enumerate() {
         let wide = state.weights.map(|&x| f64::from(x));
         twin.write_state(model, &State::fresh(wide));
     }
-    let update: Update = grokscope::plan::preset("default")?.update(3);
+    let update: Update = preset("default")?.update(3);
     twin.steps(&vec![vec![update.rounded()]; rows.len()]);
     twin.evaluate();
     for model in 0..rows.len() {
@@ -292,7 +325,7 @@ fn stays_in_bounds(program: &str, eights: bool, shape: Shape, rows: &[usize]) ->
 /// An evaluation that forms no products of its weights does not get by with those of the step before.
 fn stale() -> Outcome {
     let (kernels, program, shape, rows) = (shaders::kernels()?, by_name("composed")?, shape(5, 8, 2, 40), [20, 11]);
-    let mut host = Host::new(&kernels, false, layout(shape, &rows), &states(&shape, rows.len()))?;
+    let mut host = Host::new(&kernels, false, layout(shape, &rows), &states(&shape, rows.len()), &preset("default")?)?;
     require!(host.run_calls(program.step(), Batch::Train)?.is_empty(), "the step has faults");
     let without = program.evaluation().filter(|call| call.kernel != "compose");
     let faults = host.run_calls(without, Batch::Grid)?;
@@ -488,7 +521,8 @@ fn planted_faults_are_found() -> Outcome {
             Some(program) => (by_name(program)?, true),
             None => (by_name(fault.program)?, false),
         };
-        let mut host = Host::new(&kernels, eights, layout(shape, &rows), &states(&shape, rows.len()))?;
+        let mut host =
+            Host::new(&kernels, eights, layout(shape, &rows), &states(&shape, rows.len()), &preset("default")?)?;
         let faults = host.run_all(&program)?;
         let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let file = format!("shaders/{}.wgsl", fault.shader);

@@ -25,6 +25,7 @@ pub fn lens_tests() -> Vec<Trial> {
         tier(test("lens_state_dicts_are_analysed", state_dicts)),
         tier(test("lens_splits_are_pytorchs_and_pythons", splits)),
         tier(test("lens_readers_read_what_a_run_leaves", readers)),
+        tier(test("lens_methods_are_pytorchs_and_their_authors", methods)),
         tier(test("lens_experiments_begin_as_in_pytorch", experiments)),
     ]
 }
@@ -217,6 +218,10 @@ fn readers() -> Outcome {
     succeed(&[&["train", "--quiet", "--device", "cpu", "--preset", "demo", "--out", &run], &often[..]].concat())?;
     python("lens-4", "tests/lens/readers.py", &[&run])?;
     Ok(())
+}
+
+fn methods() -> Outcome {
+    python("lens-4", "tests/lens/methods.py", &["tests/golden/methods.json"]).map(|_| ())
 }
 
 fn splits() -> Outcome {

@@ -66,7 +66,7 @@ fn states() -> Vec<State<f32>> {
         let weights = initial_weights("paper", seed, &sizes());
         let exp_avg = weights.map(|x| 1e-3 * x);
         let exp_avg_sq = weights.map(|x| 1e-6 * x * x);
-        State { weights, exp_avg, exp_avg_sq }
+        State { weights, exp_avg, exp_avg_sq, grad_memory: Vec::new() }
     };
     (0..ROWS.len() as u64).map(of).collect()
 }

@@ -4,8 +4,9 @@
 use crate::support::{Outcome, gpu, layout, normals, require, shape, test};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::gpu::tensors::{Window, read};
+use grokscope::method::{Filter, Loss, Method, Optimizer};
 use grokscope::model::{PARAMETERS, Role, Sizes, Tensor};
-use grokscope::plan::{Shape, Update};
+use grokscope::plan::{Plan, Shape, Update};
 use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::on_cpu::OnCpu;
 use grokscope::program::on_gpu::OnGpu;
@@ -64,13 +65,30 @@ pub fn tests() -> Vec<Trial> {
             compare(&kernels, &composed::program(), shape, rows, has_variant)
         }));
     }
-    trials.push(test("adamw_agrees_with_its_twin_over_steps", || {
-        adamw(&grokscope::shaders::kernels()?, shape(7, 12, 3, 20), &[30, 1, 49])
-    }));
+    for name in ["adamw"].into_iter().chain(methods().map(|(name, _)| name)) {
+        trials.push(Trial::test(format!("updates_agree_with_their_twins_{name}"), move || {
+            let kernels = grokscope::shaders::kernels()?;
+            // Neurons fewer than d_model, and more.
+            updates(&kernels, shape(7, 12, 3, 20), &[30, 1, 49], name)?;
+            updates(&kernels, shape(5, 12, 2, 9), &[25], name)
+        }));
+    }
     // More blocks than a dispatch has workgroups along one dimension.
     trials.push(test("adamw_agrees_where_blocks_are_folded", || {
-        adamw(&grokscope::shaders::kernels()?, shape(3, 1, 1, 1), &[1; 6100])
+        updates(&grokscope::shaders::kernels()?, shape(3, 1, 1, 1), &[1; 6100], "adamw")
     }));
+    for (name, method) in [("stablemax", methods()[6].1), ("muon", methods()[2].1)] {
+        for (p, d_model, n_heads, d_mlp, rows) in [(7, 12, 3, 20, &[30, 1, 49][..]), (5, 10, 1, 7, &[25])] {
+            let name = format!("kernels_of_{name}_agree_with_their_twins_at_p{p}_d{d_model}_h{n_heads}_m{d_mlp}");
+            let shape = shape(p, d_model, n_heads, d_mlp);
+            trials.push(Trial::test(name, move || {
+                let kernels = grokscope::shaders::kernels()?;
+                let of_method = |call: &Call| ["stablemax", "orthonormal"].contains(&call.kernel);
+                compare(&kernels, &layered::program().taught(&method), shape, rows, of_method)?;
+                compare(&kernels, &composed::program().taught(&method), shape, rows, of_method)
+            }));
+        }
+    }
     trials
 }
 
@@ -93,6 +111,40 @@ fn both(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
     compare(kernels, &composed::program(), shape, rows, |_| true)
 }
 
+/// Whether a call belongs to those that [`updates`] tries one after the other.
+fn of_update(call: &Call) -> bool {
+    call.over.is_arena() || call.entry == "tick"
+}
+
+/// Every way to teach, one at a time.
+pub fn methods() -> [(&'static str, Method); 7] {
+    let with = |change: fn(&mut Method)| {
+        let mut method = Method::default();
+        change(&mut method);
+        method
+    };
+    [
+        ("adam", with(|method| method.optimizer = Optimizer::Adam)),
+        ("sgd", with(|method| method.optimizer = Optimizer::Sgd)),
+        ("muon", with(|method| method.optimizer = Optimizer::Muon)),
+        ("ema", with(|method| method.filter = Filter::Ema)),
+        ("ma", with(|method| method.filter = Filter::Ma { window: 2 })),
+        ("orthogonal", with(|method| method.orthogonal = true)),
+        ("stablemax", with(|method| method.loss = Loss::StableMax)),
+    ]
+}
+
+/// The same as a plan says it.
+pub fn with_method(plan: &mut Plan, name: &str) {
+    match name {
+        "ema" | "ma" => plan.grokfast = name.into(),
+        "orthogonal" => plan.orthogonal_grad = true,
+        "stablemax" => plan.loss = name.into(),
+        optimizer => plan.optimizer = optimizer.into(),
+    }
+    plan.grokfast_window = 2;
+}
+
 /// The kernels that a device without subgroups gets.
 pub fn without_subgroups(kernels: Vec<Kernel>) -> Vec<Kernel> {
     kernels.into_iter().filter(|kernel| !kernel.stem.ends_with("_subgroup")).collect()
@@ -113,7 +165,7 @@ pub fn compare(
     let step = program.step().enumerate().map(|(index, call)| (Batch::Train, index, call));
     let evaluation = program.evaluation().enumerate().map(|(index, call)| (Batch::Grid, index, call));
     for (batch, index, call) in step.chain(evaluation) {
-        if call.kernel == "adamw" || !chosen(call) {
+        if of_update(call) || !chosen(call) {
             continue;
         }
         let case = Case { program, layout: &layout, batch, index, call };
@@ -315,11 +367,22 @@ impl Tolerance<'_> {
                 Ok(value("pattern").iter().enumerate().map(|(i, a)| 16.0 * EPS * a * largest(i)).collect())
             }
             // What the loss must keep (NUMERICS): 1e-5 of each value. Far below, exp may err by (3 + 2 |x|) eps.
-            ("loss", _) => {
+            ("loss" | "stablemax", _) => {
                 let relative = |x: f64| if x >= 1e-15 { 1e-5 } else { 1e-4 };
                 // log1p halves its argument, and devices may take a subnormal number as 0.
                 let least = 2.0 * f64::from(f32::MIN_POSITIVE);
                 Ok(value(name).iter().map(|x| relative(x.abs()) * x.abs() + least).collect())
+            }
+            // B G + C G G, where B is negative; and a quotient.
+            ("orthonormal", "poly") => {
+                let (abs, n) = (self.absolute()?, shape.d_model.max(shape.d_mlp) as f64);
+                let (sums, gram) =
+                    (abs.tensor(model, name, self.case.batch), abs.tensor(model, "muon_gram", self.case.batch));
+                Ok(sums.iter().zip(gram).map(|(sum, g)| (n + 4.0) * EPS * (sum.abs() + 10.0 * g)).collect())
+            }
+            ("orthonormal", "normalize") => {
+                let n = (shape.d_model * shape.d_mlp) as f64;
+                Ok(value(name).iter().map(|x| (n + 4.0) * EPS * x.abs()).collect())
             }
             _ => {
                 let longest = [
@@ -371,9 +434,11 @@ impl Tolerance<'_> {
     }
 }
 
-/// Three updates with gradients of many sizes, on both machines.
-pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
-    let program = layered::program();
+/// Three updates with gradients of many sizes, on both machines, as a method makes them.
+pub fn updates(kernels: &[Kernel], shape: Shape, rows: &[usize], method: &str) -> Outcome {
+    let taught =
+        methods().into_iter().find(|(name, _)| *name == method).map_or(Method::default(), |(_, taught)| taught);
+    let program = layered::program().taught(&taught);
     let mut machine = pollster::block_on(OnGpu::new(gpu()?, kernels, &program, layout(shape, rows)))?;
     let mut twin = OnCpu::<f64>::new(&program, layout(shape, rows), 1)?;
     let models = rows.len();
@@ -383,15 +448,16 @@ pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
         (plan.lr, plan.weight_decay) = (1e-3 * (k + 1.0), 1.0 + k);
         (plan.beta1, plan.beta2) = (0.9 - 0.1 * k, 0.98 - 0.01 * k);
         plan.train_biases = model % 3 != 1;
+        plan.nesterov = model % 3 == 2;
+        with_method(&mut plan, method);
         plan
     };
     let updates: Vec<Vec<Update>> =
         (0..models).map(|k| (20..23).map(|step| plan(k).update(step).rounded()).collect()).collect();
-    let calls: Vec<usize> =
-        program.step().enumerate().filter(|(_, call)| call.kernel == "adamw").map(|(i, _)| i).collect();
+    let calls: Vec<usize> = (0..program.step().count()).skip(program.step().count() - program.update.len()).collect();
     for model in 0..models {
         let weights = grokscope::model::initial_weights("paper", model as u64, &shape);
-        let mut state = State::fresh(weights.clone());
+        let mut state = State::remembering(weights.clone(), program.grad_copies);
         for (rank, tensor) in state.exp_avg.tensors.iter_mut().enumerate() {
             *tensor = normals(7, rank as u32, tensor.len()).iter().map(|x| x * 1e-3).collect();
         }
@@ -406,25 +472,13 @@ pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
                 weights: wide(&state.weights),
                 exp_avg: wide(&state.exp_avg),
                 exp_avg_sq: wide(&state.exp_avg_sq),
+                grad_memory: state.grad_memory.iter().map(wide).collect(),
             },
         );
-        for (rank, parameter) in PARAMETERS.iter().enumerate() {
-            let len = weights.tensors[rank].len();
-            // Sizes from 1e-9, far below eps, to 1.
-            let exponents = normals(9, rank as u32, len);
-            let gradient: Vec<f32> = normals(10 + model as u64, rank as u32, len)
-                .iter()
-                .zip(&exponents)
-                .map(|(g, e)| g * 10f32.powf(2.0 * e - 4.0))
-                .collect();
-            let (_, _, window) =
-                machine.tensors().find(|(name, ..)| *name == parameter.gradient).ok_or("no gradient")?;
-            window.write(&machine.gpu, model, bytemuck::cast_slice(&gradient));
-            *twin.tensor_mut(model, parameter.gradient, Batch::Train) = gradient.iter().map(|&x| x as f64).collect();
-        }
     }
     // The counter starts again with every call of run_some, so each update is a window of its own.
     for step in 0..3 {
+        write_gradients(&machine, &mut twin, &shape, models, step, method == "adamw")?;
         let now: Vec<Vec<Update>> = updates.iter().map(|updates| vec![updates[step]]).collect();
         pollster::block_on(machine.run_some(Batch::Train, &calls, &now))?;
         twin.run_some(Batch::Train, &calls, &now);
@@ -432,18 +486,26 @@ pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
     let states = pollster::block_on(machine.read_states())?;
     for (model, got) in states.iter().enumerate() {
         let want = twin.read_state(model);
-        let tensors = [
+        let mut tensors = vec![
             (&got.weights, &want.weights, "weights"),
             (&got.exp_avg, &want.exp_avg, "exp_avg"),
             (&got.exp_avg_sq, &want.exp_avg_sq, "exp_avg_sq"),
         ];
+        require!(got.grad_memory.len() == want.grad_memory.len(), "another number of remembered gradients");
+        tensors.extend(got.grad_memory.iter().zip(&want.grad_memory).map(|(got, want)| (got, want, "grad_memory")));
         for (got, want, what) in tensors {
             for (rank, parameter) in PARAMETERS.iter().enumerate() {
                 for (i, (&g, &w)) in got.tensors[rank].iter().zip(&want.tensors[rank]).enumerate() {
                     // Three updates of some eight roundings each; a weight moves by at most a few learning rates.
-                    let scale = w.abs() + if what == "weights" { 3e-2 } else { 0.0 };
-                    let floor = if what == "exp_avg" { 1e-9 } else { 1e-16 };
-                    let tolerance = 32.0 * EPS * scale + floor;
+                    let tolerance = match method {
+                        "adamw" => {
+                            let scale = w.abs() + if what == "weights" { 3e-2 } else { 0.0 };
+                            32.0 * EPS * scale + if what == "exp_avg" { 1e-9 } else { 1e-16 }
+                        }
+                        // Terms are of the order of 1. Five steps of 3.4445 x make small singular values, and their errors, 485 times as large.
+                        "muon" => 256.0 * EPS * (w.abs() + 1.0),
+                        _ => 32.0 * EPS * (w.abs() + 1.0),
+                    };
                     require!(
                         (g as f64 - w).abs() <= tolerance,
                         "{what} of model {model}, {} at {i}: {g:e}, twin {w:e}",
@@ -451,6 +513,33 @@ pub fn adamw(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
                     );
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Normal gradients, or some of many sizes, from 1e-9, far below eps, to 1; others for every step.
+fn write_gradients(
+    machine: &OnGpu,
+    twin: &mut OnCpu<f64>,
+    shape: &Shape,
+    models: usize,
+    step: usize,
+    of_many_sizes: bool,
+) -> Outcome {
+    for model in 0..models {
+        for (rank, parameter) in PARAMETERS.iter().enumerate() {
+            let len = parameter.dims(shape).iter().product();
+            let exponents = normals(9, rank as u32, len);
+            let gradient: Vec<f32> = normals((10 + model + 10_000 * step) as u64, rank as u32, len)
+                .iter()
+                .zip(&exponents)
+                .map(|(g, e)| if of_many_sizes { g * 10f32.powf(2.0 * e - 4.0) } else { *g })
+                .collect();
+            let (_, _, window) =
+                machine.tensors().find(|(name, ..)| *name == parameter.gradient).ok_or("no gradient")?;
+            window.write(&machine.gpu, model, bytemuck::cast_slice(&gradient));
+            *twin.tensor_mut(model, parameter.gradient, Batch::Train) = gradient.iter().map(|&x| x as f64).collect();
         }
     }
     Ok(())

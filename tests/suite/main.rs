@@ -16,6 +16,7 @@ mod input;
 mod kernels;
 mod loaders;
 mod loss;
+mod methods;
 mod mutants;
 mod peers;
 mod planted;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         loss::tests(),
         gradients::tests(),
         golden::tests(),
+        methods::tests(),
         determinism::tests(),
         runs::tests(),
         resumes::tests(),
@@ -64,6 +66,7 @@ fn main() -> std::process::ExitCode {
         kernels::tests(),
         mutants::tests(),
         golden::adapter_tests(),
+        methods::adapter_tests(),
         loss::adapter_tests(),
         determinism::adapter_tests(),
         finite::adapter_tests(),

@@ -1,6 +1,6 @@
 //! Teeth: shaders with one mistake each, every one of which the kernel tests must reject.
 
-use crate::kernels::{adamw, compare, without_subgroups};
+use crate::kernels::{compare, methods, updates, without_subgroups};
 use crate::support::{Outcome, gpu, require, without_adapter};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::plan::Shape;
@@ -16,6 +16,8 @@ const ROWS: &[usize] = &[30, 1, 49];
 const LARGER: Shape = Shape { p: 25, d_model: 10, n_heads: 2, d_mlp: 23, d_vocab_out: 25 };
 /// More heads than are done in one go.
 const MORE_HEADS: Shape = Shape { p: 7, d_model: 10, n_heads: 5, d_mlp: 19, d_vocab_out: 7 };
+/// Fewer neurons than d_model.
+const FEW_NEURONS: Shape = Shape { p: 7, d_model: 10, n_heads: 2, d_mlp: 7, d_vocab_out: 7 };
 const MORE_ROWS: &[usize] = &[600, 1, 49];
 
 /// Shader (or "shared" for a helper), what stands there, what the mutant has. The first place is changed.
@@ -62,11 +64,58 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("adamw", "* u.rest1", "* u.rest2"),
     ("adamw", "u.rest2 * g * g", "u.rest2 * g"),
     ("adamw", "params[i] * u.decay - ", "params[i] - "),
-    ("adamw", "u.biases == 0.0 &&", "u.biases != 0.0 &&"),
-    ("adamw", "u.biases == 0.0 && block_owner[block] >= 0x80000000u", "u.biases == 0.0"),
+    ("adamw", "(u.biases == 0.0 &&", "(u.biases != 0.0 &&"),
+    ("adamw", "u.biases == 0.0 && is_bias(owner)", "u.biases == 0.0"),
+    ("adamw", "u.matrices == 0.0 && is_matrix(owner)", "false"),
+    ("adamw", "grads[i] + u.l2 * params[i]", "grads[i]"),
+    ("adamw", "owner >= 0x80000000u", "owner >= 0x40000000u"),
+    ("adamw", "(owner & 0x40000000u) != 0u", "owner < 0x40000000u"),
+    ("sgd", "+ u.l2 * params[i]", ""),
+    ("sgd", "u.momentum * exp_avg[i] + d", "exp_avg[i] + d"),
+    ("sgd", "select(m, d + u.momentum * m, u.nesterov != 0.0)", "m"),
+    ("sgd", "d + u.momentum * m, u", "m + u.momentum * m, u"),
+    ("sgd", "u.biases == 0.0 &&", "u.biases != 0.0 &&"),
+    ("grokfast", "u.keep * grad_memory[i]", "grad_memory[i]"),
+    ("grokfast", "u.take * grads[i]", "grads[i]"),
+    ("grokfast", "u.amplify * slow", "slow"),
+    ("grokfast", "u32(u.place) * len", "0u * len"),
+    ("grokfast", "sum / f32(copies)", "sum"),
+    ("grokfast", "grad_memory[copy * len + i]", "grad_memory[copy + i]"),
+    ("orthogonal", "grads[i] - along * params[i]);", "grads[i]);"),
+    ("orthogonal", "let o = grads[i] - along * params[i]", "let o = grads[i]"),
+    ("orthogonal", "params[i] * params[i]", "grads[i] * grads[i]"),
+    ("orthogonal", "tensor_edges[tensor + 1u] * BLOCK", "(tensor_edges[tensor + 1u] - 1u) * BLOCK"),
+    ("orthogonal", "tensor_edges[tensor] * BLOCK + lane", "tensor_edges[tensor] * BLOCK + lane + 1u"),
+    ("muon", "(1.0 - u.momentum) * (g - exp_avg[i])", "(g - exp_avg[i])"),
+    ("muon", "u.momentum * (m - g), u", "u.momentum * m, u"),
+    ("muon", "* u.matrix_decay", ""),
+    ("muon", "if (!is_matrix(owner)) { return; }", ""),
+    ("orthonormal", "j * D_HEAD + i, i", "i * D_MODEL + j, i"),
+    ("orthonormal", "m.head * D_MODEL * D_HEAD", "0u"),
+    ("orthonormal", "D_MODEL <= D_MLP", "D_MODEL > D_MLP"),
+    ("orthonormal", "D_MLP <= D_MODEL", "D_MLP > D_MODEL"),
+    ("orthonormal", "sqrt(sums[0])", "sums[0]"),
+    (
+        "orthonormal",
+        "tall_at(id.z, index, i);\n    let b = tall_at(id.z, index, id.x)",
+        "tall_at(id.z, index, i);\n    let b = tall_at(id.z, index, i)",
+    ),
+    ("orthonormal", "k < m.short; k++) { sum += muon_gram", "k + 1u < m.short; k++) { sum += muon_gram"),
+    ("orthonormal", "B * muon_gram", "C * muon_gram"),
+    ("orthonormal", "var sum = A * muon_x", "var sum = muon_x"),
+    ("orthonormal", "sqrt(f32(D_MODEL) / f32(D_HEAD)) * x", "x"),
+    ("orthonormal", "sqrt(max(1.0, f32(D_MLP) / f32(D_MODEL)))", "sqrt(f32(D_MLP) / f32(D_MODEL))"),
+    ("orthonormal", "sqrt(max(1.0, f32(D_MODEL) / f32(D_MLP)))", "1.0"),
+    ("stablemax", "max(x, 0.0) + 1.0", "x + 1.0"),
+    ("stablemax", "return below * below;", "return below;"),
+    ("stablemax", "if (c != label) { sum += s", "if (c < label) { sum += s"),
+    ("stablemax", "log1p(rest_of(at, label) / s(logits[at + label]))", "log1p(rest_of(at, label))"),
+    ("stablemax", "* (rest / own) * factor", "* rest * factor"),
+    ("stablemax", "1.0 / (f32(n) * (own + rest))", "1.0 / (f32(n) * rest)"),
+    ("stablemax", "-slope(logits[at + label])", "-1.0"),
     ("adamw", "sqrt(v) / u.root_correction2", "sqrt(v)"),
     ("adamw", "step[model] - 1u", "step[0] - 1u + model"),
-    ("adamw", "let model = block_owner[block]", "let model = block_owner[0]"),
+    ("adamw", "let owner = block_owner[block]", "let owner = block_owner[0]"),
     ("compose", "select(D_MLP, D_VOCAB_OUT, is_class)", "D_MLP"),
     ("compose", "reader >= mlp4();", "reader > mlp4();"),
     ("compose", "neuron < D_MLP && i < D_MODEL", "neuron < D_MLP"),
@@ -166,14 +215,31 @@ fn rejects((stem, there, instead): (&str, &str, &str)) -> Outcome {
         _ if rows == MORE_ROWS => LARGER,
         _ => ODD,
     };
-    let small = compare(&kernels, &layered::program(), shape, rows, |call| touched(call.kernel))
+    let mut small = compare(&kernels, &layered::program(), shape, rows, |call| touched(call.kernel))
         .and_then(|()| compare(&kernels, &composed::program(), shape, rows, |call| touched(call.kernel)));
+    // What the default method does not have: calls that are not of an update, then whole updates.
+    let of_method = if stem == "orthonormal" { methods()[2].1 } else { methods()[6].1 };
+    if ["stablemax", "orthonormal"].contains(&stem) {
+        for shape in [shape, FEW_NEURONS] {
+            let program = layered::program().taught(&of_method);
+            small = small.and_then(|()| compare(&kernels, &program, shape, ROWS, |call| touched(call.kernel)));
+        }
+    }
     // An adapter that is missing, or a pipeline that is refused, rejects nothing.
     if let Err(error) = &small {
         let why = error.message().unwrap_or("?");
         require!(why.contains("times the tolerance") || why.contains("wrote"), "rejected for another reason: {why}");
     }
-    let rejected = small.is_err() || (touched("adamw") && adamw(&kernels, ODD, ROWS).is_err());
+    let of_update: &[&str] = match stem {
+        "shared" => &["adamw"],
+        "adamw" => &["adamw", "adam", "muon"],
+        "sgd" => &["sgd"],
+        "grokfast" => &["ema", "ma"],
+        "orthogonal" => &["orthogonal"],
+        "muon" => &["muon"],
+        _ => &[],
+    };
+    let rejected = small.is_err() || of_update.iter().any(|method| updates(&kernels, ODD, ROWS, method).is_err());
     require!(rejected, "'{instead}' for '{there}' passes every test");
     Ok(())
 }

@@ -30,8 +30,9 @@ fn calls(program: &Program) -> impl Iterator<Item = &Call> {
     program.step().chain(&program.score)
 }
 
-fn programs() -> [Program; 2] {
-    [layered::program(), composed::program()]
+fn programs() -> Vec<Program> {
+    let taught = crate::kernels::methods().map(|(_, method)| layered::program().taught(&method));
+    [layered::program(), composed::program()].into_iter().chain(taught).collect()
 }
 
 fn programs_walk() -> Outcome {
@@ -46,7 +47,7 @@ fn programs_walk() -> Outcome {
 }
 
 /// The twins have the rows in their context and no layout of arenas.
-const SHADER_ONLY: &[&str] = &["n_rows", "block_owner", "geometry"];
+const SHADER_ONLY: &[&str] = &["n_rows", "block_owner", "tensor_edges", "geometry"];
 
 /// The batch told by its rows, and by its slots: a kernel may take the one and its twin the other.
 fn told_once(name: String) -> String {

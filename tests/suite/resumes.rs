@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub fn tests() -> Vec<Trial> {
     vec![
         test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_cpu_engine", || resumes("cpu")),
+        test("a_run_of_every_method_resumes_to_the_same_bytes", || methods_resume("cpu")),
         test("a_run_from_files_resumes_to_the_same_bytes", resumes_from_files),
         test("damaged_bits_and_torn_rows_are_noticed", damaged_bits),
         test("a_stop_rule_looks_at_the_weights_as_they_are", stops_on_fresh_rows),
@@ -31,7 +32,10 @@ pub fn tests() -> Vec<Trial> {
 }
 
 pub fn adapter_tests() -> Vec<Trial> {
-    vec![test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_adapter", || resumes(&wanted_adapter()))]
+    vec![
+        test("two_runs_and_a_resumed_run_are_the_same_bytes_on_the_adapter", || resumes(&wanted_adapter())),
+        test("a_run_of_every_method_resumes_to_the_same_bytes_on_the_adapter", || methods_resume(&wanted_adapter())),
+    ]
 }
 
 fn resumes(device: &str) -> Outcome {
@@ -56,6 +60,32 @@ fn resumes(device: &str) -> Outcome {
     // A finished run has nothing left to do, and stays as it is.
     succeed(&["train", "--quiet", "--resume", &path("a").display().to_string()])?;
     same(&path("a"), &path("b"))
+}
+
+/// What a method carries from step to step is in its checkpoints.
+fn methods_resume(device: &str) -> Outcome {
+    let methods: [&[&str]; 7] = [
+        &["--optimizer", "adam"],
+        &["--optimizer", "sgd", "--set", "nesterov=true", "--lr", "0.1"],
+        &["--optimizer", "muon"],
+        &["--grokfast", "ema"],
+        &["--grokfast", "ma", "--set", "grokfast_window=7"],
+        &["--set", "orthogonal_grad=true", "--loss", "stablemax"],
+        &["--optimizer", "muon", "--grokfast", "ema", "--set", "orthogonal_grad=true"],
+    ];
+    for method in methods {
+        let directory = tempfile::tempdir()?;
+        let path = |name: &str| directory.path().join(name);
+        train(device, &path("whole"), &[&["--steps", "45"], method].concat())?;
+        train(device, &path("parts"), &[&["--steps", "33"], method].concat())?;
+        let parts = path("parts").display().to_string();
+        succeed(&["train", "--quiet", "--device", device, "--resume", &parts, "--steps", "45"])?;
+        same(&path("whole"), &path("parts"))?;
+        let first = metrics(&path("whole"))?.first().ok_or("no rows")?.train_loss;
+        let last = metrics(&path("whole"))?.last().ok_or("no rows")?.train_loss;
+        require!(last < first, "{method:?}: the train loss goes from {first} to {last}");
+    }
+    Ok(())
 }
 
 fn ended_apart() -> Outcome {

@@ -1,0 +1,151 @@
+//! How a network is taught: the loss, what is done to its gradients, the optimizer that takes them, and the scalars of an update.
+
+use anyhow::{Context, Result};
+
+/// What training makes small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    /// -log softmax(l)_y
+    #[default]
+    CrossEntropy,
+    /// -log of the label's share of s(l), s(x) = x + 1 for x >= 0, else 1 / (1 - x): "Grokking at the Edge of Numerical Stability" (2025).
+    StableMax,
+}
+
+/// What makes the slow part of the gradients stronger: "Grokfast" (2024). g is what backpropagation gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    #[default]
+    None,
+    /// h = alpha h + (1 - alpha) g, the first h being g;  g += lamb h
+    Ema,
+    /// g += lamb * the mean of the last `window` g, once there are so many
+    Ma { window: usize },
+}
+
+/// What turns gradients into updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimizer {
+    #[default]
+    AdamW,
+    /// AdamW whose weight decay is added to the gradient instead.
+    Adam,
+    Sgd,
+    /// Momentum made orthogonal, for the matrices between the embedding and the unembedding; AdamW for the others.
+    Muon,
+}
+
+/// All of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Method {
+    pub loss: Loss,
+    pub filter: Filter,
+    /// Whether gradients lose what points along their weights: "Grokking at the Edge of Numerical Stability".
+    pub orthogonal: bool,
+    pub optimizer: Optimizer,
+}
+
+/// The choice of a name.
+fn named<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> Result<T> {
+    let found = choices.iter().find(|(other, _)| *other == name);
+    found.map(|(_, choice)| *choice).with_context(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("unknown {what} '{name}': there are {}", names.join(", "))
+    })
+}
+
+impl Loss {
+    pub fn of(name: &str) -> Result<Self> {
+        named("loss", name, &[("cross-entropy", Self::CrossEntropy), ("stablemax", Self::StableMax)])
+    }
+
+    /// The kernel's name.
+    pub fn kernel(self) -> &'static str {
+        match self {
+            Self::CrossEntropy => "loss",
+            Self::StableMax => "stablemax",
+        }
+    }
+}
+
+impl Filter {
+    pub fn of(name: &str, window: usize) -> Result<Self> {
+        named("grokfast", name, &[("none", Self::None), ("ema", Self::Ema), ("ma", Self::Ma { window })])
+    }
+
+    /// Sets of gradients that it remembers.
+    pub fn copies(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Ema => 1,
+            Self::Ma { window } => window,
+        }
+    }
+}
+
+impl Optimizer {
+    pub fn of(name: &str) -> Result<Self> {
+        let choices = [("adamw", Self::AdamW), ("adam", Self::Adam), ("sgd", Self::Sgd), ("muon", Self::Muon)];
+        named("optimizer", name, &choices)
+    }
+}
+
+/// Declares the scalars of an update, each under the name that shaders/shared/update.wgsl has for it.
+macro_rules! update {
+    ($($(#[$meaning:meta])* $name:ident,)*) => {
+        /// One update of one model: the scalars that the host makes. What they mean stands with the kernels that use them.
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        pub struct Update {
+            $($(#[$meaning])* pub $name: f64,)*
+        }
+
+        impl Update {
+            /// The value of the member `name` of the shaders' struct.
+            pub fn member(&self, name: &str) -> Option<f64> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The same numbers as a float32 device sees them.
+            pub fn rounded(&self) -> Self {
+                Self { $($name: f64::from(self.$name as f32),)* }
+            }
+        }
+    };
+}
+
+update! {
+    /// 1 - lr * weight_decay where weight decay is decoupled, else 1
+    decay,
+    /// Weight decay that is added to the gradient, else 0
+    l2,
+    /// 1 where biases are trained, 0 where they stay as they are
+    biases,
+    /// 1 where AdamW updates the matrices between embedding and unembedding too, 0 where Muon does
+    matrices,
+    beta1,
+    /// 1 - beta1, not to be rounded twice
+    rest1,
+    beta2,
+    rest2,
+    /// lr / (1 - beta1^t)
+    step_size,
+    /// sqrt(1 - beta2^t)
+    root_correction2,
+    eps,
+    lr,
+    /// 1 - lr * weight_decay with the learning rate of Muon's matrices
+    matrix_decay,
+    momentum,
+    /// 1 or 0
+    nesterov,
+    /// Share of the old average, and of the new gradient, that the new average has
+    keep,
+    take,
+    /// Factor of the slow gradients
+    amplify,
+    /// Where among the remembered gradients the new one goes
+    place,
+}
