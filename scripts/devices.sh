@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 adapter=${GROKSCOPE_TEST_ADAPTER:?the adapter to run on}
 export NODEVICE_SELECT=1
-for tests in the_adapter_is kernels_ program_repeats adamw_ bad_numbers one_hash a_model_alone a_resumed_state stretches training_goes_on; do
+for tests in the_adapter_is kernels_ program_repeats updates_agree golden_method adamw_ bad_numbers one_hash a_model_alone a_resumed_state of_every_method stretches training_goes_on; do
     cargo test --release --locked --test suite -- "$tests" | tee target/devices.log
     # A name that nothing has any more would pass.
     grep -qE '^test result: ok\. [1-9]' target/devices.log

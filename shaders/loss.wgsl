@@ -2,6 +2,26 @@
 //
 // Grokking lives at losses near 1e-7, where a log-softmax in float32 has lost its gradient.
 
+@group(0) @binding(4) var<storage, read_write> row_loss: array<f32>;       // [model, row]
+@group(0) @binding(5) var<storage, read_write> row_correct: array<f32>;    // [model, row]
+
+// log(1 + x) for x >= 0. WGSL's log may err by 2^-21 near 1, so small x take the series of 2 atanh(x / (2 + x)).
+fn log1p(x: f32) -> f32 {
+    if (x > 1.0) { return log(1.0 + x); }
+    let t = x / (2.0 + x);
+    let s = t * t;    // at most 1/9: the next term is below 1e-8 of the sum
+    return 2.0 * t * (1.0 + s * (1.0 / 3.0 + s * (1.0 / 5.0 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
+}
+
+// 1 where the label is the first of the largest logits, else 0
+fn correct(at: u32, label: u32) -> f32 {
+    for (var c = 0u; c < D_VOCAB_OUT; c++) {
+        let beaten = select(logits[at + c] <= logits[at + label], logits[at + c] < logits[at + label], c < label);
+        if (!beaten) { return 0.0; }
+    }
+    return 1.0;
+}
+
 struct Rest {
     top: f32,   // the largest logit
     sum: f32,   // over c != y of exp(l_c - top)

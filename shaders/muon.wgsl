@@ -25,7 +25,7 @@ fn momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let g = grads[i];
     let code = bad_code(now, owner, params[i], exp_avg[i], 0.0, g);
     if (code != NOTHING_BAD) { atomicMin(&first_bad[model], code); }
-    let m = exp_avg[i] + (1.0 - u.momentum) * (g - exp_avg[i]);
+    let m = exp_avg[i] + u.rest_momentum * (g - exp_avg[i]);
     exp_avg[i] = m;
     grads[i] = select(m, g + u.momentum * (m - g), u.nesterov != 0.0);
 }

@@ -45,6 +45,8 @@ fn project(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     squares = total(lane, vec4(squares, 0.0, 0.0, 0.0)).x;
     let scale = sqrt(products.z) / (sqrt(squares) + LEAST);
     for (var i = first; i < end; i += LANES) {
-        grads[i] = scale * (grads[i] - along * params[i]);
+        // What pads stays zero where the others are not finite, too.
+        let is_zero = grads[i] == 0.0 && params[i] == 0.0;
+        grads[i] = select(scale * (grads[i] - along * params[i]), 0.0, is_zero);
     }
 }

@@ -1,6 +1,7 @@
-// row_loss = -log(s(l_y) / sum of s(l_c)) = log1p(sum over c != y of s(l_c) / s(l_y)),  s(x) = x + 1 for x >= 0, else 1 / (1 - x)
+// The gradient of -log(s(l_y) / sum of s(l_c)),  s(x) = x + 1 for x >= 0, else 1 / (1 - x)
 //
-// The cross-entropy of StableMax (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability").
+// The cross-entropy of StableMax (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability"). It trains; what is told of a network is
+// its cross-entropy by softmax, whatever it was trained by, so that runs can be compared.
 
 // Both branches at once; neither divides by less than 1.
 fn s(x: f32) -> f32 { return max(x, 0.0) + 1.0 / (1.0 + max(-x, 0.0)); }
@@ -18,18 +19,6 @@ fn rest_of(at: u32, label: u32) -> f32 {
         if (c != label) { sum += s(logits[at + c]); }
     }
     return sum;
-}
-
-@compute @workgroup_size(64)
-fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = id.x;
-    let model = id.z;
-    if (row >= n_rows[model]) { return; }
-    let out = part(model, ROWS) + row;
-    let at = logits_at(model, row);
-    let label = labels[out];
-    row_loss[out] = log1p(rest_of(at, label) / s(logits[at + label]));
-    row_correct[out] = correct(at, label);
 }
 
 // d_logits = s'(l_c) (1 / sum of s - [c = y] / s(l_y)) / rows, the label's entry as -s'(l_y) rest / (s(l_y) sum)

@@ -226,6 +226,9 @@ pub struct Train {
     /// Print a JSON line for each evaluation, and the summary as the last
     #[arg(long)]
     pub json: bool,
+    /// Write events for TensorBoard into the run's directory tensorboard/
+    #[arg(long)]
+    pub tensorboard: bool,
     #[command(flatten)]
     pub fields: Fields,
 }
@@ -280,10 +283,10 @@ pub struct Fields {
     /// Weight decay, on every parameter
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub weight_decay: Option<String>,
-    /// Decay of AdamW's first moment
+    /// Decay of the first moment of adamw and adam
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub beta1: Option<String>,
-    /// Decay of AdamW's second moment
+    /// Decay of their second moment
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub beta2: Option<String>,
     /// Steps over which the learning rate rises

@@ -80,14 +80,18 @@ pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usi
     let (total, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
     let (total, largest) = (total.saturating_mul(models as u64), largest.saturating_mul(models as u64));
     let what = if models == 1 { format!("p = {}", plan.p) } else { format!("p = {} with {models} models", plan.p) };
+    let expected = match program.grad_copies {
+        0 | 1 => "a smaller p or d_mlp, or fewer models",
+        _ => "a smaller p, d_mlp or grokfast_window, or fewer models",
+    };
     match chosen {
-        Chosen::Cpu => check_memory(total, &what, "a smaller p or d_mlp, or fewer models")?,
+        Chosen::Cpu => check_memory(total, &what, expected)?,
         Chosen::Gpu(adapter) => {
             let limits = adapter.limits();
             let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
             ensure!(
                 largest <= limit,
-                "{what}: too large for {}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected a smaller p or d_mlp, or fewer models",
+                "{what}: too large for {}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected {expected}",
                 title(&adapter.get_info()),
                 largest >> 20,
                 limit >> 20

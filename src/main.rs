@@ -122,6 +122,7 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
             (_, true) => Style::Json,
             _ => Style::Human,
         },
+        tensorboard: false,
         stop: &STOP,
         open: &devices::open_engine,
     })
@@ -266,7 +267,8 @@ fn report(arguments: &Report) -> Result<u8> {
 }
 
 fn train(arguments: &Train) -> Result<u8> {
-    let options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
+    let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
+    options.tensorboard = arguments.tensorboard;
     let mut changes = assignments(&arguments.set)?;
     changes.extend(arguments.fields.typed());
     if let Some(directory) = &arguments.resume {
@@ -346,7 +348,7 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
         Outcome::Diverged { member, step, what } => {
             let model = if several { format!("model {member}: ") } else { String::new() };
             note(&format!(
-                "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller --lr; earlier checkpoints are in {directory}"
+                "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller learning rate; earlier checkpoints are in {directory}"
             ));
             Ok(DIVERGED)
         }

@@ -45,6 +45,26 @@ pub struct Method {
     pub optimizer: Optimizer,
 }
 
+impl Method {
+    /// What differs from the default, each word after a space: " muon ema".
+    pub fn suffix(&self) -> String {
+        let optimizer = match self.optimizer {
+            Optimizer::AdamW => "",
+            Optimizer::Adam => " adam",
+            Optimizer::Sgd => " sgd",
+            Optimizer::Muon => " muon",
+        };
+        let filter = match self.filter {
+            Filter::None => String::new(),
+            Filter::Ema => " ema".into(),
+            Filter::Ma { window } => format!(" ma-{window}"),
+        };
+        let orthogonal = if self.orthogonal { " orthogonal" } else { "" };
+        let loss = if self.loss == Loss::StableMax { " stablemax" } else { "" };
+        format!("{optimizer}{filter}{orthogonal}{loss}")
+    }
+}
+
 /// The choice of a name.
 fn named<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> Result<T> {
     let found = choices.iter().find(|(other, _)| *other == name);
@@ -141,6 +161,8 @@ update! {
     momentum,
     /// 1 or 0
     nesterov,
+    /// 1 - momentum, not to be rounded twice
+    rest_momentum,
     /// Share of the old average, and of the new gradient, that the new average has
     keep,
     take,

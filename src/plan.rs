@@ -121,10 +121,18 @@ const FIELDS: &[(&str, Kind, &str)] = &[
     ("init", Kind::Text, "initial weights: paper, transformer-lens or a .safetensors file"),
     ("seed", Kind::Integer { least: 0 }, "seed of the initial weights"),
     ("models", Kind::Integer { least: 1 }, "networks trained side by side"),
-    ("loss", Kind::Text, "cross-entropy, or stablemax for the cross-entropy of StableMax"),
+    (
+        "loss",
+        Kind::Text,
+        "what trains: cross-entropy, or stablemax for that of StableMax; what is told is cross-entropy",
+    ),
     ("optimizer", Kind::Text, "adamw, adam, sgd or muon"),
     ("lr", Kind::Number, "learning rate"),
-    ("weight_decay", Kind::Number, "on every parameter: decoupled, or of adam and sgd added to the gradient"),
+    (
+        "weight_decay",
+        Kind::Number,
+        "on every parameter: decoupled, or of adam and sgd added to the gradient (1e-3 is much there)",
+    ),
     ("beta1", Kind::Number, "decay of the first moment of adamw and adam, in [0, 1)"),
     ("beta2", Kind::Number, "decay of their second moment, in [0, 1)"),
     ("eps", Kind::Number, "added to the root of the second moment"),
@@ -492,6 +500,7 @@ impl Plan {
             lr: own_lr,
             matrix_decay: 1.0 - own_lr * decoupled,
             momentum: self.momentum,
+            rest_momentum: 1.0 - self.momentum,
             nesterov: flag(self.nesterov),
             // The first gradient begins the average.
             keep: if step == 0 { 0.0 } else { self.grokfast_alpha },

@@ -14,6 +14,7 @@ struct Update {
     lr: f32,                 // of SGD, and of the matrices that Muon updates
     matrix_decay: f32,       // 1 - lr * weight_decay, of those
     momentum: f32,
+    rest_momentum: f32,      // 1 - momentum
     nesterov: f32,           // 1 or 0
     keep: f32,               // share of the old average in the new one
     take: f32,               // share of the gradient

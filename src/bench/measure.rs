@@ -39,9 +39,14 @@ impl Work {
         Ok(Self { plan, program, train })
     }
 
+    /// The program's name, and how it is taught where that is not the default.
+    fn name(&self) -> String {
+        format!("{}{}", self.program.name, self.plan.method().suffix())
+    }
+
     pub fn title(&self) -> String {
         let Plan { p, d_model, n_heads, d_mlp, models, .. } = self.plan;
-        super::title(self.program.name, [p, self.train.len(), d_model, n_heads, d_mlp, models])
+        super::title(&self.name(), [p, self.train.len(), d_model, n_heads, d_mlp, models])
     }
 
     /// A round: a fresh engine, whole steps for at least `time`, and single kernels for as long.
@@ -53,11 +58,13 @@ impl Work {
         let began = Instant::now();
         let (mut engine, _) = devices::open_engine(chosen, program, layout, threads)?;
         for k in 0..plan.models {
-            engine.write_state(k, &State::fresh(first_weights(&member_plan(plan, k))?))?;
+            engine.write_state(k, &State::remembering(first_weights(&member_plan(plan, k))?, program.grad_copies))?;
         }
         let mut step = 0;
         let mut steps = |engine: &mut Engine, n: usize| -> Result<f64> {
-            let updates: Vec<Update> = (0..n as u64).map(|i| plan.update(step + i)).collect();
+            // From where the mean over a window of gradients counts.
+            let first = plan.grokfast_window as u64 + step;
+            let updates: Vec<Update> = (0..n as u64).map(|i| plan.update(first + i)).collect();
             step += n as u64;
             let began = Instant::now();
             pollster::block_on(engine.steps(&vec![updates; plan.models]))?;
@@ -99,7 +106,7 @@ impl Work {
         let kernels: Vec<Kernel> = program.step().enumerate().map(kernel).collect();
         let steps: Vec<f64> = rounds.iter().flat_map(|round| &round.steps).copied().collect();
         Ok(Run {
-            program: program.name.into(),
+            program: self.name(),
             p: plan.p,
             d_model: plan.d_model,
             n_heads: plan.n_heads,
@@ -120,7 +127,7 @@ impl Work {
     fn kernels(&self, engine: &mut Engine, time: Duration) -> Result<Vec<Vec<f64>>> {
         let calls = self.program.step().count();
         let tick = calls - self.program.update.len();
-        let updates = vec![vec![self.plan.update(100)]; self.plan.models];
+        let updates = vec![vec![self.plan.update(100 + self.plan.grokfast_window as u64)]; self.plan.models];
         let mut times = vec![Vec::new(); calls];
         let until = Instant::now() + time;
         while times[0].len() < *REPEATS.start() || (Instant::now() < until && times[0].len() < *REPEATS.end()) {

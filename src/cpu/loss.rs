@@ -24,7 +24,7 @@ fn rest<T: Real>(logits: &[T], label: usize) -> (T, T) {
 }
 
 /// Whether the label's logit is the first of the largest.
-pub fn is_first_largest<T: Real>(logits: &[T], label: usize) -> bool {
+fn is_first_largest<T: Real>(logits: &[T], label: usize) -> bool {
     let beaten = |(class, &l): (usize, &T)| if class < label { l < logits[label] } else { l <= logits[label] };
     logits.iter().enumerate().all(beaten)
 }

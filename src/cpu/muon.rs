@@ -46,9 +46,9 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
 
 /// m += (1 - momentum) (g - m);  g = m, or with Nesterov's momentum g + momentum (m - g)
 fn momentum<T: Real>(u: &Update, grads: &mut [T], exp_avg: &mut [T]) {
-    let momentum = T::of(u.momentum);
+    let [momentum, rest] = [u.momentum, u.rest_momentum].map(T::of);
     for (g, m) in grads.iter_mut().zip(exp_avg) {
-        *m = (*m + (T::one() - momentum) * (*g - *m)).flushed();
+        *m = (*m + rest * (*g - *m)).flushed();
         *g = if u.nesterov != 0.0 { *g + momentum * (*m - *g) } else { *m };
     }
 }

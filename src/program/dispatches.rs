@@ -213,7 +213,7 @@ fn workgroups(
     };
     ensure!(
         groups.iter().all(|&n| n <= most),
-        "{}.{} needs {groups:?} workgroups and {most} a dimension are allowed: expected a smaller p or fewer models",
+        "{}.{} needs {groups:?} workgroups and {most} a dimension are allowed: expected smaller sizes or fewer models",
         call.kernel,
         call.entry
     );

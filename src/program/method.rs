@@ -69,7 +69,7 @@ const POLY: &[&[Axis]] = &[
 impl Program {
     /// The same program for another way to teach.
     pub fn taught(mut self, method: &Method) -> Self {
-        for call in self.score.iter_mut().chain(&mut self.backward).filter(|call| call.kernel == "loss") {
+        for call in self.backward.iter_mut().filter(|call| call.kernel == "loss") {
             call.kernel = method.loss.kernel();
         }
         self.update = update(method);

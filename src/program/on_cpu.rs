@@ -72,6 +72,8 @@ impl<T: Real> OnCpu<T> {
         model.exp_avg = state.exp_avg.clone();
         model.exp_avg_sq = state.exp_avg_sq.clone();
         for (rank, memory) in model.grad_memory.iter_mut().enumerate() {
+            let whole = memory.len() == state.grad_memory.len() * state.weights.tensors[rank].len();
+            assert!(whole, "a state remembers as many gradients as its program");
             let copies: Vec<&[T]> = state.grad_memory.iter().map(|copy| &copy.tensors[rank][..]).collect();
             *memory = copies.concat();
         }

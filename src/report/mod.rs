@@ -5,6 +5,7 @@ mod data;
 mod figures;
 mod heat;
 mod math;
+mod plain;
 mod scale;
 mod survey;
 mod svg;
@@ -24,6 +25,7 @@ const PAGE_STYLE: &str = include_str!("../../assets/report/page.css");
 const SCRIPT: &str = include_str!("../../assets/report/page.js");
 
 pub use data::shown_frames;
+pub use plain::plain;
 
 /// What a page is made of.
 pub enum Subject<'a> {

@@ -1,6 +1,7 @@
 //! The model card: what a repository of models shows first (README.md with front matter as the Hugging Face Hub reads it).
 
 use super::Summary;
+use crate::method::{Filter, Loss, Optimizer};
 use crate::plan::Plan;
 use crate::task::Op;
 use anyhow::Result;
@@ -39,7 +40,7 @@ pub fn card(plan: &Plan, summary: &Summary) -> Result<String> {
         | d_model, heads, d_mlp | {d_model}, {n_heads}, {d_mlp} |\n\
         | classes | {classes} |\n\
         | train pairs | {split}, {fraction} of all |\n\
-        | AdamW | learning rate {lr}, weight decay {decay}, betas {beta1} and {beta2} |\n\
+        | trained by | {method} |\n\
         | initial weights | {init}, seed {seed} |\n\
         | train loss, accuracy | {train_loss:.3e}, {train_accuracy} |\n\
         | test loss, accuracy | {test} |\n\
@@ -65,10 +66,7 @@ pub fn card(plan: &Plan, summary: &Summary) -> Result<String> {
         classes = shape.d_vocab_out,
         split = plan.split,
         fraction = plan.train_fraction,
-        lr = plan.lr,
-        decay = plan.weight_decay,
-        beta1 = plan.beta1,
-        beta2 = plan.beta2,
+        method = method(plan),
         init = plan.init,
         seed = plan.seed,
         train_loss = summary.train_loss,
@@ -79,6 +77,33 @@ pub fn card(plan: &Plan, summary: &Summary) -> Result<String> {
             .map_or("nothing left to test".into(), |(loss, accuracy)| { format!("{loss:.3e}, {accuracy}") }),
     )?;
     Ok(signed(text))
+}
+
+/// Optimizer, what is done to gradients, and the loss.
+fn method(plan: &Plan) -> String {
+    let Plan { lr, weight_decay, beta1, beta2, momentum, muon_lr, .. } = plan;
+    let method = plan.method();
+    let nesterov = if plan.nesterov { "Nesterov's momentum" } else { "momentum" };
+    let adam = format!("learning rate {lr}, weight decay {weight_decay}, betas {beta1} and {beta2}");
+    let mut text = match method.optimizer {
+        Optimizer::AdamW => format!("AdamW, {adam}"),
+        Optimizer::Adam => format!("Adam, {adam}"),
+        Optimizer::Sgd => format!("SGD, learning rate {lr}, weight decay {weight_decay}, {nesterov} {momentum}"),
+        Optimizer::Muon => {
+            format!(
+                "Muon, learning rate {muon_lr}, {nesterov} {momentum}; AdamW for embeddings, biases and unembedding, {adam}"
+            )
+        }
+    };
+    let (alpha, lamb) = (plan.grokfast_alpha, plan.grokfast_lamb);
+    text += &match method.filter {
+        Filter::None => String::new(),
+        Filter::Ema => format!("; Grokfast EMA, alpha {alpha}, lamb {lamb}"),
+        Filter::Ma { window } => format!("; Grokfast MA, window {window}, lamb {lamb}"),
+    };
+    text += if method.orthogonal { "; orthogonal gradient" } else { "" };
+    text += if method.loss == Loss::StableMax { "; on the cross-entropy of StableMax" } else { "" };
+    text
 }
 
 const SIGNED: &str = "\n<!-- As grokscope wrote it, and it may write another in its place: ";

@@ -98,12 +98,12 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Adds whole lines to a file that is there; where that fails, the file is as it was.
-pub fn append(path: &Path, text: &str) -> Result<()> {
+/// Adds whole lines or records to a file that is there; where that fails, the file is as it was.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         let mut file = retried(|| fs::OpenOptions::new().append(true).open(path))?;
         let before = file.metadata()?.len();
-        file.write_all(text.as_bytes()).inspect_err(|_| drop(file.set_len(before)))
+        file.write_all(bytes).inspect_err(|_| drop(file.set_len(before)))
     };
     write().map_err(|error| failed(path, error))
 }

@@ -62,7 +62,10 @@ pub fn open<'a>(bytes: &'a [u8], origin: &str) -> Result<SafeTensors<'a>> {
 
 /// Reads the tensors `prefix` + name of every parameter. `origin` names the file in errors.
 pub fn read_weights(bytes: &[u8], shape: &Shape, prefix: &str, origin: &str) -> Result<Weights<f32>> {
-    let file = open(bytes, origin)?;
+    weights_of(&open(bytes, origin)?, shape, prefix, origin)
+}
+
+fn weights_of(file: &SafeTensors, shape: &Shape, prefix: &str, origin: &str) -> Result<Weights<f32>> {
     let mut tensors = Vec::new();
     for parameter in &PARAMETERS {
         let name = format!("{prefix}{}", parameter.lens);
@@ -244,7 +247,9 @@ pub fn read_checkpoint(
     for (name, bytes) in [("model.safetensors", model), ("optimizer.safetensors", optimizer)] {
         check_whole(&json, name, bytes, origin)?;
     }
-    let moments = |prefix: &str| read_weights(optimizer, shape, prefix, &format!("{origin}/optimizer.safetensors"));
+    let path = format!("{origin}/optimizer.safetensors");
+    let file = open(optimizer, &path)?;
+    let moments = |prefix: &str| weights_of(&file, shape, prefix, &path);
     Ok(State {
         weights: read_weights(model, shape, "", &format!("{origin}/model.safetensors"))?,
         exp_avg: moments("exp_avg.")?,

@@ -2,6 +2,7 @@
 
 mod card;
 pub mod disk;
+pub mod events;
 pub mod formats;
 pub mod inputs;
 pub mod json;
@@ -250,11 +251,11 @@ impl RunDir {
     }
 
     pub fn append_metrics(&self, row: &Evaluation) -> Result<()> {
-        append(&self.path.join("metrics.jsonl"), &lines(std::slice::from_ref(row))?)
+        append(&self.path.join("metrics.jsonl"), lines(std::slice::from_ref(row))?.as_bytes())
     }
 
     pub fn append_timing(&self, row: &Timing) -> Result<()> {
-        append(&self.path.join("timing.jsonl"), &lines(std::slice::from_ref(row))?)
+        append(&self.path.join("timing.jsonl"), lines(std::slice::from_ref(row))?.as_bytes())
     }
 
     /// The final model and its config.

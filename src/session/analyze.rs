@@ -49,6 +49,15 @@ struct Source {
 
 /// Analyses what `request` names and writes findings and page beside it. Nothing is written before all of it is there.
 pub fn analyze(request: &Request, options: &Options) -> Result<Analysed> {
+    analyze_and_show(request, options, |_| Ok(()))
+}
+
+/// The same, and hands on what the page is made of.
+fn analyze_and_show(
+    request: &Request,
+    options: &Options,
+    show: impl FnOnce(&report::Subject) -> Result<()>,
+) -> Result<Analysed> {
     let source = source(request)?;
     let (findings_path, report_path) = outputs(&source.directory, request.step);
     let (findings, pictures) = in_threads(options, || take_apart(&source, options))??;
@@ -59,7 +68,9 @@ pub fn analyze(request: &Request, options: &Options) -> Result<Analysed> {
         source.directory.display()
     );
     disk::write_whole(&findings_path, &text)?;
-    disk::write_whole(&report_path, report::page(&shown(&findings, pictures.as_ref())?).as_bytes())?;
+    let subject = shown(&findings, pictures.as_ref())?;
+    disk::write_whole(&report_path, report::page(&subject).as_bytes())?;
+    show(&subject)?;
     Ok(Analysed { findings, findings_path, report_path })
 }
 
@@ -152,9 +163,13 @@ fn shown<'a>(findings: &'a Analysis, pictures: Option<&'a Pictures>) -> Result<r
 }
 
 /// The same for a run that has just ended.
-pub fn finished_run(run: &RunDir, options: &Options) -> Result<Analysis> {
+pub fn finished_run(
+    run: &RunDir,
+    options: &Options,
+    show: impl FnOnce(&report::Subject) -> Result<()>,
+) -> Result<Analysis> {
     let request = Request { directory: &run.path, step: None, split: None };
-    Ok(analyze(&request, options)?.findings)
+    Ok(analyze_and_show(&request, options, show)?.findings)
 }
 
 fn from_run(run: RunDir, step: Option<u64>) -> Result<Source> {

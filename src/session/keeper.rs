@@ -1,9 +1,11 @@
 //! The observer that writes run directories, shows progress and keeps the time.
 
+use super::board::Board;
 use super::{Options, analyze};
 use crate::analysis::Analysis;
 use crate::program::State;
 use crate::progress::{Progress, Style, note};
+use crate::report;
 use crate::run::disk::kind_of;
 use crate::run::{RunDir, Summary, Timing};
 use crate::train::{self, Evaluation, Member, Observer};
@@ -31,6 +33,8 @@ pub struct Keeper<'a> {
     pub findings: Vec<Analysis>,
     pub steps: u64,
     pub device: String,
+    /// One for each run, or none.
+    boards: Vec<Board>,
 }
 
 /// Times, of which every n-th is kept, so that a run of any length holds no more than some of them.
@@ -72,7 +76,14 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 impl<'a> Keeper<'a> {
-    pub fn new(runs: Vec<RunDir>, progress: Progress, options: &'a Options, steps: u64, device: String) -> Self {
+    pub fn new(
+        runs: Vec<RunDir>,
+        progress: Progress,
+        options: &'a Options,
+        steps: u64,
+        device: String,
+        boards: Vec<Board>,
+    ) -> Self {
         let now = Instant::now();
         let (recent, all, summaries) = (Times::new(), Times::new(), Vec::new());
         Self {
@@ -88,6 +99,7 @@ impl<'a> Keeper<'a> {
             findings: Vec::new(),
             steps,
             device,
+            boards,
         }
     }
 }
@@ -99,6 +111,9 @@ impl Observer for Keeper<'_> {
         // In this order: a row that is there has its time.
         self.runs[member].append_timing(&Timing { step: row.step, seconds, ms_per_step })?;
         self.runs[member].append_metrics(row)?;
+        if let Some(board) = self.boards.get(member) {
+            board.evaluated(row, ms_per_step)?;
+        }
         self.evaluated = true;
         let left = ms_per_step.map(|ms| ms / 1e3 * self.steps.saturating_sub(row.step) as f64);
         self.progress.evaluated(member, row, ms_per_step, left);
@@ -106,7 +121,12 @@ impl Observer for Keeper<'_> {
     }
 
     fn snapshot(&mut self, member: usize, step: u64, state: &State<f32>) -> Result<()> {
-        self.runs[member].write_checkpoint(step, state)
+        let is_new = !self.runs[member].checkpoint_path(step).exists();
+        self.runs[member].write_checkpoint(step, state)?;
+        match self.boards.get(member) {
+            Some(board) if is_new => board.snapshot(&self.runs[member].plan, step, &state.weights),
+            _ => Ok(()),
+        }
     }
 
     fn finished(&mut self, member: &Member, index: usize, state: &State<f32>) -> Result<()> {
@@ -122,7 +142,12 @@ impl Observer for Keeper<'_> {
             }
             _ => Style::Quiet,
         };
-        let analysed = analyze::finished_run(run, &Options { style, ..self.options.clone() });
+        let analysed = analyze::finished_run(run, &Options { style, ..self.options.clone() }, |subject| {
+            match self.boards.get(index) {
+                Some(board) => board.figures(last.step, &report::figure_files(subject)),
+                None => Ok(()),
+            }
+        });
         let key_frequencies = match analysed {
             Ok(findings) => {
                 let keys = findings.key_frequencies().to_vec();

@@ -1,6 +1,7 @@
 //! A training run from a plan to its files: builds the engine, runs the loop, keeps what comes.
 
 pub mod analyze;
+mod board;
 pub mod exchange;
 mod keeper;
 mod resume;
@@ -21,6 +22,7 @@ use crate::run::{self, RunDir, Summary, disk};
 use crate::task::{Op, Pairs, Split};
 use crate::train::{Evaluation, Member, Outcome, Trainer};
 use anyhow::Result;
+use board::Board;
 use keeper::{Keeper, median};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,8 @@ pub struct Options {
     /// 0: one for each core.
     pub threads: usize,
     pub style: Style,
+    /// Whether files for TensorBoard are written.
+    pub tensorboard: bool,
     /// Set when the user asks to stop.
     pub stop: &'static AtomicBool,
     /// Makes the engine: [`devices::open_engine`].
@@ -229,7 +233,11 @@ fn run_members(
         indices.push(start.index);
     }
     let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
-    let mut keeper = Keeper::new(runs, progress, options, steps, device);
+    let boards = match options.tensorboard {
+        true => runs.iter().map(|run| Board::open(run, step)).collect::<Result<_>>()?,
+        false => Vec::new(),
+    };
+    let mut keeper = Keeper::new(runs, progress, options, steps, device, boards);
     let mut trainer = Trainer { engine, members, step };
     let outcome = pollster::block_on(trainer.run(&mut keeper));
     keeper.progress.finish();
@@ -277,7 +285,9 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
     let mut times = Vec::new();
     for step in 0..TRIED {
         let began = Instant::now();
-        pollster::block_on(engine.steps(&vec![vec![plan.update(step)]; plan.models]))?;
+        // From where the mean over a window of gradients counts.
+        let update = plan.update(plan.grokfast_window as u64 + step);
+        pollster::block_on(engine.steps(&vec![vec![update]; plan.models]))?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     Ok((device, bytes, median(&times).unwrap_or(0.0)))

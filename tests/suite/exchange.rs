@@ -215,8 +215,14 @@ fn readers() -> Outcome {
     let directory = tempfile::tempdir()?;
     let run = path(&directory.path().join("run"));
     let often = ["--steps", "300", "--eval-every", "20"];
-    succeed(&[&["train", "--quiet", "--device", "cpu", "--preset", "demo", "--out", &run], &often[..]].concat())?;
+    let train = ["train", "--quiet", "--device", "cpu", "--preset", "demo", "--tensorboard", "--out", &run];
+    succeed(&[&train, &often[..]].concat())?;
     python("lens-4", "tests/lens/readers.py", &[&run])?;
+    // A second file is named by a later second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let more = ["train", "--quiet", "--device", "cpu", "--tensorboard", "--resume", &run, "--steps", "400"];
+    succeed(&more)?;
+    python("lens-4", "tests/lens/board.py", &[&run])?;
     Ok(())
 }
 

@@ -550,7 +550,14 @@ fn open_and_destroy(
 }
 
 fn options() -> Options {
-    Options { device: wanted_adapter(), threads: 1, style: Style::Quiet, stop: &NO_STOP, open: &open_and_destroy }
+    Options {
+        device: wanted_adapter(),
+        threads: 1,
+        style: Style::Quiet,
+        tensorboard: false,
+        stop: &NO_STOP,
+        open: &open_and_destroy,
+    }
 }
 
 fn plan() -> Result<Plan, Failed> {

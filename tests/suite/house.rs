@@ -9,21 +9,22 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("gpu", &[]),
     ("cpu", &["model", "plan"]),
-    ("plan", &["task"]),
+    ("method", &[]),
+    ("plan", &["method", "task"]),
     ("task", &["random"]),
     ("model", &["plan", "random"]),
     ("shaders", &["gpu"]),
-    ("program", &["cpu", "gpu", "model", "plan", "shaders", "task"]),
+    ("program", &["cpu", "gpu", "method", "model", "plan", "shaders", "task"]),
     ("analysis", &["cpu", "model", "plan", "random", "task"]),
     ("report", &["analysis"]),
     ("train", &["model", "plan", "program"]),
-    ("run", &["model", "plan", "program", "task", "train"]),
+    ("run", &["method", "model", "plan", "program", "task", "train"]),
     ("bench", &["devices", "gpu", "model", "plan", "program", "run", "task"]),
 ];
 
 /// Rooms that are fit for a browser: no files, no clocks, no threads of their own.
 const FOR_THE_BROWSER: &[&str] =
-    &["random", "gpu", "plan", "task", "model", "shaders", "program", "analysis", "train", "report"];
+    &["random", "gpu", "method", "plan", "task", "model", "shaders", "program", "analysis", "train", "report"];
 
 pub fn tests() -> Vec<Trial> {
     vec![

@@ -108,17 +108,13 @@ fn on_gpu(name: &str) -> Outcome {
 
 fn stablemax() -> Outcome {
     let golden: Value = serde_json::from_str(GOLDEN)?;
-    let numbers = |name: &str| -> Result<Vec<f64>, Failed> {
-        let list = golden["stablemax"][name].as_array().ok_or("no golden values")?;
-        Ok(list.iter().filter_map(Value::as_f64).collect())
-    };
-    let (losses, d_logits) = (numbers("losses")?, numbers("d_logits")?);
-    let rows = losses.len();
+    let list = golden["stablemax"]["d_logits"].as_array().ok_or("no golden values")?;
+    let d_logits: Vec<f64> = list.iter().filter_map(Value::as_f64).collect();
+    let rows = d_logits.len() / 5;
     let method = methods().into_iter().find(|(name, _)| *name == "stablemax").ok_or("no stablemax")?.1;
     let program = layered::program().taught(&method);
     let of_layout = layout(shape_of_golden(), &[rows]);
     let labels: Vec<usize> = of_layout.train[0].labels.iter().map(|&label| label as usize).collect();
-    let of_grid: Vec<usize> = of_layout.grid[0].labels.iter().map(|&label| label as usize).collect();
     let mut machine = OnCpu::<f64>::new(&program, of_layout, 1)?;
     // The golden rows have labels 0, 1, 2, 3, 4, 0: each row here takes the logits of one with its label, whatever the others are.
     let logits: Vec<f64> = waves(rows * 5, 0.3, 0.91).iter().map(|x| 5.0 * x).collect();
@@ -132,14 +128,6 @@ fn stablemax() -> Outcome {
             let (got, want) = (got[row * 5 + c], d_logits[labels[row] * 5 + c]);
             require!((got - want).abs() <= 1e-14, "d_logits of row {row}, class {c}: {got}, golden {want}");
         }
-    }
-    // The loss whose gradient that is, at every label.
-    *machine.tensor_mut(0, "logits", Batch::Grid) =
-        of_grid.iter().flat_map(|&label| logits[label * 5..][..5].to_vec()).collect();
-    let forward = program.evaluation().count() - 1;
-    machine.run_some(Batch::Grid, &[forward], &[vec![]]);
-    for (&label, &got) in of_grid.iter().zip(machine.tensor(0, "row_loss", Batch::Grid)) {
-        require!((got - losses[label]).abs() <= 1e-14, "row_loss of label {label}: {got}, golden {}", losses[label]);
     }
     Ok(())
 }

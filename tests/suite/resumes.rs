@@ -65,25 +65,27 @@ fn resumes(device: &str) -> Outcome {
 /// What a method carries from step to step is in its checkpoints.
 fn methods_resume(device: &str) -> Outcome {
     let methods: [&[&str]; 7] = [
-        &["--optimizer", "adam"],
+        &["--optimizer", "adam", "--lr", "5e-3"],
         &["--optimizer", "sgd", "--set", "nesterov=true", "--lr", "0.1"],
-        &["--optimizer", "muon"],
-        &["--grokfast", "ema"],
-        &["--grokfast", "ma", "--set", "grokfast_window=7"],
-        &["--set", "orthogonal_grad=true", "--loss", "stablemax"],
-        &["--optimizer", "muon", "--grokfast", "ema", "--set", "orthogonal_grad=true"],
+        &["--optimizer", "muon", "--lr", "5e-3"],
+        &["--grokfast", "ema", "--lr", "5e-3"],
+        &["--grokfast", "ma", "--set", "grokfast_window=7", "--lr", "5e-3"],
+        &["--set", "orthogonal_grad=true", "--loss", "stablemax", "--lr", "5e-3"],
+        &["--optimizer", "muon", "--grokfast", "ema", "--set", "orthogonal_grad=true", "--lr", "5e-3"],
     ];
     for method in methods {
         let directory = tempfile::tempdir()?;
         let path = |name: &str| directory.path().join(name);
-        train(device, &path("whole"), &[&["--steps", "45"], method].concat())?;
-        train(device, &path("parts"), &[&["--steps", "33"], method].concat())?;
+        let decay = ["--weight-decay", "1e-3"];
+        train(device, &path("whole"), &[&["--steps", "45"], &decay[..], method].concat())?;
+        train(device, &path("parts"), &[&["--steps", "33"], &decay[..], method].concat())?;
         let parts = path("parts").display().to_string();
         succeed(&["train", "--quiet", "--device", device, "--resume", &parts, "--steps", "45"])?;
         same(&path("whole"), &path("parts"))?;
         let first = metrics(&path("whole"))?.first().ok_or("no rows")?.train_loss;
         let last = metrics(&path("whole"))?.last().ok_or("no rows")?.train_loss;
-        require!(last < first, "{method:?}: the train loss goes from {first} to {last}");
+        // Guessing costs ln(13), 0.95 of what the first weights do.
+        require!(last < 0.93 * first, "{method:?}: the train loss goes from {first} to {last}");
     }
     Ok(())
 }
@@ -247,7 +249,14 @@ fn changes_hold() -> Outcome {
     let (run, whole) = (directory.path().join("run"), directory.path().join("whole"));
     apart(&run)?;
     train("cpu", &whole, &["--steps", "70", "--models", "2", "--seed", "0"])?;
-    let options = Options { device: "cpu".into(), threads: 2, style: Style::Quiet, stop: &NO_STOP, open: &open_a_few };
+    let options = Options {
+        device: "cpu".into(),
+        threads: 2,
+        style: Style::Quiet,
+        tensorboard: false,
+        stop: &NO_STOP,
+        open: &open_a_few,
+    };
     let changes = [("steps".to_string(), "70".to_string())];
     let Err(error) = session::resume(&run, None, &changes, &options) else { return Err("trained on no device".into()) };
     let stopped = error.downcast_ref::<Stopped>().ok_or(format!("not to be gone on with: {error:#}"))?;

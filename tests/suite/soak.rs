@@ -109,7 +109,14 @@ fn training(device: &str) -> Outcome {
     let device_name = if device == "cpu" { "cpu".into() } else { crate::support::wanted_adapter() };
     let trainer = std::thread::spawn(move || {
         let style = Style::Quiet;
-        let options = Options { device: device_name, threads: 2, style, stop: &STOP, open: &devices::open_engine };
+        let options = Options {
+            device: device_name,
+            threads: 2,
+            style,
+            tensorboard: false,
+            stop: &STOP,
+            open: &devices::open_engine,
+        };
         session::train(&plan, &run, &options).map(|ended| ended.outcome)
     });
     let (began, mut held) = (Instant::now(), Vec::new());

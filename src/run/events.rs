@@ -1,0 +1,182 @@
+//! TensorBoard's event files: protocol buffers in records with checksums, as `tensorboard/compat/proto` and TFRecord have them.
+
+use super::disk;
+use anyhow::Result;
+use prost::{Message, Oneof};
+use std::path::{Path, PathBuf};
+
+/// A file of events; what is added stands behind what is there.
+pub struct Events {
+    path: PathBuf,
+}
+
+/// Something to show at a step under a tag.
+pub enum Shown<'a> {
+    Scalar(f64),
+    /// Counts of the places 0, 1, ..
+    Histogram(&'a [f64]),
+    /// A PNG with its width and height.
+    Image {
+        png: Vec<u8>,
+        width: u32,
+        height: u32,
+    },
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(oneof = "What", tags = "3, 5, 7")]
+    what: Option<What>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum What {
+    #[prost(string, tag = "3")]
+    FileVersion(String),
+    #[prost(message, tag = "5")]
+    Summary(Summary),
+    #[prost(message, tag = "7")]
+    SessionLog(SessionLog),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(oneof = "Kind", tags = "2, 4, 5")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Kind {
+    #[prost(float, tag = "2")]
+    SimpleValue(f32),
+    #[prost(message, tag = "4")]
+    Image(Image),
+    #[prost(message, tag = "5")]
+    Histo(Histogram),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Image {
+    #[prost(int32, tag = "1")]
+    height: i32,
+    #[prost(int32, tag = "2")]
+    width: i32,
+    #[prost(int32, tag = "3")]
+    colorspace: i32,
+    #[prost(bytes = "vec", tag = "4")]
+    encoded_image_string: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Histogram {
+    #[prost(double, tag = "1")]
+    min: f64,
+    #[prost(double, tag = "2")]
+    max: f64,
+    #[prost(double, tag = "3")]
+    num: f64,
+    #[prost(double, tag = "4")]
+    sum: f64,
+    #[prost(double, tag = "5")]
+    sum_squares: f64,
+    #[prost(double, repeated, tag = "6")]
+    bucket_limit: Vec<f64>,
+    #[prost(double, repeated, tag = "7")]
+    bucket: Vec<f64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    /// 1: start, from which step on earlier events count no more.
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+impl Events {
+    /// A file for events after `step` in a directory that is made where it is not there: whatever an earlier file says of later steps is
+    /// void. `seconds` since 1970 name it and stamp its first events.
+    pub fn create(directory: &Path, step: u64, seconds: f64) -> Result<Self> {
+        disk::make_directory(directory)?;
+        let events = Self { path: directory.join(format!("events.out.tfevents.{:010}.grokscope", seconds as u64)) };
+        if !events.path.exists() {
+            disk::write_whole(&events.path, b"")?;
+        }
+        events.add(seconds, 0, What::FileVersion("brain.Event:2".into()))?;
+        if step > 0 {
+            events.add(seconds, step + 1, What::SessionLog(SessionLog { status: 1 }))?;
+        }
+        Ok(events)
+    }
+
+    /// Adds what is to be shown at a step, each under its tag.
+    pub fn show(&self, seconds: f64, step: u64, shown: Vec<(String, Shown)>) -> Result<()> {
+        let value = |(tag, shown): (String, Shown)| Value { tag, kind: Some(kind(shown)) };
+        self.add(seconds, step, What::Summary(Summary { value: shown.into_iter().map(value).collect() }))
+    }
+
+    fn add(&self, wall_time: f64, step: u64, what: What) -> Result<()> {
+        let event = Event { wall_time, step: step as i64, what: Some(what) };
+        disk::append(&self.path, &record(&event.encode_to_vec()))
+    }
+}
+
+fn kind(shown: Shown) -> Kind {
+    match shown {
+        Shown::Scalar(x) => Kind::SimpleValue(x as f32),
+        Shown::Histogram(counts) => {
+            let places = || counts.iter().enumerate().map(|(place, &count)| (place as f64, count));
+            Kind::Histo(Histogram {
+                min: -0.5,
+                max: counts.len() as f64 - 0.5,
+                num: counts.iter().sum(),
+                sum: places().map(|(place, count)| place * count).sum(),
+                sum_squares: places().map(|(place, count)| place * place * count).sum(),
+                bucket_limit: places().map(|(place, _)| place + 0.5).collect(),
+                bucket: counts.to_vec(),
+            })
+        }
+        Shown::Image { png, width, height } => Kind::Image(Image {
+            height: height as i32,
+            width: width as i32,
+            // Red, green, blue and alpha.
+            colorspace: 4,
+            encoded_image_string: png,
+        }),
+    }
+}
+
+/// Length, its checksum, the data and its checksum.
+fn record(data: &[u8]) -> Vec<u8> {
+    let len = (data.len() as u64).to_le_bytes();
+    [&len[..], &masked(&len), data, &masked(data)].concat()
+}
+
+/// CRC-32C, turned by 15 bits and moved, so that a checksum of data that hold checksums is none of theirs.
+fn masked(data: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_framed_as_tfrecord_has_it() {
+        // CRC-32C of "123456789" is e3069283: its published check value.
+        assert_eq!(u32::from_le_bytes(masked(b"123456789")), 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8));
+        let record = record(b"abc");
+        assert_eq!((record.len(), &record[..8], &record[12..15]), (19, &3u64.to_le_bytes()[..], &b"abc"[..]));
+    }
+}
