@@ -2,7 +2,7 @@
 
     python3 benches/methods.py [--seeds 5] [--steps 6000] [--fraction 0.4] [--program target/release/grokscope] [METHOD ..]
 
-The network and its other settings are those of `--preset demo`, with fewer pairs to train on. A run ends at a test loss under 0.01, or when its steps are used up. Settings differ from the preset's where a method's authors say so, or where the preset's
+The network and its other settings are those of `--preset demo`, with fewer pairs to train on. A run ends at a test loss under 1e-3, or when its steps are used up. Settings differ from the preset's where a method's authors say so, or where the preset's
 do not train at all; none was searched for.
 """
 
@@ -30,7 +30,7 @@ METHODS = {
 
 def train(arguments, flags, seed, directory):
     out = pathlib.Path(directory) / str(seed)
-    fixed = ["--preset", "demo", "--stop-at-test-loss", "0.01", "--eval-every", "20", "--checkpoint-every", "2000"]
+    fixed = ["--preset", "demo", "--stop-at-test-loss", "1e-3", "--eval-every", "20", "--checkpoint-every", "2000"]
     given = ["--steps", str(arguments.steps), "--train-fraction", str(arguments.fraction), "--seed", str(seed)]
     command = [arguments.program, "train", "--quiet", "--device", "cpu", *fixed, *given, *flags, "--out", out]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

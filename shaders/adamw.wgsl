@@ -30,9 +30,10 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let u = updates[model * WINDOW + now];
     let i = block * BLOCK + lane;
     if ((u.biases == 0.0 && is_bias(owner)) || (u.matrices == 0.0 && is_matrix(owner))) { return; }
-    let code = bad_code(now, owner, params[i], exp_avg[i], exp_avg_sq[i], grads[i]);
+    let gradient = grads[i];
+    let code = bad_code(now, owner, params[i], exp_avg[i], exp_avg_sq[i], gradient);
     if (code != NOTHING_BAD) { atomicMin(&first_bad[model], code); }
-    let g = grads[i] + u.l2 * params[i];
+    let g = gradient + u.l2 * params[i];
     let m = exp_avg[i] + (g - exp_avg[i]) * u.rest1;
     let v = u.beta2 * exp_avg_sq[i] + u.rest2 * g * g;
     exp_avg[i] = m;

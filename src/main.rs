@@ -348,7 +348,7 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
         Outcome::Diverged { member, step, what } => {
             let model = if several { format!("model {member}: ") } else { String::new() };
             note(&format!(
-                "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller learning rate; earlier checkpoints are in {directory}"
+                "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller --lr (of the matrices of muon: muon_lr); earlier checkpoints are in {directory}"
             ));
             Ok(DIVERGED)
         }

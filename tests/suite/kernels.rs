@@ -518,7 +518,7 @@ pub fn updates(kernels: &[Kernel], shape: Shape, rows: &[usize], method: &str) -
     Ok(())
 }
 
-/// Normal gradients, or some of many sizes, from 1e-9, far below eps, to 1; others for every step.
+/// Normal gradients, others for every step; or some of many sizes, from 1e-9, far below eps, to 1, the same for all.
 fn write_gradients(
     machine: &OnGpu,
     twin: &mut OnCpu<f64>,
@@ -531,11 +531,12 @@ fn write_gradients(
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
             let len = parameter.dims(shape).iter().product();
             let exponents = normals(9, rank as u32, len);
-            let gradient: Vec<f32> = normals((10 + model + 10_000 * step) as u64, rank as u32, len)
-                .iter()
-                .zip(&exponents)
-                .map(|(g, e)| if of_many_sizes { g * 10f32.powf(2.0 * e - 4.0) } else { *g })
-                .collect();
+            let gradient: Vec<f32> =
+                normals((10 + model + if of_many_sizes { 0 } else { 10_000 * step }) as u64, rank as u32, len)
+                    .iter()
+                    .zip(&exponents)
+                    .map(|(g, e)| if of_many_sizes { g * 10f32.powf(2.0 * e - 4.0) } else { *g })
+                    .collect();
             let (_, _, window) =
                 machine.tensors().find(|(name, ..)| *name == parameter.gradient).ok_or("no gradient")?;
             window.write(&machine.gpu, model, bytemuck::cast_slice(&gradient));

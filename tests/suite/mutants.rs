@@ -67,7 +67,7 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("adamw", "(u.biases == 0.0 &&", "(u.biases != 0.0 &&"),
     ("adamw", "u.biases == 0.0 && is_bias(owner)", "u.biases == 0.0"),
     ("adamw", "u.matrices == 0.0 && is_matrix(owner)", "false"),
-    ("adamw", "grads[i] + u.l2 * params[i]", "grads[i]"),
+    ("adamw", "gradient + u.l2 * params[i]", "gradient"),
     ("adamw", "owner >= 0x80000000u", "owner >= 0x40000000u"),
     ("adamw", "(owner & 0x40000000u) != 0u", "owner < 0x40000000u"),
     ("sgd", "+ u.l2 * params[i]", ""),
