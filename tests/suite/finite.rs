@@ -103,7 +103,8 @@ fn noticed(open: Open) -> Outcome {
         // Who looks at a tensor's numbers: its own optimizer, and SGD and Muon have no second moment.
         let optimizers: Vec<&str> = program.update.iter().map(|call| call.kernel).collect();
         let has_second = |parameter: &Parameter| {
-            !optimizers.contains(&"sgd") && !(optimizers.contains(&"muon") && parameter.is_hidden_matrix())
+            let by_muon = optimizers.contains(&"muon") && parameter.is_hidden_matrix();
+            !by_muon && !optimizers.contains(&"sgd")
         };
         let mut engine = open(&program)?;
         let clean = states(program.grad_copies);
