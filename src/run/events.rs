@@ -105,19 +105,20 @@ struct SessionLog {
 }
 
 impl Events {
-    /// A file for events after `step` in a directory that is made where it is not there: whatever an earlier file says of later steps is
-    /// void. `seconds` since 1970 name it and stamp its first events.
-    pub fn create(directory: &Path, step: u64, seconds: f64) -> Result<Self> {
+    /// A file for events after `step` in a directory that is made where it is not there, and whether it is the first there: whatever an
+    /// earlier file says of later steps is void. `seconds` since 1970 name it and stamp its first events.
+    pub fn create(directory: &Path, step: u64, seconds: f64) -> Result<(Self, bool)> {
+        let is_first = !directory.exists();
         disk::make_directory(directory)?;
         let events = Self { path: directory.join(format!("events.out.tfevents.{:010}.grokscope", seconds as u64)) };
         if !events.path.exists() {
             disk::write_whole(&events.path, b"")?;
         }
         events.add(seconds, 0, What::FileVersion("brain.Event:2".into()))?;
-        if step > 0 {
+        if !is_first {
             events.add(seconds, step + 1, What::SessionLog(SessionLog { status: 1 }))?;
         }
-        Ok(events)
+        Ok((events, is_first))
     }
 
     /// Adds what is to be shown at a step, each under its tag.

@@ -25,9 +25,15 @@ fn now() -> f64 {
 }
 
 impl Board {
-    /// For a run that goes on after `step`: a new file in its directory `tensorboard`.
-    pub fn open(run: &RunDir, step: u64) -> Result<Self> {
-        Ok(Self { events: Events::create(&run.path.join("tensorboard"), step, now())? })
+    /// For a run that goes on from a state after `step` updates: a new file in its directory `tensorboard`, which begins with that state
+    /// where it is the first.
+    pub fn open(run: &RunDir, step: u64, weights: &Weights<f32>) -> Result<Self> {
+        let (events, is_first) = Events::create(&run.path.join("tensorboard"), step, now())?;
+        let board = Self { events };
+        if is_first {
+            board.snapshot(&run.plan, step, weights)?;
+        }
+        Ok(board)
     }
 
     pub fn evaluated(&self, row: &Evaluation, ms_per_step: Option<f64>) -> Result<()> {

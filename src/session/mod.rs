@@ -224,19 +224,18 @@ fn run_members(
 ) -> Result<Ended> {
     let (step, steps) = (starts[0].step, starts[0].run.plan.steps);
     let grid = Pairs::grid(starts[0].run.plan.op.parse()?, starts[0].run.plan.p);
-    let (mut members, mut runs, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut members, mut runs, mut indices, mut boards) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (k, start) in starts.into_iter().enumerate() {
         engine.write_state(k, &start.state)?;
         let trained_on = start.train.among(&grid, start.run.plan.p);
         members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
+        if options.tensorboard {
+            boards.push(Board::open(&start.run, step, &start.state.weights)?);
+        }
         runs.push(start.run);
         indices.push(start.index);
     }
     let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
-    let boards = match options.tensorboard {
-        true => runs.iter().map(|run| Board::open(run, step)).collect::<Result<_>>()?,
-        false => Vec::new(),
-    };
     let mut keeper = Keeper::new(runs, progress, options, steps, device, boards);
     let mut trainer = Trainer { engine, members, step };
     let outcome = pollster::block_on(trainer.run(&mut keeper));
