@@ -54,10 +54,15 @@ pub fn extent(tensor: &Tensor, sizes: &Sizes, record: usize) -> Extent {
     Extent { len, stride: if dense { len } else { padded(len) } }
 }
 
+/// Blocks of a model's part of a parameter.
+fn blocks(parameter: &Parameter, layout: &Layout) -> usize {
+    padded(parameter.dims(&layout.shape).iter().product()) / BLOCK
+}
+
 /// First block of every model's part of every parameter, and the end of the last.
 pub fn tensor_edges(layout: &Layout) -> Vec<u32> {
-    let blocks = |parameter: &Parameter| padded(parameter.dims(&layout.shape).iter().product()) / BLOCK;
-    let parts = PARAMETERS.iter().flat_map(|parameter| std::iter::repeat_n(blocks(parameter) as u32, layout.models()));
+    let of_models = |parameter| std::iter::repeat_n(blocks(parameter, layout) as u32, layout.models());
+    let parts = PARAMETERS.iter().flat_map(of_models);
     let ends = parts.scan(0, |end, blocks| {
         *end += blocks;
         Some(*end)
@@ -69,7 +74,7 @@ pub fn tensor_edges(layout: &Layout) -> Vec<u32> {
 /// 2^30 of a matrix between embedding and unembedding or 2^31 of a bias.
 pub fn block_owner(layout: &Layout) -> Vec<u32> {
     let of_tensor = |(rank, parameter): (usize, &Parameter)| {
-        let blocks = padded(parameter.dims(&layout.shape).iter().product()) / BLOCK;
+        let blocks = blocks(parameter, layout);
         let kind = u32::from(parameter.is_hidden_matrix()) << 30 | u32::from(parameter.is_bias()) << 31;
         let parameter = (rank as u32) << 24 | kind;
         (0..layout.models() as u32).flat_map(move |model| std::iter::repeat_n(model | parameter, blocks))
