@@ -90,6 +90,10 @@ fn trainers(device: &str) -> Outcome {
     Ok(())
 }
 
+/// Times that new rows of metrics must have been seen, before memory is looked at and in all.
+const WARM_UP: u64 = 3;
+const EVALUATIONS: u64 = 12;
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// A run that trains until it is told to stop, with evaluations and checkpoints.
@@ -106,6 +110,7 @@ fn training(device: &str) -> Outcome {
         draft.set(field, value)?;
     }
     let plan = draft.finish()?;
+    let rows = run.join("metrics.jsonl");
     let device_name = if device == "cpu" { "cpu".into() } else { crate::support::wanted_adapter() };
     let trainer = std::thread::spawn(move || {
         let style = Style::Quiet;
@@ -119,16 +124,24 @@ fn training(device: &str) -> Outcome {
         };
         session::train(&plan, &run, &options).map(|ended| ended.outcome)
     });
+    // By what was trained, not by the clock alone: on a busy machine the first steps, which compile, take seconds.
     let (began, mut held) = (Instant::now(), Vec::new());
-    while began.elapsed().as_secs() < seconds && !trainer.is_finished() {
+    let (mut length, mut evaluations) = (0, 0);
+    while (began.elapsed().as_secs() < seconds || evaluations < EVALUATIONS) && !trainer.is_finished() {
         std::thread::sleep(Duration::from_millis(200));
-        held.push(resident()?);
+        let now = std::fs::metadata(&rows).map_or(0, |file| file.len());
+        evaluations += u64::from(now > length);
+        length = now;
+        if evaluations >= WARM_UP {
+            held.push(resident()?);
+        }
     }
     STOP.store(true, Ordering::SeqCst);
     let outcome = trainer.join().map_err(|_| "training panicked")??;
     require!(matches!(outcome, End::Interrupted { .. }), "training ended by itself: {outcome:?}");
     let quarter = |k: usize| held[k * held.len() / 4..(k + 1) * held.len() / 4].iter().max().copied().unwrap_or(0);
     let (early, last) = (quarter(1), quarter(3));
+    let seconds = began.elapsed().as_secs();
     println!(
         "{device}: {seconds} s of training ({outcome:?}): {early} kB in the second quarter, {last} kB in the last"
     );
