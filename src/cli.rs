@@ -13,10 +13,12 @@ use std::path::PathBuf;
 
 Exit codes: 0 done, 1 usage or input error, 42 diverged, 75 stopped and can be resumed, 130 ended by a second Ctrl-C.")]
 pub struct Cli {
+    /// What is to be done.
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// The commands with their arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a network and keep the run in a directory
@@ -51,6 +53,7 @@ pub enum Command {
     },
 }
 
+/// `grokscope export`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   grokscope export runs/default --format npz               for numpy.load
@@ -73,6 +76,7 @@ pub struct Export {
     pub out: Option<PathBuf>,
 }
 
+/// `grokscope import`
 #[derive(Debug, Args)]
 #[command(after_help = "Example, a network trained in TransformerLens's Grokking_Demo:
   grokscope import state.safetensors --out runs/demo --split torch:598 --train-fraction 0.3
@@ -99,6 +103,7 @@ pub struct Import {
     pub train_fraction: Option<f64>,
 }
 
+/// `grokscope bench`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   grokscope bench --device cpu --grow p
@@ -136,6 +141,7 @@ pub struct Bench {
     pub compare: Option<PathBuf>,
 }
 
+/// `grokscope analyze`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   grokscope analyze runs/default --step 1000
@@ -161,6 +167,7 @@ pub struct Analyze {
     pub json: bool,
 }
 
+/// `grokscope report`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   grokscope report runs/default --open
@@ -189,6 +196,7 @@ pub struct Report {
     pub quiet: bool,
 }
 
+/// `grokscope train`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   grokscope train --p 97 --op div --train-fraction 0.4 --out runs/div
@@ -229,6 +237,7 @@ pub struct Train {
     /// Write events for TensorBoard into the run's directory tensorboard/
     #[arg(long)]
     pub tensorboard: bool,
+    /// What the plan says by flags.
     #[command(flatten)]
     pub fields: Fields,
 }

@@ -9,14 +9,19 @@ use crate::program::{self, Program};
 use anyhow::{Result, bail, ensure};
 use wgpu::Adapter;
 
+/// The machine that trains.
 pub enum Chosen {
+    /// The CPU engine.
     Cpu,
+    /// An adapter that is not yet open.
     Gpu(Box<Adapter>),
 }
 
 /// What `--device` takes, and why.
 pub struct Choice {
+    /// What was chosen.
     pub chosen: Chosen,
+    /// The reason, for whoever asked.
     pub why: String,
 }
 

@@ -29,6 +29,42 @@
 //! resid_post = resid_mid + post W_out + b_out                     [row, d_model]
 //! logits = resid_post W_U                                         [row, d_vocab_out]
 //! ```
+//!
+//! # From Rust
+//!
+//! A network for x + y mod 13, trained for a hundred steps on the CPU engine, without a file or a clock:
+//!
+//! ```
+//! use grokscope::model::initial_weights;
+//! use grokscope::plan::Draft;
+//! use grokscope::program::{State, batch::Layout, by_name, engine::Engine};
+//! use grokscope::task::Pairs;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let mut draft = Draft::from_preset("demo")?;
+//! draft.set("p", "13")?;
+//! let plan = draft.finish()?;
+//!
+//! let op = plan.op.parse()?;
+//! let train = Pairs::train(&plan.split.parse()?, 0.8, op, plan.p, None)?;
+//! let layout = Layout::new(plan.shape(), &[train], &[Pairs::grid(op, plan.p)]);
+//! let mut engine = Engine::on_cpu(&by_name("composed")?, layout, 1)?;
+//! engine.write_state(0, &State::fresh(initial_weights(&plan.init, plan.seed, &plan.shape())))?;
+//!
+//! let loss = |engine: &mut Engine| -> anyhow::Result<f32> {
+//!     let scores = pollster::block_on(engine.evaluate(1))?;
+//!     Ok(scores[0].losses.iter().sum::<f32>() / scores[0].losses.len() as f32)
+//! };
+//! let before = loss(&mut engine)?;
+//! let updates = (0..100).map(|step| plan.update(step)).collect();
+//! let bad = pollster::block_on(engine.steps(&[updates]))?;
+//! assert_eq!(bad, [None], "every number was finite");
+//! assert!(loss(&mut engine)? < before);
+//! # Ok(())
+//! # }
+//! ```
+
+#![deny(missing_docs)]
 
 pub mod analysis;
 pub mod bench;

@@ -15,21 +15,27 @@ pub enum Loss {
 /// What makes the slow part of the gradients stronger: "Grokfast" (2024). g is what backpropagation gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
+    /// Gradients as they are.
     #[default]
     None,
     /// h = alpha h + (1 - alpha) g, the first h being g;  g += lamb h
     Ema,
     /// g += lamb * the mean of the last `window` g, once there are so many
-    Ma { window: usize },
+    Ma {
+        /// Steps.
+        window: usize,
+    },
 }
 
 /// What turns gradients into updates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Optimizer {
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
     #[default]
     AdamW,
     /// AdamW whose weight decay is added to the gradient instead.
     Adam,
+    /// Gradient descent with PyTorch's momentum.
     Sgd,
     /// Momentum made orthogonal, for the matrices between the embedding and the unembedding; AdamW for the others.
     Muon,
@@ -38,10 +44,13 @@ pub enum Optimizer {
 /// All of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Method {
+    /// What is minimised.
     pub loss: Loss,
+    /// What makes the slow part of the gradients stronger.
     pub filter: Filter,
     /// Whether gradients lose what points along their weights: "Grokking at the Edge of Numerical Stability".
     pub orthogonal: bool,
+    /// What turns gradients into updates.
     pub optimizer: Optimizer,
 }
 
@@ -75,6 +84,7 @@ fn named<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> Result<T> {
 }
 
 impl Loss {
+    /// By its name in plans; an error that lists the names for any other.
     pub fn of(name: &str) -> Result<Self> {
         named("loss", name, &[("cross-entropy", Self::CrossEntropy), ("stablemax", Self::StableMax)])
     }
@@ -89,6 +99,7 @@ impl Loss {
 }
 
 impl Filter {
+    /// By its name in plans, with the window of `ma`; an error that lists the names for any other.
     pub fn of(name: &str, window: usize) -> Result<Self> {
         named("grokfast", name, &[("none", Self::None), ("ema", Self::Ema), ("ma", Self::Ma { window })])
     }
@@ -104,6 +115,7 @@ impl Filter {
 }
 
 impl Optimizer {
+    /// By its name in plans; an error that lists the names for any other.
     pub fn of(name: &str) -> Result<Self> {
         let choices = [("adamw", Self::AdamW), ("adam", Self::Adam), ("sgd", Self::Sgd), ("muon", Self::Muon)];
         named("optimizer", name, &choices)
@@ -145,26 +157,33 @@ update! {
     biases,
     /// 1 where AdamW updates the matrices between embedding and unembedding too, 0 where Muon does
     matrices,
+    /// Decay of the first moment
     beta1,
     /// 1 - beta1, not to be rounded twice
     rest1,
+    /// Decay of the second moment
     beta2,
+    /// 1 - beta2, not to be rounded twice
     rest2,
     /// lr / (1 - beta1^t)
     step_size,
     /// sqrt(1 - beta2^t)
     root_correction2,
+    /// Added to the root of the second moment
     eps,
+    /// Learning rate of SGD, and of the matrices that Muon updates
     lr,
     /// 1 - lr * weight_decay with the learning rate of Muon's matrices
     matrix_decay,
+    /// Decay of SGD's and Muon's momentum
     momentum,
-    /// 1 or 0
+    /// Whether it is Nesterov's: 1 or 0
     nesterov,
     /// 1 - momentum, not to be rounded twice
     rest_momentum,
-    /// Share of the old average, and of the new gradient, that the new average has
+    /// Share of the old average in the new one
     keep,
+    /// Share of the new gradient in it
     take,
     /// Factor of the slow gradients
     amplify,

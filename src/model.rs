@@ -19,15 +19,23 @@ pub enum Axis {
     SlotEdge,
     /// 0, 1, 2
     Pos,
+    /// Attention heads.
     Head,
+    /// Places of the residual stream.
     DModel,
+    /// Places of a head.
     DHead,
+    /// Neurons.
     DMlp,
+    /// Input tokens, p + 1.
     DVocab,
+    /// Output classes.
     DVocabOut,
     /// Widths rounded up to whole vec4s; what is added is zero.
     DModel4,
+    /// Neurons, rounded up.
     DMlp4,
+    /// Classes, rounded up.
     DVocabOut4,
     /// What the heads put out, end to end: (head, d_head rounded up to whole vec4s).
     Z4,
@@ -41,6 +49,7 @@ pub enum Axis {
     Matrix,
     /// The shorter side of the largest of them, and the longer one.
     Short,
+    /// The longer side of the largest of them.
     Long,
     /// (matrix, place along its shorter side)
     MatrixShort,
@@ -60,12 +69,14 @@ pub fn whole4(n: usize) -> usize {
 /// The sizes that turn axes into numbers: the network's and the batch's.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
+    /// The network's sizes.
     pub shape: Shape,
     /// Rows of the batch; the largest number where an ensemble's models differ.
     pub rows: usize,
 }
 
 impl Axis {
+    /// How many places the axis has.
     pub fn size(self, sizes: &Sizes) -> usize {
         let shape = &sizes.shape;
         match self {
@@ -116,16 +127,22 @@ pub enum Role {
     Arena,
 }
 
+/// A line of the table of tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensor {
+    /// The name that kernels and twins know it by.
     pub name: &'static str,
+    /// Its axes for one model, the slowest first.
     pub axes: &'static [Axis],
+    /// Where it lives and what it holds.
     pub role: Role,
 }
 
 /// A parameter's names and its rank in the arenas.
 pub struct Parameter {
+    /// The tensor's name, one of TransformerLens's short ones.
     pub name: &'static str,
+    /// The name of its gradient's tensor.
     pub gradient: &'static str,
     /// The name in TransformerLens's state dict.
     pub lens: &'static str,
@@ -279,6 +296,7 @@ pub const TENSORS: &[Tensor] = &[
 ];
 
 impl Tensor {
+    /// The tensor of that name, or none.
     pub fn find(name: &str) -> Option<&'static Tensor> {
         TENSORS.iter().find(|tensor| tensor.name == name)
     }
@@ -307,15 +325,18 @@ impl Tensor {
 /// The weights of one network, in the order of [`PARAMETERS`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights<T> {
+    /// Each tensor's elements in row-major order.
     pub tensors: Vec<Vec<T>>,
 }
 
 impl<T> Weights<T> {
+    /// The elements of a tensor. Panics for a name that is no parameter's.
     pub fn get(&self, name: &str) -> &[T] {
         let rank = PARAMETERS.iter().position(|parameter| parameter.name == name);
         &self.tensors[rank.unwrap_or_else(|| panic!("{name} is not a parameter"))]
     }
 
+    /// The same with another number in the place of each.
     pub fn map<U>(&self, f: impl Fn(&T) -> U) -> Weights<U> {
         Weights { tensors: self.tensors.iter().map(|tensor| tensor.iter().map(&f).collect()).collect() }
     }
@@ -329,6 +350,7 @@ impl<T> Weights<T> {
 pub struct NotFinite {
     /// Counted from the window's first.
     pub update: usize,
+    /// Which of the parameter's numbers it was.
     pub what: Part,
     /// Its rank among [`PARAMETERS`].
     pub parameter: usize,
@@ -337,21 +359,29 @@ pub struct NotFinite {
 /// What of a parameter, in the order in which it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
+    /// The weight itself.
     Weight,
+    /// The optimizer's first moment.
     ExpAvg,
+    /// Its second moment.
     ExpAvgSq,
+    /// The gradient.
     Gradient,
 }
 
+/// In the order of their numbers.
 pub const PARTS: [Part; 4] = [Part::Weight, Part::ExpAvg, Part::ExpAvgSq, Part::Gradient];
 
+/// What the integer is while all numbers are finite.
 pub const NOTHING_BAD: u32 = u32::MAX;
 
 impl NotFinite {
+    /// The integer that devices keep.
     pub fn to_code(self) -> u32 {
         64 * self.update as u32 + 16 * self.what as u32 + self.parameter as u32
     }
 
+    /// What an integer says; none for [`NOTHING_BAD`] and whatever no device writes.
     pub fn from_code(code: u32) -> Option<Self> {
         let code = code as usize;
         let part = Self { update: code / 64, what: PARTS[code / 16 % 4], parameter: code % 16 };
@@ -371,6 +401,7 @@ impl NotFinite {
 }
 
 impl Parameter {
+    /// Whether it is one of the biases.
     pub fn is_bias(&self) -> bool {
         self.name.starts_with("b_")
     }
@@ -380,6 +411,7 @@ impl Parameter {
         ["W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"].contains(&self.name)
     }
 
+    /// Its dimensions for one model.
     pub fn dims(&self, shape: &Shape) -> Vec<usize> {
         let tensor = Tensor::find(self.name).expect("every parameter stands in the table");
         tensor.dims(&Sizes { shape: *shape, rows: 0 })

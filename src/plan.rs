@@ -17,17 +17,22 @@ pub const SCHEMA: u32 = 1;
 pub struct Shape {
     /// Tokens 0..p are the numbers, token p is "=".
     pub p: usize,
+    /// Width of the residual stream.
     pub d_model: usize,
+    /// Attention heads; divides `d_model`.
     pub n_heads: usize,
+    /// Neurons of the MLP.
     pub d_mlp: usize,
     /// Output classes: p, or p + 1 where "=" is a class too.
     pub d_vocab_out: usize,
 }
 
 impl Shape {
+    /// Width of a head: d_model / n_heads.
     pub fn d_head(&self) -> usize {
         self.d_model / self.n_heads
     }
+    /// Input tokens: the p numbers and "=".
     pub fn d_vocab(&self) -> usize {
         self.p + 1
     }
@@ -41,41 +46,77 @@ impl Shape {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// Version of these fields.
     pub schema: u32,
+    /// The operation that makes the label: a name of [`crate::task::Op`].
     pub op: String,
+    /// The modulus.
     pub p: usize,
+    /// Rule of the train pairs: philox:S, torch:S, python:S, or a CSV of x,y.
     pub split: String,
+    /// Share of the pairs that is trained on, in (0, 1].
     pub train_fraction: f64,
+    /// Width of the residual stream.
     pub d_model: usize,
+    /// Attention heads; divides `d_model`.
     pub n_heads: usize,
+    /// Neurons of the MLP.
     pub d_mlp: usize,
+    /// Whether "=" is an output class too.
     pub equals_class: bool,
+    /// Whether b_in and b_out are trained; they begin at zero.
     pub train_biases: bool,
+    /// Initial weights: one of [`INITS`], or a .safetensors file.
     pub init: String,
+    /// Seed of the initial weights.
     pub seed: u64,
+    /// Networks trained side by side.
     pub models: usize,
+    /// What trains: a name of [`crate::method::Loss`].
     pub loss: String,
+    /// A name of [`crate::method::Optimizer`].
     pub optimizer: String,
+    /// Learning rate, after the warm-up.
     pub lr: f64,
+    /// Decoupled, and per unit of learning rate; of Adam and SGD, added to the gradient.
     pub weight_decay: f64,
+    /// Decay of AdamW's and Adam's first moment, in [0, 1).
     pub beta1: f64,
+    /// Decay of their second moment, in [0, 1).
     pub beta2: f64,
+    /// Added to the root of the second moment.
     pub eps: f64,
+    /// Of SGD and Muon, in [0, 1).
     pub momentum: f64,
+    /// Whether the momentum is Nesterov's.
     pub nesterov: bool,
+    /// Learning rate of the matrices that Muon updates; the other tensors have `lr`.
     pub muon_lr: f64,
+    /// Filter of the gradients: a name of [`crate::method::Filter`].
     pub grokfast: String,
+    /// Decay of Grokfast's moving average, in [0, 1).
     pub grokfast_alpha: f64,
+    /// Factor of Grokfast's slow gradients.
     pub grokfast_lamb: f64,
+    /// Steps that Grokfast's window takes the mean of.
     pub grokfast_window: usize,
+    /// Whether gradients lose what points along their weights.
     pub orthogonal_grad: bool,
+    /// Steps over which the learning rate rises linearly.
     pub warmup: u64,
+    /// Whether the first update has learning rate 0 instead of lr / warmup.
     pub warmup_from_zero: bool,
+    /// Updates at most.
     pub steps: u64,
+    /// Stop once the test loss, in nats, is below this; 0 never does.
     pub stop_at_test_loss: f64,
+    /// Stop once the network has grokked and its weight norm has levelled off.
     pub stop_after_cleanup: bool,
+    /// Steps between evaluations.
     pub eval_every: u64,
+    /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// One of [`PROGRAMS`].
     pub program: String,
 }
 
@@ -157,8 +198,11 @@ const FIELDS: &[(&str, Kind, &str)] = &[
 /// The fields that a resumed run may change without becoming another run.
 pub const CHANGEABLE: &[&str] = &["steps", "stop_at_test_loss", "stop_after_cleanup"];
 
+/// Names of the plans that a draft can begin with.
 pub const PRESETS: &[&str] = &["default", "demo", "paper", "transformer-lens", "seed"];
+/// The programs a plan may ask for.
 pub const PROGRAMS: &[&str] = &["auto", "layered", "composed"];
+/// The rules of initial weights that have a name.
 pub const INITS: &[&str] = &["paper", "transformer-lens"];
 
 /// The plan of a preset. `demo` and `default` are ours. `paper` is Nanda et al. 2023, appendix A, with what its released code has besides:
@@ -249,15 +293,31 @@ pub fn preset(name: &str) -> Result<Plan> {
 }
 
 /// Layers of assignments on top of a preset; the last word counts.
+///
+/// ```
+/// use grokscope::plan::Draft;
+///
+/// let mut draft = Draft::from_preset("demo")?;
+/// draft.set("weight-decay", "0.5")?;
+/// draft.overlay("seed = 3\nop = 'div'", "mine.toml")?;
+/// let plan = draft.finish()?;
+/// assert_eq!((plan.seed, plan.op.as_str(), plan.weight_decay), (3, "div", 0.5));
+///
+/// let error = Draft::from_preset("demo")?.overlay("sed = 3", "mine.toml").unwrap_err();
+/// assert!(format!("{error:#}").starts_with("mine.toml: not a plan"));
+/// # anyhow::Ok(())
+/// ```
 pub struct Draft {
     fields: Table,
 }
 
 impl Draft {
+    /// Begins with a preset; an error for a name that is not in [`PRESETS`].
     pub fn from_preset(name: &str) -> Result<Self> {
         Self::from_plan(&preset(name)?)
     }
 
+    /// Begins with a plan that is there.
     pub fn from_plan(plan: &Plan) -> Result<Self> {
         Ok(Self { fields: Table::try_from(plan).context("a number of the plan is too large for TOML")? })
     }
@@ -365,6 +425,7 @@ impl Plan {
         )
     }
 
+    /// The sizes of the plan's network.
     pub fn shape(&self) -> Shape {
         Shape {
             p: self.p,

@@ -5,14 +5,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// How a run tells of itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Style {
     /// A bar where stderr is a terminal, lines where it is not.
     Human,
+    /// Nothing but results.
     Quiet,
+    /// Rows as JSON on standard output.
     Json,
 }
 
+/// What a user sees of training.
 pub struct Progress {
     style: Style,
     bar: Option<ProgressBar>,
@@ -31,6 +35,7 @@ pub fn note(line: &str) {
 }
 
 impl Progress {
+    /// From `step` on towards `steps`; `stop` says that the user has asked to stop.
     pub fn new(style: Style, step: u64, steps: u64, models: usize, stop: &'static AtomicBool) -> Self {
         let terminal = style == Style::Human && std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
@@ -44,12 +49,14 @@ impl Progress {
         Self { style, bar, several: models > 1, stop }
     }
 
+    /// Moves the bar.
     pub fn stepped(&self, step: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(step);
         }
     }
 
+    /// Tells an evaluation of a model, with the median of a step in milliseconds and the seconds left.
     pub fn evaluated(&self, member: usize, row: &Evaluation, ms_per_step: Option<f64>, left: Option<f64>) {
         let or_dash = |value: Option<f64>, f: &dyn Fn(f64) -> String| value.map_or("-".into(), f);
         let loss = |x: f64| format!("{x:.2e}");
@@ -96,6 +103,7 @@ impl Progress {
 pub struct Bar(Option<ProgressBar>);
 
 impl Bar {
+    /// From 0 towards `steps`, with a few words on what they are.
     pub fn new(style: Style, steps: u64, what: &str) -> Self {
         let terminal = style == Style::Human && std::io::stderr().is_terminal();
         Self(terminal.then(|| {
@@ -107,12 +115,14 @@ impl Bar {
         }))
     }
 
+    /// One more is done.
     pub fn step(&self) {
         if let Some(bar) = &self.0 {
             bar.inc(1);
         }
     }
 
+    /// Takes the bar away.
     pub fn finish(&self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();

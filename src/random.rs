@@ -3,11 +3,13 @@
 //! Philox4x32-10 (Salmon et al. 2011): a counter in, four words out, nothing to carry along. Counter word 3 is the
 //! purpose: 0 for splits, 1 for initial weights, 2 for random labels.
 
+/// A generator with its key; drawing does not change it.
 pub struct Philox {
     key: [u32; 2],
 }
 
 impl Philox {
+    /// The seed's two halves are the key.
     pub fn new(seed: u64) -> Self {
         Self { key: [seed as u32, (seed >> 32) as u32] }
     }

@@ -18,9 +18,11 @@ pub struct Evaluation {
     pub step: u64,
     /// Mean cross-entropy in nats.
     pub train_loss: f64,
+    /// The same over the pairs not trained on; null where there are none.
     pub test_loss: Option<f64>,
     /// Shares of the pairs.
     pub train_accuracy: f64,
+    /// Share of the pairs not trained on.
     pub test_accuracy: Option<f64>,
     /// Root of the sum of all squared weights.
     pub weight_norm: f64,
@@ -83,9 +85,11 @@ fn cleaned_up(history: &[Evaluation]) -> bool {
 
 /// One network of the ensemble and what is known of it.
 pub struct Member {
+    /// Its own plan, with its own seed.
     pub plan: Plan,
     /// For each pair of the grid, whether it is trained on.
     pub trained_on: Vec<bool>,
+    /// Its evaluations so far, in the order of their steps.
     pub history: Vec<Evaluation>,
     /// Set once the member's own stop rule held; it is not looked at any more.
     pub stopped: bool,
@@ -141,21 +145,31 @@ pub trait Observer {
 /// How the loop ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
+    /// Every member has stopped.
     Done,
+    /// The user asked for it.
     Interrupted {
+        /// Updates done.
         step: u64,
     },
-    /// After `step` updates, `what` (a tensor or a loss) of a member was not finite.
+    /// A number of a member was not finite.
     Diverged {
+        /// Its place among the members.
         member: usize,
+        /// Updates done before.
         step: u64,
+        /// A tensor or a loss.
         what: String,
     },
 }
 
+/// An ensemble in training.
 pub struct Trainer<'a> {
+    /// Where it is trained.
     pub engine: &'a mut Engine,
+    /// In the order of the models.
     pub members: Vec<Member>,
+    /// Updates done.
     pub step: u64,
 }
 

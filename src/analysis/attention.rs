@@ -5,8 +5,10 @@ use super::network::{Activations, Network, mean_row};
 use super::scores::{Judge, Scores};
 use serde::{Deserialize, Serialize};
 
+/// What the attention pattern can be replaced by, and what that costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
+    /// In their order.
     pub heads: Vec<Head>,
     /// The weight on "=" set to zero, the others left as they are.
     pub equals_zeroed: Scores,
@@ -18,12 +20,14 @@ pub struct Attention {
     pub mean_pattern: Scores,
 }
 
+/// A head's pattern on all pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     /// Mean weight on x, y and "=" over the grid.
     pub mean: [f64; 3],
     /// Least squares over the grid: A_x = intercept + slope (score_x - score_y).
     pub intercept: f64,
+    /// Per unit of score_x - score_y.
     pub slope: f64,
     /// Share of the variance of A_x that the line explains; 1 where A_x does not vary.
     pub r2: f64,
@@ -31,6 +35,7 @@ pub struct Head {
     pub difference_std: f64,
 }
 
+/// Measures the pattern and scores its replacements through the composed equations.
 pub fn attention(network: &Network, activations: &Activations, composed: &Composed, judge: &Judge) -> Attention {
     let (n, heads) = (network.order(), network.shape.n_heads);
     let pattern = &activations.pattern;

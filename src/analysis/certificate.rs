@@ -5,25 +5,32 @@ use super::restricted::KeyLoss;
 use super::scores::Scores;
 use serde::{Deserialize, Serialize};
 
+/// What was claimed of a network, and whether it holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
     /// Whether every claim about the computation holds. Simplifications do not decide: a network that computes with key
     /// frequencies may well use what the article leaves out.
     pub passed: bool,
+    /// In the order of the article.
     pub claims: Vec<Claim>,
 }
 
+/// A number that must keep its bounds, with its control.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
+    /// What it is about.
     pub kind: Kind,
+    /// The sentence that the number stands for.
     pub claim: String,
     /// What the value measures, with its unit.
     pub measure: String,
     /// Null where there is nothing to measure, such as the loss of keys that are not there; the claim fails then.
     pub value: Option<f64>,
+    /// Bounds of the value.
     pub expected: Range,
     /// The same measure where the claim should not hold.
     pub control: Option<Control>,
+    /// Whether value and control keep their bounds.
     pub passed: bool,
 }
 
@@ -37,18 +44,23 @@ pub enum Kind {
     Simplification,
 }
 
+/// The same measure where it should come out otherwise, so that a claim that always holds is found out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
+    /// What was put in the place of the real thing.
     pub what: String,
     /// The value closest to breaking the claim.
     pub value: Option<f64>,
+    /// Bounds of its value.
     pub expected: Range,
 }
 
 /// Bounds that a value must keep; a missing one is none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Range {
+    /// Least value allowed.
     pub at_least: Option<f64>,
+    /// Largest value allowed.
     pub at_most: Option<f64>,
 }
 

@@ -16,6 +16,7 @@ use super::network::{Network, ROWS, product};
 use crate::cpu::matmul::{Into, Mat, MatMut, matmul};
 use crate::cpu::{self, add, add_scaled, dot, embed};
 
+/// The tables of the composed equations, for any pattern.
 pub struct Composed {
     n: usize,
     m: usize,
@@ -35,6 +36,7 @@ pub struct Composed {
 }
 
 impl Composed {
+    /// Composes a network's matrices.
     pub fn new(network: &Network) -> Self {
         let (n, d, e, heads) = (network.order(), network.shape.d_model, network.shape.d_head(), network.shape.n_heads);
         let slots = network.shape.n_slots();

@@ -38,10 +38,13 @@ pub struct Deviation {
     pub rms: f64,
     /// The same over the standard deviation of the network's logits about their mean for each class.
     pub relative: f64,
+    /// The largest absolute difference.
     pub largest: f64,
+    /// Losses and accuracies of those logits.
     pub scores: Scores,
 }
 
+/// What the effective weights are like, and how far they carry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(non_snake_case, reason = "tensors keep their names")]
 pub struct EffectiveWeights {
@@ -49,6 +52,7 @@ pub struct EffectiveWeights {
     pub W_attn: Vec<Spectrum>,
     /// A spectrum a head.
     pub W_neur: Vec<Spectrum>,
+    /// The composed equations, nothing left out.
     pub exact: Deviation,
     /// The simplified model with b_out W_U as its bias.
     pub simplified: Deviation,
@@ -57,6 +61,7 @@ pub struct EffectiveWeights {
 }
 
 impl Effective {
+    /// Computes W_attn, W_neur and W_logit.
     pub fn new(network: &Network, activations: &Activations) -> Self {
         let (n, d, e, heads) = (network.order(), network.shape.d_model, network.shape.d_head(), network.shape.n_heads);
         let tokens = &network.get("W_E")[..n * d];
@@ -89,6 +94,7 @@ impl Effective {
         product(&post, &self.w_logit, m)
     }
 
+    /// Their spectra and deviations.
     pub fn weights(
         &self,
         network: &Network,

@@ -11,21 +11,28 @@ use serde::{Deserialize, Serialize};
 /// Scores of the network with frequencies taken out of W_E.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddingAblations {
+    /// Without all keys.
     pub all_keys: Removed,
+    /// Without each of them.
     pub each_key: Vec<Removed>,
     /// All doubles min(2k, n - 2k) of keys that are not keys themselves, together; then each.
     pub all_doubles: Removed,
+    /// Without each of the doubles.
     pub each_double: Vec<Removed>,
     /// Random sets of as many frequencies as there are keys.
     pub controls: Vec<Removed>,
 }
 
+/// Scores without some frequencies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Removed {
+    /// Those taken out, sorted.
     pub frequencies: Vec<usize>,
+    /// What remains.
     pub scores: Scores,
 }
 
+/// Takes keys, doubles and random sets out of W_E.
 pub fn embedding_ablations(
     network: &Network,
     fourier: &Fourier,

@@ -22,10 +22,12 @@ pub struct Scratch {
 }
 
 impl Fourier {
+    /// The orthonormal real basis of functions on Z_n: constant, then cosine and sine of each frequency.
     pub fn new(n: usize) -> Self {
         Self { n, fft: FftPlanner::new().plan_fft_forward(n), basis: basis(n) }
     }
 
+    /// Points of the group, and functions of the basis.
     pub fn n(&self) -> usize {
         self.n
     }
@@ -58,6 +60,7 @@ impl Fourier {
         &self.basis[i * self.n..][..self.n]
     }
 
+    /// Room to work in, to be used again.
     pub fn scratch(&self) -> Scratch {
         let zero = Complex::new(0.0, 0.0);
         let work = vec![zero; self.fft.get_inplace_scratch_len()];
@@ -65,6 +68,15 @@ impl Fourier {
     }
 
     /// Coefficients of a function of t = 0..n in the basis, in the order of its rows.
+    ///
+    /// ```
+    /// use grokscope::analysis::fourier::Fourier;
+    ///
+    /// let wave: Vec<f64> = (0..7).map(|t| (std::f64::consts::TAU * 3.0 * t as f64 / 7.0).cos()).collect();
+    /// let coefficients = Fourier::new(7).transform(&wave); // 1, cos 1, sin 1, cos 2, sin 2, cos 3, sin 3
+    /// assert!((coefficients[5] - 3.5f64.sqrt()).abs() < 1e-12);
+    /// assert!(coefficients.iter().enumerate().all(|(i, c)| i == 5 || c.abs() < 1e-12));
+    /// ```
     pub fn transform(&self, values: &[f64]) -> Vec<f64> {
         let mut out = vec![0.0; self.n];
         self.transform_into(values, &mut out, &mut self.scratch());

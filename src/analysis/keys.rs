@@ -25,12 +25,16 @@ pub struct KeyRules {
     pub gap: Vec<usize>,
 }
 
+/// A cluster's size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Count {
+    /// The frequency k.
     pub frequency: usize,
+    /// Neurons that have it.
     pub neurons: usize,
 }
 
+/// What each rule says of these spectra and neurons.
 pub fn key_rules(fourier: &Fourier, w_e: &Spectrum, w_l: &Spectrum, neurons: &Neurons) -> KeyRules {
     let count = |k: usize| Count { frequency: k, neurons: neurons.frequency.iter().filter(|&&of| of == k).count() };
     KeyRules {

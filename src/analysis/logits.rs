@@ -9,6 +9,7 @@ use super::spectrum::norm;
 use crate::cpu;
 use serde::{Deserialize, Serialize};
 
+/// The logits as a sum over frequencies of alpha_k cos w_k (label - c).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogitFormula {
     /// alpha_k = 2 <L, cos w_k (label - c)> / n^3 for every frequency; half of that at n/2.
@@ -22,15 +23,18 @@ pub struct LogitFormula {
     /// Scores of the logits' 2D Fourier terms of the keys alone: for each key the eight of {0, cos_k, sin_k} squared but
     /// the constant, each class's mean kept.
     pub key_terms: Scores,
+    /// One for each key frequency.
     pub directions: Vec<Direction>,
 }
 
 /// The directions of neuron space that W_L reads cos w_k c and sin w_k c from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Direction {
+    /// The frequency k.
     pub frequency: usize,
     /// Norms of u_k = W_L cos_k and v_k = W_L sin_k over the classes; v_k is 0 where there is no sine.
     pub u_norm: f64,
+    /// Norm of v_k.
     pub v_norm: f64,
     /// Share of the variance of u_k^T post over the grid that cos w_k (a + b) explains.
     pub u_explained: f64,
@@ -42,16 +46,22 @@ pub struct Direction {
 /// restored; then one cluster at a time left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dropped {
+    /// With all clusters there.
     pub none: Scores,
+    /// Without one cluster, for each key.
     pub each: Vec<DroppedKey>,
 }
 
+/// Scores without a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DroppedKey {
+    /// The cluster's frequency.
     pub frequency: usize,
+    /// What remains.
     pub scores: Scores,
 }
 
+/// Fits the formula for the keys.
 pub fn logit_formula(
     network: &Network,
     activations: &Activations,

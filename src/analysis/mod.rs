@@ -41,14 +41,21 @@ pub const SCHEMA: u32 = 1;
 /// What the network is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
+    /// The operation's name in plans.
     pub op: String,
+    /// The modulus, or the number of permutations.
     pub p: usize,
     /// Elements of the group that is looked at, n: p - 1 for products and quotients mod a prime, else p.
     pub order: usize,
+    /// Width of the residual stream.
     pub d_model: usize,
+    /// Attention heads.
     pub n_heads: usize,
+    /// Neurons of the MLP.
     pub d_mlp: usize,
+    /// Output classes as trained: p, or p + 1.
     pub d_vocab_out: usize,
+    /// Numbers in all tensors together.
     pub parameters: usize,
     /// Updates that led to these weights, where that is known.
     pub step: Option<u64>,
@@ -61,30 +68,47 @@ pub struct Model {
 /// Every number of the analysis of a cyclic group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
+    /// [`SCHEMA`] of the version that wrote them.
     pub schema: u32,
+    /// What was looked at.
     pub model: Model,
     /// The headline set, sorted: frequencies that stand out in W_L and have a cluster of neurons.
     pub key_frequencies: Vec<usize>,
+    /// What each rule of key frequencies says by itself.
     pub key_rules: keys::KeyRules,
+    /// Losses and accuracies of the network as it is.
     pub scores: Scores,
+    /// The claims about the network, and whether they hold.
     pub certificate: certificate::Certificate,
+    /// Fourier norms along the tokens and the classes.
     pub spectra: Spectra,
     /// Gini coefficient of the spectrum of a matrix of normal numbers in the place of W_E.
     pub random_gini: f64,
+    /// Each neuron's frequency, and the clusters.
     pub neurons: neurons::Neurons,
+    /// What the pattern can be replaced by.
     pub attention: attention::Attention,
+    /// The residual stream's paths, each taken out.
     pub ablations: Vec<skips::Ablation>,
+    /// W_attn, W_neur, and how far what is computed from them is from the network.
     pub effective_weights: effective::EffectiveWeights,
+    /// Frequencies taken out of W_E.
     pub embedding: embedding::EmbeddingAblations,
+    /// The logits as a sum of cosines of label - c.
     pub logits: logits::LogitFormula,
+    /// Losses with the key frequencies alone, and without them.
     pub restricted: restricted::RestrictedLosses,
+    /// Clusters of neurons left out.
     pub dropped: logits::Dropped,
+    /// Measures that tell the two algorithms apart.
     pub clock_or_pizza: pizza::ClockOrPizza,
+    /// Sums of squared weights.
     pub squares: progress::Squares,
     /// Over the checkpoints of the run; null where there is only this one.
     pub progress: Option<progress::Progress>,
 }
 
+/// Norms of the Fourier components of two matrices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(non_snake_case, reason = "tensors keep their names")]
 pub struct Spectra {
@@ -105,6 +129,7 @@ pub enum Analysis {
 }
 
 impl Analysis {
+    /// Version of the fields.
     pub fn schema(&self) -> u32 {
         match self {
             Self::Findings(findings) => findings.schema,
@@ -112,6 +137,7 @@ impl Analysis {
         }
     }
 
+    /// What was looked at.
     pub fn model(&self) -> &Model {
         match self {
             Self::Findings(findings) => &findings.model,
@@ -119,6 +145,7 @@ impl Analysis {
         }
     }
 
+    /// The headline set, sorted; empty where the operation is no cyclic group.
     pub fn key_frequencies(&self) -> &[usize] {
         match self {
             Self::Findings(findings) => &findings.key_frequencies,
@@ -129,10 +156,15 @@ impl Analysis {
 
 /// A network ready to be looked at, with what everything else is computed from.
 pub struct Subject {
+    /// The network in the group's order, in f64.
     pub network: Network,
+    /// The basis of functions on Z_n.
     pub fourier: Fourier,
+    /// What scores logits by the task's labels and split.
     pub judge: Judge,
+    /// What the network computes on all n * n pairs.
     pub activations: Activations,
+    /// The neurons' 2D Fourier coefficients.
     pub planes: Planes,
 }
 

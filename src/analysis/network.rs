@@ -13,10 +13,13 @@ use crate::plan::Shape;
 /// Rows that go through the MLP at a time where only the logits are wanted: their activations stay in a cache.
 pub const ROWS: usize = 1024;
 
+/// A network as the analysis sees it: tokens and classes in the group's order, numbers in f64.
 pub struct Network {
     /// Sizes in the group's order: `p` and `d_vocab_out` are n.
     pub shape: Shape,
+    /// What the order is.
     pub group: Group,
+    /// In that order, without the class "=".
     pub weights: Weights<f64>,
     /// Sum of the squares of every parameter as it was trained, in the order of [`PARAMETERS`].
     pub squares: Vec<f64>,
@@ -71,6 +74,7 @@ impl Network {
         self.shape.p
     }
 
+    /// The elements of a tensor. Panics for a name that is no parameter's.
     pub fn get(&self, name: &str) -> &[f64] {
         self.weights.get(name)
     }

@@ -16,6 +16,7 @@ pub struct Neurons {
     pub fve: Vec<f64>,
     /// Share of the inputs on which the neuron is positive.
     pub fires: Vec<f64>,
+    /// Mean FVE of all neurons.
     pub mean_fve: f64,
     /// Neurons with an FVE above 0.85.
     pub explained: usize,
@@ -28,9 +29,13 @@ pub struct Neurons {
 /// The neurons above 0.85 at one frequency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
+    /// The frequency k.
     pub frequency: usize,
+    /// How many there are.
     pub neurons: usize,
+    /// Mean FVE of these.
     pub mean_fve: f64,
+    /// Mean share of the inputs on which these are positive.
     pub mean_fires: f64,
 }
 

@@ -22,11 +22,13 @@ pub struct Pictures {
     pub tracked: Vec<usize>,
     /// Activation over (x, y) and 2D Fourier coefficients (centred) of each tracked neuron: [n * n]
     pub activations: Vec<Vec<f64>>,
+    /// The coefficients: [n * n] each.
     pub planes: Vec<Vec<f64>>,
     /// Mean over all neurons of |G|: [n * n]
     pub mean_plane: Vec<f64>,
     /// Mean logit over all pairs and classes with class - label = t, about the mean of them all: [n]
     pub logit_by_difference: Vec<f64>,
+    /// What the explorer shows of the network itself.
     pub explorer: Explorer,
     /// Checkpoints in the order of their steps, the network itself last.
     pub frames: Vec<Frame>,
@@ -58,10 +60,12 @@ pub struct Frame {
     /// For each key frequency the tokens in the plane of its cosine and sine in W_E, then the classes in that of W_U:
     /// [key, token, 2]
     pub embed: Vec<f64>,
+    /// The classes: [key, class, 2]
     pub unembed: Vec<f64>,
 }
 
 impl Pictures {
+    /// Computes what the figures show; `frames` are those of the checkpoints.
     pub fn new(subject: &Subject, findings: &Findings, frames: Vec<Frame>) -> Self {
         let Subject { network, activations, planes, .. } = subject;
         let (n, m, heads) = (network.order(), network.shape.d_mlp, network.shape.n_heads);

@@ -15,6 +15,7 @@ const INPUTS: usize = 256;
 /// Principal components of W_E that circularity looks at.
 const COMPONENTS: usize = 4;
 
+/// Measures that tell the Clock from the Pizza.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClockOrPizza {
     /// Mean cosine of dL_c/dE_a and dL_c/dE_b over the published 100 triples: near 1 for a Pizza, well below for a Clock.
@@ -30,6 +31,7 @@ pub struct ClockOrPizza {
     pub circularity: Option<f64>,
 }
 
+/// Definitions of Zhong et al. 2023, sections 3 and 4.
 pub fn clock_or_pizza(network: &Network, activations: &Activations, fourier: &Fourier) -> ClockOrPizza {
     let n = network.order();
     let gradients = Gradients::new(network, activations);

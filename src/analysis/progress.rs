@@ -14,20 +14,28 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(non_snake_case, reason = "tensors keep their names")]
 pub struct Measures {
+    /// Updates done.
     pub step: u64,
+    /// Of the network as it is.
     pub scores: Scores,
     /// At the logits; null where the final network has no key frequency.
     pub restricted: Option<Scores>,
+    /// The same without the key frequencies.
     pub excluded: Option<Scores>,
+    /// Along the tokens.
     pub W_E: Spectrum,
+    /// Along the classes.
     pub W_L: Spectrum,
+    /// Sums of squared weights.
     pub squares: Squares,
 }
 
 /// Sums of squared weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Squares {
+    /// Of all tensors.
     pub total: f64,
+    /// By the tensor's name.
     pub tensors: BTreeMap<String, f64>,
 }
 
@@ -42,12 +50,16 @@ pub struct Phases {
     pub end: Option<u64>,
 }
 
+/// The measures over training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
+    /// When each phase begins.
     pub phases: Phases,
+    /// In the order of their steps.
     pub checkpoints: Vec<Measures>,
 }
 
+/// Of every tensor as it was trained.
 pub fn squares(network: &Network) -> Squares {
     let tensors = PARAMETERS.iter().map(|parameter| parameter.name.to_string());
     Squares { total: network.squares.iter().sum(), tensors: tensors.zip(network.squares.iter().copied()).collect() }

@@ -52,10 +52,12 @@ pub struct Shares {
 }
 
 impl Basis {
+    /// Of Z_n: the constant, then each frequency's cosine and sine.
     pub fn waves(n: usize) -> Self {
         Self::Waves(Fourier::new(n))
     }
 
+    /// Of S5: its seven irreducible representations.
     pub fn symmetric() -> Self {
         let n = symmetric::ORDER;
         let class = |g: usize, h: usize| class_of(symmetric::compose(g, symmetric::inverse(h)));

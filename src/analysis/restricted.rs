@@ -16,6 +16,7 @@ pub const CONTROLS: usize = 5;
 /// Draws at most, for five that differ.
 const DRAWS: u64 = 40;
 
+/// Losses with some frequencies alone, and without them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestrictedLosses {
     /// P_K at the logits.
@@ -29,14 +30,20 @@ pub struct RestrictedLosses {
 /// For all keys together, and for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyLosses {
+    /// All keys together.
     pub all: KeyLoss,
+    /// Each key by itself.
     pub each: Vec<KeyLoss>,
 }
 
+/// Both losses for a set of frequencies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyLoss {
+    /// The set, sorted.
     pub frequencies: Vec<usize>,
+    /// With these alone.
     pub restricted: Scores,
+    /// Without these.
     pub excluded: Scores,
 }
 
@@ -112,6 +119,7 @@ pub fn at_logits(
     }
 }
 
+/// For the keys, and for random sets of as many frequencies.
 pub fn restricted_losses(
     network: &Network,
     activations: &Activations,

@@ -6,15 +6,20 @@ use serde::{Deserialize, Serialize};
 /// Mean cross-entropy in nats, and the share of pairs whose label has the largest logit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
+    /// Nats.
     pub loss: f64,
+    /// Between 0 and 1.
     pub accuracy: f64,
 }
 
 /// Train and test are null where the split is not known, test also where every pair is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
+    /// Over the pairs that were trained on.
     pub train: Option<Score>,
+    /// Over the others.
     pub test: Option<Score>,
+    /// Over all pairs that have a label.
     pub all: Score,
 }
 
@@ -65,6 +70,7 @@ impl Judge {
         Self { labels, graded, trained }
     }
 
+    /// The label of each pair of the grid.
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }

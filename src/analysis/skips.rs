@@ -6,9 +6,12 @@ use super::scores::{Judge, Scores};
 use crate::cpu;
 use serde::{Deserialize, Serialize};
 
+/// Scores with a path of the residual stream taken out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ablation {
+    /// From where to where it leads.
     pub path: String,
+    /// Zeros in its place.
     pub zeroed: Scores,
     /// Null where the path carries the same to every pair, so that its mean is the path itself.
     pub mean: Option<Scores>,

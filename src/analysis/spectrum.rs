@@ -50,6 +50,7 @@ impl Spectrum {
     }
 }
 
+/// Root of the sum of squares.
 pub fn norm(x: &[f64]) -> f64 {
     x.iter().map(|x| x * x).sum::<f64>().sqrt()
 }

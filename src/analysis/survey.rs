@@ -18,16 +18,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Survey {
+    /// Version of the fields.
     pub schema: u32,
+    /// What was looked at.
     pub model: Model,
     /// What the label is: "x^2 + y^2 mod 113".
     pub task: String,
     /// There are none: the operation is no cyclic group.
     pub key_frequencies: [usize; 0],
+    /// Losses and accuracies of the network as it is.
     pub scores: Scores,
+    /// Shares of variance by representation.
     pub representations: Representations,
     /// Mean attention from "=" to x, y and "=" over the pairs, of each head.
     pub attention: Vec<[f64; 3]>,
+    /// Sums of squared weights.
     pub squares: Squares,
     /// Over the checkpoints of the run; null where there is only this one.
     pub progress: Option<Vec<Checkpoint>>,
@@ -40,6 +45,7 @@ pub struct Survey {
 pub struct Representations {
     /// The group: "Z_113" or "S5".
     pub group: String,
+    /// Of the parts, in the order of all lists here.
     pub names: Vec<String>,
     /// Dimensions of the spaces of functions; noise has its variance in proportion to them.
     pub dimensions: Vec<usize>,
@@ -58,10 +64,15 @@ pub struct Representations {
 #[serde(deny_unknown_fields)]
 #[allow(non_snake_case, reason = "tensors keep their names")]
 pub struct Checkpoint {
+    /// Updates done.
     pub step: u64,
+    /// Losses and accuracies.
     pub scores: Scores,
+    /// Along the tokens.
     pub W_E: Shares,
+    /// Along the classes.
     pub W_L: Shares,
+    /// Sums of squared weights.
     pub squares: Squares,
 }
 

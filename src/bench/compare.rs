@@ -9,11 +9,13 @@ use std::fmt::Write;
 pub enum Change {
     /// The middle halves of the two lie apart, and the medians by more than both are wide.
     Slower,
+    /// The same the other way round.
     Faster,
     /// What the repetitions do not tell apart.
     Same,
 }
 
+/// What the repetitions of two measurements tell.
 pub fn change(old: &Spread, new: &Spread) -> Change {
     let noise = (old.high - old.low).max(new.high - new.low);
     if new.low > old.high && new.median - old.median > noise {

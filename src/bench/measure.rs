@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 /// A program with the plan it is run on.
 pub struct Work {
+    /// Shapes and method.
     pub plan: Plan,
+    /// What is timed.
     pub program: Program,
     train: Pairs,
 }
@@ -33,6 +35,7 @@ const REPEATS: std::ops::RangeInclusive<usize> = 2..=200;
 const WARM_UP: usize = 3;
 
 impl Work {
+    /// A program by its name, taught as the plan says, with the plan's train pairs.
     pub fn new(plan: Plan, program: &str) -> Result<Self> {
         let train = train_pairs(&plan, None)?;
         let program = program::by_name(program)?.taught(&plan.method());
@@ -44,6 +47,7 @@ impl Work {
         format!("{}{}", self.program.name, self.plan.method().suffix())
     }
 
+    /// What two runs must share to be compared.
     pub fn title(&self) -> String {
         let Plan { p, d_model, n_heads, d_mlp, models, .. } = self.plan;
         super::title(&self.name(), [p, self.train.len(), d_model, n_heads, d_mlp, models])

@@ -25,18 +25,24 @@ pub const SCHEMA: u32 = 1;
 /// `grokscope bench --json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
+    /// [`SCHEMA`] of the version that wrote it.
     pub schema: u32,
+    /// The version of grokscope.
     pub version: String,
+    /// In the order in which they were asked for.
     pub devices: Vec<Device>,
 }
 
 /// A device with its ceilings and what was run on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Device {
+    /// The adapter's name, or the processor's.
     pub name: String,
     /// Driver, or number of threads.
     pub driver: String,
+    /// What bounds every kernel there.
     pub ceilings: Ceilings,
+    /// Each program at each shape.
     pub runs: Vec<Run>,
 }
 
@@ -54,11 +60,17 @@ pub struct Ceilings {
 /// A program at one shape.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
+    /// The program's name, and how it is taught where that is not the default.
     pub program: String,
+    /// The modulus.
     pub p: usize,
+    /// Width of the residual stream.
     pub d_model: usize,
+    /// Attention heads.
     pub n_heads: usize,
+    /// Neurons.
     pub d_mlp: usize,
+    /// Networks trained side by side.
     pub models: usize,
     /// Train rows of one model.
     pub rows: usize,
@@ -72,24 +84,31 @@ pub struct Run {
     pub flops: f64,
     /// What the tensor table adds up to.
     pub memory_mib: f64,
+    /// In the order in which they run.
     pub kernels: Vec<Kernel>,
 }
 
 /// A line of a program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kernel {
+    /// Kernel and entry point, and the tensors that play its roles.
     pub name: String,
+    /// Of one dispatch, in milliseconds.
     pub ms: Spread,
+    /// Of all models, two for each multiply-add.
     pub flops: f64,
+    /// What it reads and writes, each element once, of all models.
     pub bytes: f64,
 }
 
 /// A time and how far its repetitions lie apart.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Spread {
+    /// The middle value.
     pub median: f64,
     /// Quartiles.
     pub low: f64,
+    /// The upper quartile.
     pub high: f64,
 }
 
@@ -128,16 +147,19 @@ impl Run {
         title(&self.program, [self.p, self.rows, self.d_model, self.n_heads, self.d_mlp, self.models])
     }
 
+    /// Of the whole step, in GFLOP/s.
     pub fn gflop_s(&self) -> f64 {
         self.flops / self.step_ms.median / 1e6
     }
 }
 
 impl Kernel {
+    /// In GFLOP/s.
     pub fn gflop_s(&self) -> f64 {
         self.flops / self.ms.median / 1e6
     }
 
+    /// In GB/s.
     pub fn gb_s(&self) -> f64 {
         self.bytes / self.ms.median / 1e6
     }
@@ -152,7 +174,9 @@ impl Kernel {
 pub struct Request<'a> {
     /// As `--device` has them; none asks for the CPU engine and every adapter.
     pub devices: &'a [String],
+    /// Of the CPU engine; 0 takes one for each core.
     pub threads: usize,
+    /// Shapes and method; how long to train is not looked at.
     pub plan: Plan,
     /// layered, composed or both
     pub program: &'a str,

@@ -5,6 +5,7 @@ use crate::model::{NotFinite, PARAMETERS, PARTS, Part};
 use crate::plan::Update;
 use rayon::prelude::*;
 
+/// The twin of an entry point of `adamw.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "tick" => twin!(tick, count[step]),

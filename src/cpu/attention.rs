@@ -4,6 +4,7 @@ use super::matmul::{Into, Mat, MatMut, matmul};
 use super::{Context, Real, Twin, add, add_scaled, dot, rows, rows2, sum_rows, twin};
 use rayon::prelude::*;
 
+/// The twin of an entry point of `attention.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward_qkv" => twin!(forward_qkv, read [resid_pre, W_Q, W_K, W_V], write [q, k, v]),

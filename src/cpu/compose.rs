@@ -5,6 +5,7 @@ use super::{Context, Real, Twin, add, add_scaled, twin};
 use crate::plan::Shape;
 use rayon::prelude::*;
 
+/// The twin of an entry point of `compose.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward_read" => twin!(forward_read, read [W_in, W_U], write [W_read, W_U4]),
@@ -26,9 +27,13 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
 /// Widths of the tensors in whole vec4s.
 #[derive(Clone, Copy)]
 pub struct Wide {
+    /// The residual stream.
     pub d_model: usize,
+    /// Neurons.
     pub d_mlp: usize,
+    /// Classes.
     pub d_vocab_out: usize,
+    /// A head.
     pub d_head: usize,
     /// All heads' d_head.
     pub z: usize,
@@ -37,6 +42,7 @@ pub struct Wide {
 }
 
 impl Wide {
+    /// Each size rounded up.
     pub fn of(shape: &Shape) -> Self {
         let [d_model, d_mlp, d_vocab_out, d_head] =
             [shape.d_model, shape.d_mlp, shape.d_vocab_out, shape.d_head()].map(|n| n.next_multiple_of(4));

@@ -4,6 +4,7 @@ use super::compose::Wide;
 use super::wide::{SIDE, dot_lines};
 use super::{Context, Real, Twin, rows, twin};
 
+/// The twin of an entry point of `dots.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "backward" => twin!(backward, index [slots], read [d_pre4, d_logits4, head_read], write [d_pattern]),

@@ -2,6 +2,7 @@
 
 use super::{Context, Real, Twin, add, twin};
 
+/// The twin of an entry point of `embed.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward" => twin!(forward, read [W_E, W_pos], write [resid_pre]),

@@ -4,6 +4,7 @@ use super::{Arguments, Real, Twin, in_progress};
 use crate::plan::Update;
 use rayon::prelude::*;
 
+/// The twin of an entry point of `grokfast.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "ema" => Twin {

@@ -3,6 +3,7 @@
 use super::wide::exp_below;
 use super::{Context, Real, Twin, rows, rows2, twin};
 
+/// The twin of an entry point of `loss.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward" => twin!(forward, index [labels], read [logits], write [row_loss, row_correct]),

@@ -52,11 +52,13 @@ pub struct MatMut<'a, T> {
 }
 
 impl<'a, T> MatMut<'a, T> {
+    /// Rows of `cols` elements without gaps.
     pub fn new(data: &'a mut [T], cols: usize) -> Self {
         let rows = data.len() / cols;
         Self::strided(data, rows, cols, cols)
     }
 
+    /// Rows that begin `row_stride` elements apart. Panics where `data` is too short.
     pub fn strided(data: &'a mut [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         check(data.len(), rows, cols, row_stride);
         Self { data, rows, cols, row_stride }
@@ -74,7 +76,9 @@ fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
 /// What the product does to what is there.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Into {
+    /// Puts itself in its place.
     Overwrite,
+    /// Is added to it.
     Add,
 }
 

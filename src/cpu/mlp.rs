@@ -3,6 +3,7 @@
 use super::matmul::{Into, Mat, MatMut, matmul};
 use super::{Context, Real, Twin, add, rows, rows2, sum_rows, twin};
 
+/// The twin of an entry point of `mlp.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward_in" => twin!(forward_in, read [resid_mid, W_in, b_in], write [pre, post]),

@@ -39,7 +39,9 @@ pub trait Real:
     const NEGLIGIBLE_LOGIT: Self;
     /// Square root of the smallest normal number: what is smaller has a subnormal square.
     const TINY: Self;
+    /// The nearest number of this type.
     fn of(x: f64) -> Self;
+    /// The same number in f64.
     fn wide(self) -> f64;
     /// e^x for x in [[`Self::NEGLIGIBLE_LOGIT`], 0], in a form that a loop over many of them is vectorised with.
     fn exp_in_lanes(self) -> Self;
@@ -114,6 +116,7 @@ fn at_least<T: Real>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
 
 /// What a twin knows besides its tensors.
 pub struct Context<'a> {
+    /// The network's sizes.
     pub shape: Shape,
     /// Rows of this model's batch.
     pub rows: usize,
@@ -129,12 +132,19 @@ pub struct Context<'a> {
 ///
 /// Tensors that are written are moved out while the twin runs, so that the others can be borrowed.
 pub trait Arguments<T> {
+    /// What the twin knows besides.
     fn context(&self) -> Context<'_>;
+    /// An index tensor.
     fn index(&self, name: &str) -> &[u32];
+    /// A tensor that is read only.
     fn read(&self, name: &str) -> &[T];
+    /// A tensor that is written, as it is; [`Arguments::put`] brings it back.
     fn take(&mut self, name: &str) -> Vec<T>;
+    /// Brings a tensor back.
     fn put(&mut self, name: &str, tensor: Vec<T>);
+    /// The same of a counter.
     fn take_counter(&mut self, name: &str) -> Vec<u32>;
+    /// Brings a counter back.
     fn put_counter(&mut self, name: &str, tensor: Vec<u32>);
 }
 
@@ -147,8 +157,11 @@ pub fn in_progress<T: Real>(arguments: &dyn Arguments<T>) -> (Update, usize) {
 
 /// A kernel's twin, with the names of the tensors it reads and writes.
 pub struct Twin<T> {
+    /// Tensors that are read only.
     pub reads: &'static [&'static str],
+    /// Tensors that are written, or read and written.
     pub writes: &'static [&'static str],
+    /// Does what the kernel does.
     pub run: fn(&mut dyn Arguments<T>),
 }
 
@@ -266,6 +279,7 @@ pub fn add_scaled<T: Real>(sum: &mut [T], factor: T, x: &[T]) {
     }
 }
 
+/// The sum of products, in order.
 pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }

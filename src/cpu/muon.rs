@@ -5,6 +5,7 @@ use super::{Arguments, Real, Twin, in_progress};
 use crate::model::{PARAMETERS, Part};
 use crate::plan::Update;
 
+/// The twin of an entry point of `muon.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "momentum" => Twin {

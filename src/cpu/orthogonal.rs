@@ -3,6 +3,7 @@
 use super::{Arguments, Real, Twin, dot};
 use rayon::prelude::*;
 
+/// The twin of an entry point of `orthogonal.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "project" => Twin {

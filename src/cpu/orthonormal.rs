@@ -4,6 +4,7 @@ use super::matmul::{Into, Mat, MatMut, matmul};
 use super::{Context, Real, Twin, dot, twin};
 use crate::model::{Axis, Sizes};
 
+/// The twin of an entry point of `orthonormal.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "gather" => twin!(gather, read [d_W_Q, d_W_K, d_W_V, d_W_O, d_W_in, d_W_out], write [muon_x]),

@@ -11,25 +11,35 @@ pub struct Geometry {
     pub batches: usize,
     /// C is [i, j], and k is summed over.
     pub i: usize,
+    /// Columns of C.
     pub j: usize,
+    /// Terms of each sum.
     pub k: usize,
     /// Which of the sizes counts rows of the batch, of which a model may have fewer.
     pub rows_are: RowsAre,
     /// Whether the product is added to what is in C.
     pub adds: bool,
+    /// The left factor.
     pub a: Operand,
+    /// The right factor.
     pub b: Operand,
+    /// What the product goes into.
     pub c: Operand,
 }
 
+/// The size that is a model's number of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum RowsAre {
+    /// None: all models' are equal.
     #[default]
     Neither,
+    /// Rows of C.
     I,
+    /// Terms of each sum.
     K,
 }
 
+/// How a factor or the product lies in its tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Operand {
     /// Elements of a model's part of the tensor.
@@ -40,6 +50,7 @@ pub struct Operand {
     pub batch: usize,
 }
 
+/// The twin of an entry point of `product.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "nn" => twin!(nn, read [A, B], write [C]),

@@ -5,6 +5,7 @@ use super::wide::{AddLines, LINES, SIDE, sum_rows};
 use super::{CHUNK, Context, Real, Twin, rows, twin};
 use rayon::prelude::*;
 
+/// The twin of an entry point of `rows.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward_pattern" => twin!(forward_pattern, index[slots], read[slot_score], write[pattern]),

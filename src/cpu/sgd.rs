@@ -6,6 +6,7 @@ use crate::model::Part;
 use crate::plan::Update;
 use rayon::prelude::*;
 
+/// The twin of an entry point of `sgd.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "update" => Twin {

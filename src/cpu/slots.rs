@@ -5,6 +5,7 @@ use super::embed::slot_input;
 use super::wide::dot_lines;
 use super::{Context, Real, Twin, add, add_scaled, dot, twin};
 
+/// The twin of an entry point of `slots.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward" => twin!(forward, read [W_E, W_pos], write [resid4]),

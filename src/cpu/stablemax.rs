@@ -2,6 +2,7 @@
 
 use super::{Context, Real, Twin, rows, twin};
 
+/// The twin of an entry point of `stablemax.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "backward" => twin!(backward, index[labels], read[logits], write[d_logits]),

@@ -3,6 +3,7 @@
 use super::matmul::{Into, Mat, MatMut, matmul};
 use super::{Context, Real, Twin, twin};
 
+/// The twin of an entry point of `unembed.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
         "forward" => twin!(forward, read [resid_post, W_U], write [logits]),

@@ -39,17 +39,24 @@ pub const LINES: usize = 2 * SIDE;
 /// Some elements of all rows are done before the next: neighbouring rows use the same lines, whose parts then stay in the
 /// innermost cache.
 pub struct AddLines<'a, T> {
+    /// For each row, weights and the elements at which their lines begin.
     pub lines: &'a [[(T, usize); LINES]],
+    /// Lines of a row that count.
     pub count: usize,
+    /// What the lines are of.
     pub table: &'a [T],
+    /// [width], or what is in `out`.
     pub base: Option<&'a [T]>,
+    /// Whether negative results become 0.
     pub relu: bool,
     /// Elements of a row.
     pub width: usize,
+    /// [row, width]
     pub out: &'a mut [T],
 }
 
 impl<T: Real> AddLines<'_, T> {
+    /// Does it, with the widest vectors that the processor has.
     pub fn run(self) {
         Arch::new().dispatch(self)
     }

@@ -8,8 +8,11 @@ use wgpu::{Adapter, AdapterInfo, Backends, Device, DeviceType, Instance, Instanc
 /// An open device. Errors that wgpu reports outside of any call are kept until [`Gpu::check`] asks for them.
 #[derive(Clone)]
 pub struct Gpu {
+    /// wgpu's handle.
     pub device: Device,
+    /// Where work is submitted.
     pub queue: Queue,
+    /// What the driver says of itself.
     pub info: AdapterInfo,
     error: Arc<Mutex<Option<String>>>,
     lost: Arc<AtomicBool>,

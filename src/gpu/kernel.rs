@@ -9,7 +9,9 @@ pub type Constants = Vec<(&'static str, u32)>;
 
 /// A parsed and validated shader.
 pub struct Kernel {
+    /// The file's name without `.wgsl`.
     pub stem: String,
+    /// WGSL, what it shares with others included.
     pub source: String,
     module: naga::Module,
     info: ModuleInfo,
@@ -18,42 +20,59 @@ pub struct Kernel {
 /// An entry point.
 #[derive(Debug)]
 pub struct Entry {
+    /// Invocations of a workgroup along x, y and z.
     pub workgroup: [u32; 3],
+    /// In the order of their indices.
     pub bindings: Vec<Binding>,
 }
 
 /// A storage variable that an entry point uses.
 #[derive(Clone, Debug)]
 pub struct Binding {
+    /// Its `@binding`; the group is 0.
     pub index: u32,
+    /// The variable's name, which is a tensor's or a role's.
     pub name: String,
+    /// Whether the entry point loads from it.
     pub reads: bool,
+    /// Whether it stores to it.
     pub writes: bool,
     /// Declared `read_write`, whatever this entry point does with it: the bind group layout must equal the declaration.
     pub writable: bool,
+    /// What the array holds.
     pub element: Element,
 }
 
+/// An element of a storage array.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Element {
+    /// One float.
     F32,
     /// Four floats.
     Vec4,
+    /// One unsigned integer; atomics too.
     U32,
+    /// A struct.
     Record(Record),
 }
 
 /// The layout of a struct in an array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
+    /// The struct's name in WGSL.
     pub name: String,
+    /// Bytes from one to the next.
     pub stride: u32,
+    /// In the order of their offsets.
     pub members: Vec<Member>,
 }
 
+/// A member of a struct.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
+    /// Its name in WGSL.
     pub name: String,
+    /// Bytes from the struct's beginning.
     pub offset: u32,
 }
 
@@ -105,6 +124,7 @@ impl Kernel {
         Ok(())
     }
 
+    /// Names of the entry points in the order of the file.
     pub fn entry_names(&self) -> impl Iterator<Item = &str> {
         self.module.entry_points.iter().map(|entry| entry.name.as_str())
     }
@@ -132,6 +152,7 @@ impl Kernel {
         }
     }
 
+    /// An entry point with its overrides set; an error where there is none of that name.
     pub fn entry(&self, name: &str, constants: &Constants) -> Result<Entry> {
         let index = self.module.entry_points.iter().position(|entry| entry.name == name).with_context(|| {
             format!(

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 /// A kernel ready to run: made once, recorded into as many submissions as wanted.
 pub struct Dispatch {
+    /// Kernel and entry point, for messages and timings.
     pub label: String,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
@@ -24,11 +25,13 @@ impl Dispatch {
 
 /// A shader in the device's form, made once for all its entry points.
 pub struct Compiled<'a> {
+    /// What it was made from.
     pub kernel: &'a Kernel,
     module: wgpu::ShaderModule,
 }
 
 impl<'a> Compiled<'a> {
+    /// Compiles it; an error has the driver's message.
     pub async fn new(gpu: &Gpu, kernel: &'a Kernel) -> Result<Self> {
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {

@@ -8,6 +8,7 @@ use wgpu::{Buffer, BufferUsages};
 /// bytes, the largest alignment that WebGPU may ask for.
 pub const BLOCK: usize = 64;
 
+/// Elements rounded up to whole blocks.
 pub fn padded(len: usize) -> usize {
     len.next_multiple_of(BLOCK)
 }
@@ -15,8 +16,11 @@ pub fn padded(len: usize) -> usize {
 /// A tensor of all models: model k's elements begin at `k * stride` of the window.
 #[derive(Clone)]
 pub struct Window {
+    /// Shared with other tensors of its kind.
     pub buffer: Buffer,
+    /// Bytes from the buffer's beginning.
     pub offset: u64,
+    /// Of all models, padding included.
     pub bytes: u64,
     /// Elements of one model's part, padding left out.
     pub len: usize,
@@ -25,6 +29,7 @@ pub struct Window {
 }
 
 impl Window {
+    /// What a bind group takes.
     pub fn resource(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.buffer,
@@ -33,6 +38,7 @@ impl Window {
         })
     }
 
+    /// Queues a copy of bytes to a model's part. Panics where they are more than it has room for.
     pub fn write(&self, gpu: &Gpu, model: usize, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.stride * 4);
         gpu.queue.write_buffer(&self.buffer, self.offset + (model * self.stride * 4) as u64, bytes);

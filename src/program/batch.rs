@@ -16,6 +16,7 @@ pub enum Batch {
 /// A tensor of a batch; those that have no rows exist once, and go with the train batch.
 pub type Key = (&'static str, Batch);
 
+/// Where a tensor of a batch is kept.
 pub fn key(tensor: &'static Tensor, batch: Batch) -> Key {
     (tensor.name, if tensor.per_batch() { batch } else { Batch::Train })
 }
@@ -27,10 +28,13 @@ const X_BLOCK: u32 = 16;
 pub struct Rows {
     /// The pair that a row is: its place in the list that the rows were made from.
     pub order: Vec<u32>,
+    /// The right class of each row.
     pub labels: Vec<u32>,
     /// Three a row.
     pub slots: Vec<u32>,
+    /// For each slot, where its rows begin in `slot_rows`; the last is their number.
     pub slot_edges: Vec<u32>,
+    /// Rows by the slots of x and y that they have, in rising order.
     pub slot_rows: Vec<u32>,
 }
 
@@ -65,10 +69,12 @@ impl Rows {
         Self { order, labels, slots, slot_edges, slot_rows }
     }
 
+    /// How many rows there are.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -97,6 +103,7 @@ impl Rows {
 
 /// What a machine is built for: the network and each model's rows.
 pub struct Layout {
+    /// The network's sizes, the same for all models.
     pub shape: Shape,
     /// One for each model.
     pub train: Vec<Rows>,
@@ -105,16 +112,19 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Sorts each model's pairs into rows. Panics where there are not as many train sets as grids.
     pub fn new(shape: Shape, train: &[Pairs], grid: &[Pairs]) -> Self {
         assert_eq!(train.len(), grid.len(), "every model has train rows and a grid");
         let rows = |pairs: &[Pairs]| pairs.iter().map(|pairs| Rows::new(pairs, &shape)).collect();
         Self { shape, train: rows(train), grid: rows(grid) }
     }
 
+    /// Networks side by side.
     pub fn models(&self) -> usize {
         self.train.len()
     }
 
+    /// Each model's rows of a batch.
     pub fn of(&self, batch: Batch) -> &[Rows] {
         match batch {
             Batch::Train => &self.train,

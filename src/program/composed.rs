@@ -10,6 +10,7 @@ use crate::method::Method;
 use crate::model::Axis::*;
 use Over::{Elements, Fours, Groups};
 
+/// The calls, taught by AdamW until [`Program::taught`] says otherwise.
 pub fn program() -> Program {
     let logits = [("logits", "logits4"), ("d_logits", "d_logits4")];
     Program {

@@ -13,10 +13,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// A call made ready for kernels.
 pub struct Planned<'a> {
+    /// The shader.
     pub kernel: &'a Kernel,
+    /// The shader's name, as the call has it.
     pub name: &'static str,
+    /// The entry point with its bindings.
     pub entry: Entry,
+    /// Values of its overrides.
     pub constants: Constants,
+    /// Along x, y and z; z counts models.
     pub workgroups: [u32; 3],
     /// What plays each of the entry's bindings.
     pub tensors: Vec<&'static Tensor>,

@@ -9,22 +9,29 @@ use crate::model::{NotFinite, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::Result;
 
+/// What a program runs on.
 pub enum Engine {
+    /// The twins, in f32.
     Cpu(OnCpu<f32>),
+    /// The kernels.
     Gpu(Box<OnGpu>),
 }
 
 /// Loss and hit (1 or 0) of every pair of a model's grid, in the order of the pairs.
 pub struct Scores {
+    /// Cross-entropy in nats.
     pub losses: Vec<f32>,
+    /// 1 where the label has the largest logit, else 0.
     pub correct: Vec<f32>,
 }
 
 impl Engine {
+    /// On the CPU with so many threads, 0 being one for each core.
     pub fn on_cpu(program: &Program, layout: Layout, threads: usize) -> Result<Self> {
         Ok(Self::Cpu(OnCpu::new(program, layout, threads)?))
     }
 
+    /// On a device; an error names the kernel that it refuses.
     pub async fn on_gpu(gpu: Gpu, program: &Program, layout: Layout) -> Result<Self> {
         let kernels = crate::shaders::kernels()?;
         Ok(Self::Gpu(Box::new(OnGpu::new(gpu, &kernels, program, layout).await?)))
@@ -46,6 +53,7 @@ impl Engine {
         }
     }
 
+    /// Sets a model's weights, moments and remembered gradients.
     pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
         match self {
             Self::Cpu(machine) => {

@@ -7,6 +7,7 @@ use crate::method::Method;
 use crate::model::Axis::*;
 use Over::{Elements, Tiles};
 
+/// The calls, taught by AdamW until [`Program::taught`] says otherwise.
 pub fn program() -> Program {
     Program {
         name: "layered",

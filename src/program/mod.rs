@@ -21,8 +21,11 @@ pub use product::{Adds, Per};
 /// A line of a program.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// The shader's name without `.wgsl`.
     pub kernel: &'static str,
+    /// The entry point's name.
     pub entry: &'static str,
+    /// What invocations there are.
     pub over: Over,
     /// A kernel of general use names roles: who plays them here. Other names are tensors'.
     pub roles: Vec<(&'static str, &'static str)>,
@@ -85,6 +88,7 @@ pub enum Over {
 }
 
 impl Over {
+    /// Whether it runs over arenas of parameters, and not over a batch.
     pub fn is_arena(&self) -> bool {
         matches!(self, Self::Arena | Self::Tensors)
     }
@@ -92,7 +96,9 @@ impl Over {
 
 /// A program: what a training step does, of which the forward part alone evaluates.
 pub struct Program {
+    /// layered or composed.
     pub name: &'static str,
+    /// From the weights to the logits.
     pub forward: Vec<Call>,
     /// Losses and hits of the rows, when evaluating.
     pub score: Vec<Call>,
@@ -118,6 +124,7 @@ impl Program {
 /// What training carries from step to step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State<T> {
+    /// The parameters.
     pub weights: Weights<T>,
     /// AdamW's first moment, or the momentum of SGD and Muon.
     pub exp_avg: Weights<T>,
@@ -164,6 +171,7 @@ impl State<f32> {
     }
 }
 
+/// A call without roles or a stated cost.
 pub fn run(kernel: &'static str, entry: &'static str, over: Over) -> Call {
     Call { kernel, entry, over, roles: Vec::new(), work: &[], parts: &[] }
 }
@@ -196,7 +204,9 @@ pub fn resolve(name: &str, sizes: &Sizes) -> String {
 
 /// The names that a call reads and writes.
 pub struct Uses {
+    /// Tensors that are read.
     pub reads: Vec<String>,
+    /// Tensors that are written.
     pub writes: Vec<String>,
 }
 

@@ -10,6 +10,7 @@ use crate::plan::Update;
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
 
+/// The twins of a program, ready to run.
 pub struct OnCpu<T> {
     layout: Layout,
     step: Vec<Line<T>>,
@@ -60,10 +61,12 @@ impl<T: Real> OnCpu<T> {
         Ok(Self { layout, step, evaluation, models, pool })
     }
 
+    /// Threads that its loops are spread over.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }
 
+    /// Sets a model's state. Panics where it remembers another number of gradients than the program.
     pub fn write_state(&mut self, model: usize, state: &State<T>) {
         let model = &mut self.models[model];
         for (parameter, tensor) in PARAMETERS.iter().zip(&state.weights.tensors) {
@@ -79,6 +82,7 @@ impl<T: Real> OnCpu<T> {
         }
     }
 
+    /// A model's state as it is.
     pub fn read_state(&self, model: usize) -> State<T> {
         let (weights, model) = (self.read_weights(model), &self.models[model]);
         let len = |rank: usize| weights.tensors[rank].len();
@@ -90,6 +94,7 @@ impl<T: Real> OnCpu<T> {
         State { exp_avg: model.exp_avg.clone(), exp_avg_sq: model.exp_avg_sq.clone(), grad_memory, weights }
     }
 
+    /// A model's weights as they are.
     pub fn read_weights(&self, model: usize) -> Weights<T> {
         let tensor = |name| self.models[model].floats[&(name, Batch::Train)].clone();
         Weights { tensors: PARAMETERS.iter().map(|parameter| tensor(parameter.name)).collect() }
@@ -166,6 +171,7 @@ impl<T: Real> OnCpu<T> {
         self.layout.grid[model].by_pair(self.tensor(model, name, Batch::Grid))
     }
 
+    /// A tensor to be changed by tests. Panics where the program does not use it.
     pub fn tensor_mut(&mut self, model: usize, name: &'static str, batch: Batch) -> &mut Vec<T> {
         let tensor = Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}"));
         self.models[model].floats.get_mut(&key(tensor, batch)).unwrap_or_else(|| panic!("{name} is not used"))

@@ -12,7 +12,9 @@ use crate::plan::Update;
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 
+/// The kernels of a program on an open device, ready to run.
 pub struct OnGpu {
+    /// The device.
     pub gpu: Gpu,
     layout: Layout,
     windows: HashMap<(&'static str, Batch), Window>,
@@ -24,6 +26,7 @@ pub struct OnGpu {
 }
 
 impl OnGpu {
+    /// Makes buffers, pipelines and bind groups; an error names the kernel or tensor that the device refuses.
     pub async fn new(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
         super::check(program.step(), true, |call| uses(kernels, call))?;
         super::check(program.evaluation(), false, |call| uses(kernels, call))?;
@@ -138,6 +141,7 @@ impl OnGpu {
         self.gpu.check()
     }
 
+    /// Queues a model's state.
     pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
         let parts = [("params", &state.weights), ("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)];
         let copies = state.grad_memory.iter().zip(self.memory());

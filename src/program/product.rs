@@ -20,7 +20,9 @@ pub enum Per {
 /// Whether a product is added to what is in C.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Adds {
+    /// It is added.
     Yes,
+    /// It takes its place.
     No,
 }
 

@@ -27,6 +27,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("explorer", "Explorer"),
 ];
 
+/// The whole page of a cyclic group's findings. `data` is what its script reads.
 pub fn page(findings: &Findings, figures: &Figures, data: &str) -> Markup {
     let body = html! {
         (lead(findings))
@@ -87,6 +88,7 @@ fn section(id: &str, contents: Markup) -> Markup {
     html! { section id=(id) { h2 { (name) } (contents) } }
 }
 
+/// A row of figures.
 pub fn show(figures: &[Figure]) -> Markup {
     html! { div.figures { @for figure in figures { figure id=(format!("figure-{}", figure.name)) { (figure.svg) } } } }
 }
@@ -107,6 +109,7 @@ fn set(frequencies: &[usize]) -> String {
     format!("{{{}}}", list.join(", "))
 }
 
+/// A share in words, with digits enough that neither 0 nor 1 is feigned.
 pub fn percent(share: f64) -> String {
     let of_hundred = 100.0 * share;
     match of_hundred {
@@ -116,6 +119,7 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// Loss and accuracy in words.
 pub fn score(score: Score) -> String {
     // With a hyphen that breaks no line.
     format!("loss {}, accuracy {}", short(score.loss).replace('-', "\u{2011}"), percent(score.accuracy))
@@ -131,6 +135,7 @@ fn label(findings: &Findings) -> &'static str {
     if matches!(findings.model.op.as_str(), "sub" | "div") { "a - b" } else { "a + b" }
 }
 
+/// A table that scrolls sideways where it is wider than the page.
 pub fn table(head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
     html! {
         div.scroll {
@@ -142,6 +147,7 @@ pub fn table(head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
     }
 }
 
+/// A cell of plain text, escaped.
 pub fn text(value: impl std::fmt::Display) -> Markup {
     html! { (value.to_string()) }
 }

@@ -11,18 +11,31 @@ use crate::analysis::spectrum::Spectrum;
 
 /// The figures by section of the article.
 pub struct Figures {
+    /// Losses and norms over training.
     pub curves: Vec<Figure>,
+    /// Patterns over (x, y).
     pub attention: Vec<Figure>,
+    /// What the pattern can be replaced by.
     pub simpler_attention: Vec<Figure>,
+    /// Losses with a path of the residual stream taken out.
     pub skips: Vec<Figure>,
+    /// Spectra and logits of the composed equations.
     pub equations: Vec<Figure>,
+    /// Spectra of W_attn and W_neur.
     pub effective: Vec<Figure>,
+    /// Spectrum of W_E, and losses without its frequencies.
     pub embedding: Vec<Figure>,
+    /// Neurons' activations and coefficients.
     pub neurons: Vec<Figure>,
+    /// Neurons by frequency.
     pub clusters: Vec<Figure>,
+    /// The logits' cosines and directions.
     pub logits: Vec<Figure>,
+    /// Restricted and excluded loss, Gini coefficients and weight norms over training.
     pub progress: Vec<Figure>,
+    /// Measures of Clock or Pizza.
     pub pizza: Vec<Figure>,
+    /// The canvases that follow the slider.
     pub explorer: Vec<Figure>,
     /// Steps that the explorer's slider has.
     pub frames: usize,
@@ -31,6 +44,7 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Draws all of them.
     pub fn new(findings: &Findings, pictures: &Pictures) -> Self {
         Self {
             curves: findings.progress.as_ref().map_or(Vec::new(), curves),
@@ -69,6 +83,7 @@ fn tokens(findings: &Findings) -> Plane {
     if findings.model.order == findings.model.p { Plane::Tokens } else { Plane::Logarithms }
 }
 
+/// A line of the palette's given colour.
 pub fn line(name: &str, colour: usize, points: impl Iterator<Item = (f64, f64)>) -> Series {
     Series { name: name.into(), colour, points: points.collect(), look: Look::Line }
 }

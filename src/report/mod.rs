@@ -29,7 +29,9 @@ pub use plain::plain;
 
 /// What a page is made of.
 pub enum Subject<'a> {
+    /// A cyclic group's.
     Findings(&'a Findings, &'a Pictures),
+    /// Any other operation's.
     Survey(&'a Survey),
 }
 

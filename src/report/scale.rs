@@ -9,6 +9,7 @@ pub struct Scale {
 }
 
 impl Scale {
+    /// From `lo` to `hi`, or to `lo` + 1 where they are the wrong way round.
     pub fn linear(lo: f64, hi: f64) -> Self {
         let hi = if hi > lo { hi } else { lo + 1.0 };
         Self { lo, hi, log: false }
@@ -41,6 +42,7 @@ impl Scale {
         share.clamp(0.0, 1.0)
     }
 
+    /// The upper end.
     pub fn hi(&self) -> f64 {
         self.hi
     }

@@ -12,8 +12,10 @@ use maud::{Markup, html};
 /// Parts that a figure of named bars has room for; more of them are drawn over an axis of numbers.
 const NAMED: usize = 8;
 
+/// What stands in the place of a certificate.
 pub const VERDICT: &str = "certificate  none: the operation is no cyclic group";
 
+/// Curves of training and shares of variance.
 pub fn figures(survey: &Survey) -> Vec<Figure> {
     let mut all = survey.progress.as_deref().map_or(Vec::new(), curves);
     all.push(shares(survey));
@@ -74,6 +76,7 @@ fn largest(survey: &Survey, of: &Shares) -> String {
     best.map_or("none".into(), |(i, share)| format!("{} with {:.1} %", survey.representations.names[i], 100.0 * share))
 }
 
+/// The whole page of a survey.
 pub fn page(survey: &Survey) -> String {
     let (parts, scores) = (&survey.representations, &survey.scores);
     let dimensions: usize = parts.dimensions.iter().sum();
@@ -112,6 +115,7 @@ pub fn page(survey: &Survey) -> String {
     article::document(&format!("A transformer on {}", survey.task), body, html! {}).into_string()
 }
 
+/// Tables of all numbers that the figures show.
 pub fn tables(survey: &Survey) -> Vec<Table> {
     let parts = &survey.representations;
     let row = |i: usize| {

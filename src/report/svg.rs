@@ -12,30 +12,41 @@ const LEFT: f64 = 52.0;
 const RIGHT: f64 = 14.0;
 /// Width of a letter at the figures' size, for laying out legends.
 const LETTER: f64 = 6.1;
+/// Colours of the palette; numbers beyond begin again.
 pub const COLOURS: usize = 8;
 
 /// A figure with its file name.
 pub struct Figure {
+    /// File name without `.svg`.
     pub name: String,
+    /// The drawing, title and description included.
     pub svg: Markup,
 }
 
+/// An axis of a chart.
 pub struct Axis<'a> {
     /// What it counts, with its unit.
     pub name: &'a str,
+    /// What of it is shown, and whether by its logarithm.
     pub scale: Scale,
 }
 
 /// A series of values.
 pub struct Series {
+    /// What the legend calls it.
     pub name: String,
+    /// Its number in the palette.
     pub colour: usize,
+    /// (x, y), drawn in this order.
     pub points: Vec<(f64, f64)>,
+    /// How they are drawn.
     pub look: Look,
 }
 
+/// How a series is drawn.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Look {
+    /// A line through the points.
     Line,
     /// Points of the shape that goes with the colour.
     Points,
@@ -45,7 +56,9 @@ pub enum Look {
 
 /// A vertical line with its name, such as the beginning of a phase.
 pub struct Mark {
+    /// Where on the axis of x.
     pub at: f64,
+    /// What stands beside it.
     pub name: String,
 }
 

@@ -7,8 +7,11 @@ type Row = Vec<String>;
 
 /// Name, and lines of the table with its header.
 pub struct Table {
+    /// File name without `.csv`.
     pub name: &'static str,
+    /// Names of the columns.
     pub header: Row,
+    /// As many cells each.
     pub rows: Vec<Row>,
 }
 
@@ -34,10 +37,12 @@ fn six(scores: &Scores) -> Row {
     [scores.train, scores.test, Some(scores.all)].into_iter().flat_map(two).collect()
 }
 
+/// A header of some columns, then loss and accuracy of each part of the split.
 pub fn losses_header(first: &[&str]) -> Row {
     first.iter().chain(SPLITS).map(|name| name.to_string()).collect()
 }
 
+/// A header of these columns alone.
 pub fn plain(names: &[&str]) -> Row {
     names.iter().map(|name| name.to_string()).collect()
 }
@@ -46,6 +51,7 @@ fn set(frequencies: &[usize]) -> String {
     frequencies.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
 }
 
+/// A row of a label and the scores; empty cells where nothing is known.
 pub fn labelled(label: impl Into<String>, scores: &Scores) -> Row {
     std::iter::once(label.into()).chain(six(scores)).collect()
 }

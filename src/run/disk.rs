@@ -159,10 +159,12 @@ fn copy_into(from: &Path, to: &Path, leaves: &impl Fn(&str) -> bool) -> io::Resu
     sync_directory(to)
 }
 
+/// A file's bytes; an error names it.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("{}: could not be read", path.display()))
 }
 
+/// A file's text; an error names it.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("{}: could not be read as text", path.display()))
 }
@@ -178,6 +180,7 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Takes the lock of a directory; an error where another process holds it.
     pub fn take(directory: &Path) -> Result<Self> {
         let path = directory.join(LOCK);
         let failed = || format!("{}: could not be locked", path.display());

@@ -12,13 +12,17 @@ pub struct Events {
 
 /// Something to show at a step under a tag.
 pub enum Shown<'a> {
+    /// A number.
     Scalar(f64),
     /// Counts of the places 0, 1, ..
     Histogram(&'a [f64]),
-    /// A PNG with its width and height.
+    /// A picture.
     Image {
+        /// The bytes of a PNG file.
         png: Vec<u8>,
+        /// In pixels.
         width: u32,
+        /// In pixels.
         height: u32,
     },
 }

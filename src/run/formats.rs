@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::io::Write;
 use std::str::FromStr;
 
+/// A layout of weights in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A state dict in TransformerLens's names and shapes, as safetensors.
@@ -23,6 +24,7 @@ pub enum Format {
     Npz,
 }
 
+/// Their names for `--format`.
 pub const FORMATS: [&str; 3] = ["transformer-lens", "paper", "npz"];
 
 impl FromStr for Format {

@@ -14,6 +14,7 @@ fn named<'a>(weights: &'a Weights<f32>, shape: &Shape, name: impl Fn(&crate::mod
     PARAMETERS.iter().zip(&weights.tensors).map(|(p, tensor)| (name(p), p.dims(shape), &tensor[..])).collect()
 }
 
+/// Tensors with their names and dimensions as the bytes of a .safetensors file.
 pub fn serialize(tensors: &Named) -> Result<Vec<u8>> {
     let mut views = Vec::new();
     for (name, dims, data) in tensors {
@@ -83,6 +84,7 @@ fn weights_of(file: &SafeTensors, shape: &Shape, prefix: &str, origin: &str) -> 
     Ok(Weights { tensors })
 }
 
+/// A tensor's values; an error names it where its type, its shape or a number is not as it must be.
 pub fn read_tensor(view: &TensorView, dims: &[usize], name: &str, origin: &str) -> Result<Vec<f32>> {
     ensure!(view.dtype() == Dtype::F32, "{origin}: tensor '{name}' is {:?}: expected F32", view.dtype());
     ensure!(view.shape() == dims, "{origin}: tensor '{name}' is {:?}: expected {dims:?}", view.shape());
@@ -168,7 +170,9 @@ pub fn check_sizes(
 
 /// What a `config.json` says of a model, ours or one of TransformerLens's.
 pub struct Config {
+    /// The operation's name in plans.
     pub op: String,
+    /// The network's sizes.
     pub shape: Shape,
     /// The split's rule and its train fraction, where a run of ours wrote the file.
     pub split: Option<(String, f64)>,
@@ -227,6 +231,7 @@ pub fn weights_sha256(weights: &Weights<f32>) -> String {
     sha256(&bytes)
 }
 
+/// As 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -22,14 +22,18 @@ use std::path::{Path, PathBuf};
 /// Checkpoints that keep the optimizer's moments: training can go on from these.
 const RESUMABLE: usize = 2;
 
+/// The directory of a run, with the plan that stands in it.
 pub struct RunDir {
+    /// Where it is.
     pub path: PathBuf,
+    /// What `plan.toml` says.
     pub plan: Plan,
 }
 
 /// A line of `timing.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
+    /// Updates done.
     pub step: u64,
     /// Since the program started.
     pub seconds: f64,
@@ -40,18 +44,29 @@ pub struct Timing {
 /// `summary.json`: how a run ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
+    /// Version of these fields.
     pub schema: u32,
+    /// Whether the test accuracy came to what counts as grokked.
     pub grokked: bool,
+    /// The first evaluation at which it had; null where there was none.
     pub grok_step: Option<u64>,
+    /// Updates done.
     pub steps: u64,
+    /// Mean cross-entropy in nats at the end.
     pub train_loss: f64,
+    /// The same over the pairs not trained on; null where there are none.
     pub test_loss: Option<f64>,
+    /// Share of the train pairs.
     pub train_accuracy: f64,
+    /// Share of the pairs not trained on.
     pub test_accuracy: Option<f64>,
     /// Null where the network could not be analysed.
     pub key_frequencies: Option<Vec<usize>>,
+    /// Median of a training step.
     pub ms_per_step: Option<f64>,
+    /// The adapter's name, or the CPU engine.
     pub device: String,
+    /// The program that trained.
     pub program: String,
     /// The field of the plan by which it ended; runs of earlier versions do not say.
     #[serde(default)]
@@ -60,7 +75,9 @@ pub struct Summary {
 
 /// The checkpoint that a run goes on from.
 pub struct Newest {
+    /// Updates done.
     pub step: u64,
+    /// Weights, moments and remembered gradients.
     pub state: State<f32>,
     /// What is wrong with the newer ones.
     pub passed_over: Vec<String>,
@@ -94,6 +111,7 @@ impl RunDir {
         Ok(Self { path: path.into(), plan })
     }
 
+    /// Writes `plan.toml` as it stands here.
     pub fn write_plan(&self) -> Result<()> {
         write_whole(&self.path.join("plan.toml"), self.plan.to_toml().as_bytes())
     }
@@ -109,6 +127,7 @@ impl RunDir {
         steps_in(&self.path.join("checkpoints"))
     }
 
+    /// Where the checkpoint of a step is or would be.
     pub fn checkpoint_path(&self, step: u64) -> PathBuf {
         self.path.join(format!("checkpoints/step-{step:06}"))
     }
@@ -250,10 +269,12 @@ impl RunDir {
         read_lines(&file).context("it holds nothing but clock values: expected rows, or no such file")
     }
 
+    /// Adds a row to `metrics.jsonl`, whole or not at all.
     pub fn append_metrics(&self, row: &Evaluation) -> Result<()> {
         append(&self.path.join("metrics.jsonl"), lines(std::slice::from_ref(row))?.as_bytes())
     }
 
+    /// Adds a row to `timing.jsonl`, whole or not at all.
     pub fn append_timing(&self, row: &Timing) -> Result<()> {
         append(&self.path.join("timing.jsonl"), lines(std::slice::from_ref(row))?.as_bytes())
     }
@@ -278,6 +299,7 @@ impl RunDir {
         write_whole(&self.path.join("summary.json"), &pretty(summary)?)
     }
 
+    /// What `summary.json` says; none where the run has not ended.
     pub fn summary(&self) -> Result<Option<Summary>> {
         let path = self.path.join("summary.json");
         if !path.exists() {

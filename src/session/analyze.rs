@@ -30,8 +30,11 @@ pub struct Request<'a> {
 
 /// What came out, and where it is.
 pub struct Analysed {
+    /// What was found.
     pub findings: Analysis,
+    /// The path of `findings.json`.
     pub findings_path: PathBuf,
+    /// The path of `report.html`.
     pub report_path: PathBuf,
 }
 

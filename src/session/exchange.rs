@@ -76,6 +76,7 @@ pub fn export_activations(directory: &Path, step: Option<u64>, out: Option<&Path
 
 /// What is known of a model made elsewhere.
 pub struct Origin<'a> {
+    /// The operation's name in plans.
     pub op: &'a str,
     /// Where the file does not say.
     pub n_heads: Option<usize>,

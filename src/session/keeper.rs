@@ -16,8 +16,11 @@ use std::time::Instant;
 /// Seconds that a stretch of steps should take: short enough for a display driver's watchdog and for Ctrl-C.
 const STRETCH_SECONDS: f64 = 0.25;
 
+/// Keeps what training brings: rows, checkpoints, findings, summaries.
 pub struct Keeper<'a> {
+    /// A directory for each model.
     pub runs: Vec<RunDir>,
+    /// What the user sees.
     pub progress: Progress,
     options: &'a Options,
     began: Instant,
@@ -30,8 +33,11 @@ pub struct Keeper<'a> {
     all: Times,
     /// Of the members that are done.
     pub summaries: Vec<(usize, Summary)>,
+    /// Analyses of the members that are done.
     pub findings: Vec<Analysis>,
+    /// Updates at most.
     pub steps: u64,
+    /// The device's name, for the summaries.
     pub device: String,
     /// One for each run, or none.
     boards: Vec<Board>,
@@ -69,6 +75,7 @@ impl Times {
     }
 }
 
+/// The middle value, the upper one of two; none of no values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -76,6 +83,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 impl<'a> Keeper<'a> {
+    /// For runs that go on towards `steps` updates.
     pub fn new(
         runs: Vec<RunDir>,
         progress: Progress,

@@ -32,9 +32,11 @@ use std::time::Instant;
 /// How to run a plan: nothing here changes its numbers on a given device.
 #[derive(Clone)]
 pub struct Options {
+    /// What `--device` says.
     pub device: String,
     /// 0: one for each core.
     pub threads: usize,
+    /// What the user sees.
     pub style: Style,
     /// Whether files for TensorBoard are written.
     pub tensorboard: bool,
@@ -49,7 +51,9 @@ pub type Open = dyn Fn(&devices::Chosen, &Program, Layout, usize) -> Result<(Eng
 
 /// How a session ended.
 pub struct Ended {
+    /// How the loop ended.
     pub outcome: Outcome,
+    /// The run's, or the ensemble's.
     pub directory: PathBuf,
     /// Of the models that have ended, with their numbers.
     pub summaries: Vec<(usize, Summary)>,
@@ -85,6 +89,7 @@ pub fn resolved(plan: &Plan) -> Result<Plan> {
 /// Why training ended before its time, where its checkpoints let it go on: the outermost context of the error that ended it.
 #[derive(Clone, Debug)]
 pub struct Stopped {
+    /// The run's, or the ensemble's.
     pub directory: PathBuf,
     /// Of the newest checkpoint.
     pub step: u64,

@@ -12,11 +12,14 @@ use anyhow::{Result, bail, ensure};
 /// Pairs with their labels, in the order in which rows are trained or evaluated on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pairs {
+    /// (x, y), each below p.
     pub pairs: Vec<[u32; 2]>,
+    /// The right class of each.
     pub labels: Vec<u32>,
 }
 
 impl Pairs {
+    /// Pairs with the labels that an operation gives them.
     pub fn new(pairs: Vec<[u32; 2]>, op: Op, p: usize) -> Self {
         let label = |[x, y]: &[u32; 2]| op.label(*x as usize, *y as usize, p) as u32;
         let labels = pairs.iter().map(label).collect();
@@ -44,9 +47,11 @@ impl Pairs {
         Ok(Self::new(pairs, op, p))
     }
 
+    /// How many pairs there are.
     pub fn len(&self) -> usize {
         self.pairs.len()
     }
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }

@@ -6,16 +6,34 @@ use anyhow::{Result, bail, ensure};
 use std::str::FromStr;
 
 /// x op y, on the residues mod p or, for [`Op::S5`], on the permutations of five things.
+///
+/// ```
+/// use grokscope::task::Op;
+///
+/// let div: Op = "div".parse()?;
+/// assert_eq!(div.label(3, 2, 7), 5); // 2 * 5 = 3 mod 7
+/// assert!(!div.is_defined(3, 0, 7));
+/// # anyhow::Ok(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// x + y mod p
     Add,
+    /// x - y mod p
     Sub,
+    /// x y mod p
     Mul,
+    /// x / y mod p, for y != 0
     Div,
+    /// x^2 + y^2 mod p
     Squares,
+    /// x^2 + x y + y^2 mod p
     Quadratic,
+    /// x^3 + x y mod p
     Cubic,
+    /// A label drawn for each pair: nothing to generalise.
     Random,
+    /// The permutation x after y; p is 120.
     S5,
 }
 
