@@ -5,13 +5,6 @@
 #   scripts/lens.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for version in 4 3; do
-    list=tests/lens/requirements-$version.txt venv=target/lens-$version
-    if ! cmp -s "$list" "$venv/requirements.txt"; then
-        rm -rf "$venv"
-        python3 -m venv "$venv"
-        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$list"
-        cp "$list" "$venv/requirements.txt"
-    fi
-done
+for version in 4 3; do scripts/lens_venv.sh $version; done
+scripts/notebook.sh
 GROKSCOPE_LENS=1 exec scripts/test.sh --test suite -- lens

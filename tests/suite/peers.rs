@@ -9,6 +9,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("workflows_pass_actionlint", actionlint),
         test("dependencies_pass_cargo_deny", cargo_deny),
+        test("the_python_module_is_the_program_and_its_files", python_module),
         test("numpy_agrees_on_a_run_and_its_checkpoints", numpy_on_runs),
         test("numpy_agrees_on_models_made_elsewhere", numpy_on_models),
         test("numpy_notices_a_wrong_number", numpy_notices),
@@ -170,6 +171,20 @@ fn unusual_pages() -> Outcome {
     let pages: Vec<String> = runs.chain([model]).map(|run| run.display().to_string()).collect();
     let pages: Vec<&str> = pages.iter().map(String::as_str).collect();
     agrees("page/page.py", &[&["--open-only"], &pages[..]].concat())
+}
+
+/// `pip install .`, and the module that it installs beside the program.
+fn python_module() -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bin = root.join("target/test-venv/bin");
+    let path = [bin.display().to_string(), std::env::var("PATH")?].join(":");
+    // What it depends on, maturin too, is there already: nothing is fetched.
+    let offline = ["--no-index", "--no-deps", "--no-build-isolation", "--force-reinstall"];
+    let mut pip = Command::new(bin.join("pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(offline).arg(root).env("PATH", path);
+    let output = pip.output()?;
+    require!(output.status.success(), "pip install: {}", String::from_utf8_lossy(&output.stderr));
+    agrees("python/module.py", &[])
 }
 
 /// The workflows, by actionlint itself.

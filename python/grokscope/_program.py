@@ -1,0 +1,88 @@
+"""The program: where it is, how it is run, and what its exit codes mean."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+from typing import Callable, Sequence
+
+
+class Error(RuntimeError):
+    """What the program said on standard error. `code` is its exit code: 1 for a usage or input error."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
+
+
+class Diverged(Error):
+    """A number was not finite (exit code 42). The message names the tensor and the step; the last good checkpoint is kept."""
+
+
+class Stopped(Error):
+    """Training ended before its time and can go on (exit code 75), by `Run(directory).resume()`."""
+
+
+KINDS = {42: Diverged, 75: Stopped}
+
+
+def program() -> str:
+    """Path of the program: the one that was installed with this module, else one on PATH."""
+    name = "grokscope" + (sysconfig.get_config_var("EXE") or "")
+    user = sysconfig.get_preferred_scheme("user")
+    beside = pathlib.Path(__file__).parents[1] / "bin"  # pip install --target
+    for directory in [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", scheme=user), beside]:
+        path = pathlib.Path(directory) / name
+        if path.is_file():
+            return str(path)
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"{name}: not beside this module, nor on PATH; expected it from  pip install grokscope")
+    return found
+
+
+def call(arguments: Sequence[str | os.PathLike], on_line: Callable[[str], None] = lambda line: None) -> None:
+    """Runs the program to its end and hands over each line of its standard output as it comes.
+
+    What it says on standard error is passed on, but for the error that ends it, which is raised. On Ctrl-C, or another exception here,
+    it is asked to stop, writes a checkpoint, and is waited for.
+    """
+    command = [program(), *map(os.fspath, arguments)]
+    # In a session of its own: a terminal's Ctrl-C reaches this process alone, which asks once. Asked twice, the program ends at once.
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    said: collections.deque[str] = collections.deque(maxlen=20)
+    listener = threading.Thread(target=lambda: said.extend(line.rstrip("\n") for line in process.stderr), daemon=True)
+    listener.start()
+    try:
+        for line in process.stdout:
+            on_line(line)
+    except BaseException:
+        if process.poll() is None:
+            process.terminate()
+        # A pipe that nobody reads would keep it from ending.
+        for _ in process.stdout:
+            pass
+        raise
+    finally:
+        code = process.wait()
+        listener.join()
+    errors = [line for line in said if line.startswith("error: ")]
+    if code != 0:
+        message = errors[-1].removeprefix("error: ") if errors else "\n".join(said) or f"it ended with code {code}"
+        raise KINDS.get(code, Error)(message, code)
+    for line in said:
+        print(line, file=sys.stderr)
