@@ -1,4 +1,4 @@
-//! Weights to and from other programs, shells, and the tier of tests against TransformerLens and PyTorch (scripts/lens.sh).
+//! Weights to and from other programs, and the tier of tests against TransformerLens and PyTorch (scripts/lens.sh).
 
 use crate::support::{Outcome, grokscope_in, require, succeed, test};
 use grokscope::run::lens::sha256;
@@ -12,7 +12,6 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("a_network_goes_to_numpy_and_to_the_paper_and_back", there_and_back),
         test("what_is_no_such_network_is_not_taken", refusals),
-        test("shells_read_the_completions_and_man_the_pages", shells),
     ]
 }
 
@@ -132,31 +131,6 @@ fn refusals() -> Outcome {
             require!(said.contains(part), "{arguments:?}: no '{part}' in {said}");
         }
         require!(!at.join("new").exists(), "{arguments:?} has left a directory");
-    }
-    Ok(())
-}
-
-fn shells() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let at = directory.path();
-    for (shell, word) in
-        [("bash", "complete -F"), ("zsh", "#compdef"), ("fish", "complete -c"), ("powershell", "Register-")]
-    {
-        let output = grokscope_in(at, &["completions", shell]);
-        require!(output.status.success(), "{output:?}");
-        let script = String::from_utf8_lossy(&output.stdout).into_owned();
-        require!(script.contains(word) && script.contains("checkpoint-every"), "{shell}: {script:.200}");
-        std::fs::write(at.join(shell), script)?;
-    }
-    // What bash itself offers after "grokscope ana".
-    let ask =
-        "source ./bash; COMP_WORDS=(grokscope ana); COMP_CWORD=1; _grokscope grokscope ana; echo \"${COMPREPLY[*]}\"";
-    let output = Command::new("bash").args(["-c", ask]).current_dir(at).output()?;
-    require!(String::from_utf8_lossy(&output.stdout).trim() == "analyze", "{output:?}");
-    succeed(&["man", &path(&at.join("man"))])?;
-    for name in ["grokscope.1", "grokscope-train.1", "grokscope-export.1"] {
-        let page = std::fs::read_to_string(at.join("man").join(name))?;
-        require!(page.contains(".TH ") && page.contains(".SH OPTIONS"), "{name}: {page:.200}");
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ mod reflection;
 mod resumes;
 mod runs;
 mod sanitizer;
+mod shell;
 mod soak;
 mod support;
 
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         bench::tests(),
         exchange::tests(),
         exchange::lens_tests(),
+        shell::tests(),
         bounds::tests(),
         finite::tests(),
         faults::tests(),

@@ -1,0 +1,118 @@
+//! The program in a shell: completions, manual pages, colours, pipes.
+
+use crate::support::{Outcome, grokscope_in, require, succeed, test};
+use libtest_mimic::Trial;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("shells_read_the_completions_and_man_the_pages", shells),
+        test("colours_are_for_terminals_that_want_them", colours),
+        test("a_reader_that_has_seen_enough_is_no_error", broken_pipes),
+    ]
+}
+
+fn shells() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = directory.path();
+    for (shell, word) in
+        [("bash", "complete -F"), ("zsh", "#compdef"), ("fish", "complete -c"), ("powershell", "Register-")]
+    {
+        let output = grokscope_in(at, &["completions", shell]);
+        require!(output.status.success(), "{output:?}");
+        let script = String::from_utf8_lossy(&output.stdout).into_owned();
+        require!(script.contains(word) && script.contains("checkpoint-every"), "{shell}: {script:.200}");
+        std::fs::write(at.join(shell), script)?;
+    }
+    // What bash itself offers after "grokscope ana".
+    let ask =
+        "source ./bash; COMP_WORDS=(grokscope ana); COMP_CWORD=1; _grokscope grokscope ana; echo \"${COMPREPLY[*]}\"";
+    let output = Command::new("bash").args(["-c", ask]).current_dir(at).output()?;
+    require!(String::from_utf8_lossy(&output.stdout).trim() == "analyze", "{output:?}");
+    succeed(&["man", &at.join("man").display().to_string()])?;
+    for name in ["grokscope.1", "grokscope-train.1", "grokscope-export.1"] {
+        let page = std::fs::read_to_string(at.join("man").join(name))?;
+        require!(page.contains(".TH ") && page.contains(".SH OPTIONS"), "{name}: {page:.200}");
+    }
+    Ok(())
+}
+
+/// A run of a second, in a directory that is there.
+const SMALL: &str = "train --preset demo --set p=13 --steps 40 --device cpu";
+
+/// Whether a text has sequences that set colours or weights: ESC [ numbers m.
+fn is_coloured(text: &[u8]) -> bool {
+    text.split(|&byte| byte == 0x1b).skip(1).any(|after| {
+        let end = after.iter().position(|byte| !matches!(byte, b'[' | b';' | b'0'..=b'9'));
+        after.first() == Some(&b'[') && end.is_some_and(|end| after[end] == b'm')
+    })
+}
+
+/// On a terminal of its own, which `script` makes; what it shows.
+fn on_a_terminal(at: &Path, arguments: &str, no_color: Option<&str>) -> Result<Vec<u8>, libtest_mimic::Failed> {
+    let program = env!("CARGO_BIN_EXE_grokscope");
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &format!("'{program}' {arguments}"), "/dev/null"]);
+    command.current_dir(at).stdin(Stdio::null()).env("TERM", "xterm").env_remove("NO_COLOR");
+    let output = command.envs(no_color.map(|value| ("NO_COLOR", value))).output()?;
+    require!(output.status.success(), "{arguments}: {output:?}");
+    Ok(output.stdout)
+}
+
+fn colours() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = directory.path();
+    let coloured = |arguments: &str, no_color| {
+        Ok::<_, libtest_mimic::Failed>(is_coloured(&on_a_terminal(at, arguments, no_color)?))
+    };
+    require!(coloured("--help", None)?, "no colours in the help on a terminal");
+    require!(!coloured("--help", Some("1"))?, "NO_COLOR is not heeded by the help");
+    let train = |out: &str| format!("{SMALL} --out {out}");
+    let shown = on_a_terminal(at, &train("bar"), None)?;
+    require!(shown.contains(&0x1b), "no bar on a terminal: {}", String::from_utf8_lossy(&shown));
+    require!(!coloured(&train("plain"), Some("1"))?, "NO_COLOR is not heeded by train");
+    for arguments in ["--help", "devices", &train("piped")] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_grokscope"))
+            .args(words)
+            .current_dir(at)
+            .env_remove("NO_COLOR")
+            .output()?;
+        let escapes = output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b);
+        require!(output.status.success() && !escapes, "{arguments}: {output:?}");
+    }
+    Ok(())
+}
+
+/// As in `grokscope devices | head -0`: the pipe is closed before the first word.
+fn broken_pipes() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = directory.path();
+    let run = "run";
+    let commands = [
+        &format!("{SMALL} --out {run}")[..],
+        "--help",
+        "--version",
+        "devices",
+        "completions bash",
+        "train --dry-run --preset demo --device cpu",
+        "analyze run",
+        "analyze run --json",
+        "report run --figures figures",
+        "export run --format npz",
+        "bench --device cpu --preset demo --seconds 0.01",
+        "bench --device cpu --preset demo --seconds 0.01 --json",
+    ];
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').collect();
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_grokscope")).args(words).current_dir(at).stdout(writer).output()?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        let quiet = !told.contains("error") && !told.contains("panicked");
+        require!(output.status.success() && quiet, "{command}: {} and {told}", output.status);
+    }
+    Ok(())
+}
