@@ -3,7 +3,9 @@
 #
 #   scripts/notebook.sh [EXECUTED.ipynb]     keeps the executed notebook, pictures and all
 set -euo pipefail
+executed=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
 scripts/lens_venv.sh 4
-target/lens-4/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
-target/lens-4/bin/python tests/lens/notebook.py "$@"
+bin=$PWD/target/lens-4/bin
+PATH="$bin:$PATH" "$bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
+"$bin/python" tests/lens/notebook.py ${executed:+"$executed"}

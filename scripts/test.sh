@@ -41,6 +41,10 @@ if ! cmp -s tests/requirements.txt "$venv/requirements.txt"; then
     cp tests/requirements.txt "$venv/requirements.txt"
 fi
 
+# Here and not in a test: maturin takes target/release/grokscope away for the seconds in which it packs it.
+PATH="$PWD/$venv/bin:$PATH" "$venv/bin/pip" install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --force-reinstall .
+"$venv/bin/pip" check --quiet
+
 # Mesa's device-ordering layer looks for a Wayland session and complains where there is none.
 export NODEVICE_SELECT=1
 exec cargo test --release --locked "$@"

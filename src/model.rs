@@ -47,7 +47,7 @@ pub enum Axis {
     Window,
     /// Matrices that Muon makes orthogonal: one for each head of W_Q, W_K, W_V and W_O, then W_in and W_out.
     Matrix,
-    /// The shorter side of the largest of them, and the longer one.
+    /// The shorter side of the largest of them.
     Short,
     /// The longer side of the largest of them.
     Long,

@@ -54,7 +54,7 @@ pub struct Plan {
     pub p: usize,
     /// Rule of the train pairs: philox:S, torch:S, python:S, or a CSV of x,y.
     pub split: String,
-    /// Share of the pairs that is trained on, in (0, 1].
+    /// Share of the pairs that is trained on, in (0, 1]; a CSV replaces it.
     pub train_fraction: f64,
     /// Width of the residual stream.
     pub d_model: usize,
@@ -64,11 +64,11 @@ pub struct Plan {
     pub d_mlp: usize,
     /// Whether "=" is an output class too.
     pub equals_class: bool,
-    /// Whether b_in and b_out are trained; they begin at zero.
+    /// Whether b_in and b_out are trained; they begin at zero, unless `init` is a file.
     pub train_biases: bool,
     /// Initial weights: one of [`INITS`], or a .safetensors file.
     pub init: String,
-    /// Seed of the initial weights.
+    /// Seed of the initial weights; model k of an ensemble has seed + k.
     pub seed: u64,
     /// Networks trained side by side.
     pub models: usize,

@@ -35,7 +35,7 @@ pub fn note(line: &str) {
 }
 
 impl Progress {
-    /// From `step` on towards `steps`; `stop` says that the user has asked to stop.
+    /// From `step` on towards `steps`. `stop` is set where the reader of the rows has gone away.
     pub fn new(style: Style, step: u64, steps: u64, models: usize, stop: &'static AtomicBool) -> Self {
         let terminal = style == Style::Human && std::io::stderr().is_terminal();
         let bar = terminal.then(|| {

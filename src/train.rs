@@ -20,9 +20,9 @@ pub struct Evaluation {
     pub train_loss: f64,
     /// The same over the pairs not trained on; null where there are none.
     pub test_loss: Option<f64>,
-    /// Shares of the pairs.
+    /// Share of the train pairs whose label has the largest logit.
     pub train_accuracy: f64,
-    /// Share of the pairs not trained on.
+    /// The same over the pairs not trained on; null where there are none.
     pub test_accuracy: Option<f64>,
     /// Root of the sum of all squared weights.
     pub weight_norm: f64,
@@ -147,7 +147,7 @@ pub trait Observer {
 pub enum Outcome {
     /// Every member has stopped.
     Done,
-    /// The user asked for it.
+    /// The user asked for it, or the reader of the rows has gone away.
     Interrupted {
         /// Updates done.
         step: u64,
@@ -158,7 +158,7 @@ pub enum Outcome {
         member: usize,
         /// Updates done before.
         step: u64,
-        /// A tensor or a loss.
+        /// A tensor, a remembered gradient, a loss or the weight norm.
         what: String,
     },
 }

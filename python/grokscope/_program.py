@@ -35,26 +35,27 @@ KINDS = {42: Diverged, 75: Stopped}
 def program() -> str:
     """Path of the program: the one that was installed with this module, else one on PATH."""
     name = "grokscope" + (sysconfig.get_config_var("EXE") or "")
-    user = sysconfig.get_preferred_scheme("user")
     beside = pathlib.Path(__file__).parents[1] / "bin"  # pip install --target
-    for directory in [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", scheme=user), beside]:
+    user = sysconfig.get_path("scripts", scheme=sysconfig.get_preferred_scheme("user"))
+    for directory in [beside, sysconfig.get_path("scripts"), user]:
         path = pathlib.Path(directory) / name
         if path.is_file():
             return str(path)
     found = shutil.which(name)
     if found is None:
-        raise FileNotFoundError(f"{name}: not beside this module, nor on PATH; expected it from  pip install grokscope")
+        raise FileNotFoundError(f"{name}: neither beside this module nor on PATH; expected it from  pip install .")
     return found
 
 
 def call(arguments: Sequence[str | os.PathLike], on_line: Callable[[str], None] = lambda line: None) -> None:
     """Runs the program to its end and hands over each line of its standard output as it comes.
 
-    What it says on standard error is passed on, but for the error that ends it, which is raised. On Ctrl-C, or another exception here,
-    it is asked to stop, writes a checkpoint, and is waited for.
+    The error that ends it is raised; the last lines of what else it said on standard error are passed on at the end. On Ctrl-C, or another
+    exception here, it is asked to stop, writes a checkpoint, and is waited for. (Windows knows no such request: it is ended there.)
     """
     command = [program(), *map(os.fspath, arguments)]
     # In a session of its own: a terminal's Ctrl-C reaches this process alone, which asks once. Asked twice, the program ends at once.
+    # What a driver writes to standard error need not be UTF-8, and must be read, or the pipe fills up.
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -62,24 +63,25 @@ def call(arguments: Sequence[str | os.PathLike], on_line: Callable[[str], None] 
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        errors="replace",
         start_new_session=True,
     )
     said: collections.deque[str] = collections.deque(maxlen=20)
     listener = threading.Thread(target=lambda: said.extend(line.rstrip("\n") for line in process.stderr), daemon=True)
-    listener.start()
-    try:
-        for line in process.stdout:
-            on_line(line)
-    except BaseException:
-        if process.poll() is None:
+    with process:
+        try:
+            listener.start()
+            for line in process.stdout:
+                on_line(line)
+        except BaseException:
             process.terminate()
-        # A pipe that nobody reads would keep it from ending.
-        for _ in process.stdout:
-            pass
-        raise
-    finally:
-        code = process.wait()
-        listener.join()
+            # A pipe that nobody reads would keep it from ending.
+            for _ in process.stdout:
+                pass
+            raise
+        finally:
+            code = process.wait()
+            listener.join()
     errors = [line for line in said if line.startswith("error: ")]
     if code != 0:
         message = errors[-1].removeprefix("error: ") if errors else "\n".join(said) or f"it ended with code {code}"

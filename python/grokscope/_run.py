@@ -31,13 +31,19 @@ class Run:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """Everything needed to repeat the run, by the names of `plan.toml`."""
-        return tomllib.loads(self._text("plan.toml"))
+        """Everything needed to repeat the run, by the names of `plan.toml`. Files that the run keeps are told by their absolute paths."""
+        plan = tomllib.loads(self._text("plan.toml"))
+        for name in ("split", "init"):
+            if plan[name].endswith((".csv", ".safetensors")):
+                plan[name] = str((self.path / plan[name]).absolute())
+        return plan
 
     def metrics(self) -> dict[str, np.ndarray]:
         """A value for each evaluation: `step` (int64; updates done), `train_loss` and `test_loss` (nats, means over pairs), `train_accuracy` and
         `test_accuracy` (shares), `weight_norm`. NaN where every pair is trained on, so that nothing is left to test on."""
-        rows = [json.loads(line) for line in self._text("metrics.jsonl").splitlines()]
+        text = self._text("metrics.jsonl")
+        # A last line that is not whole yet, or was torn off, is no row.
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         names = rows[0] if rows else {}
         columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
         return columns | {"step": columns["step"].astype(np.int64)} if columns else {}
@@ -75,7 +81,7 @@ class Run:
         return self._file("report.html")
 
     def activations(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """What the network computes on all pairs (x, y), in the order x * p + y, by the names of TransformerLens's hooks."""
+        """What the network computes on every pair that has a label, by the names of TransformerLens's hooks; `pairs` are the pairs in their order."""
         out = self.path / ("activations.npz" if step is None else f"activations-{step:06}.npz")
         at = [] if step is None else ["--step", str(step)]
         call(["export", self.path, "--format", "npz", "--activations", "--out", out, *at])
@@ -122,8 +128,11 @@ def train(
         known = dict(plan)
         arguments += fields(plan)
     elif plan is not None:
-        known = tomllib.loads(pathlib.Path(plan).read_text(encoding="utf-8"))
         arguments += ["--plan", os.fspath(plan)]
+        try:
+            known = tomllib.loads(pathlib.Path(plan).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}  # the program says what is wrong with it
     else:
         known = {}
     if (known | changes).get("models", 1) != 1:

@@ -11,7 +11,7 @@ pub struct Certificate {
     /// Whether every claim about the computation holds. Simplifications do not decide: a network that computes with key
     /// frequencies may well use what the article leaves out.
     pub passed: bool,
-    /// In the order of the article.
+    /// Those about the computation, then the simplifications.
     pub claims: Vec<Claim>,
 }
 

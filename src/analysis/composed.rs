@@ -28,8 +28,9 @@ pub struct Composed {
     /// [head, slot, d_mlp] and [head, slot, class]
     neur: Vec<f64>,
     skip: Vec<f64>,
-    /// [d_mlp] and [class]
+    /// resid_pre[=] W_in + b_in: [d_mlp]
     pub pre_bias: Vec<f64>,
+    /// [class]
     bias: Vec<f64>,
     /// W_out W_U: [d_mlp, class]
     w_logit: Vec<f64>,

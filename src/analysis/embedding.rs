@@ -15,7 +15,7 @@ pub struct EmbeddingAblations {
     pub all_keys: Removed,
     /// Without each of them.
     pub each_key: Vec<Removed>,
-    /// All doubles min(2k, n - 2k) of keys that are not keys themselves, together; then each.
+    /// All doubles min(2k, n - 2k) of keys that are not keys themselves, together.
     pub all_doubles: Removed,
     /// Without each of the doubles.
     pub each_double: Vec<Removed>,

@@ -25,12 +25,12 @@ pub struct KeyRules {
     pub gap: Vec<usize>,
 }
 
-/// A cluster's size.
+/// Neurons of a frequency, whatever their FVE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Count {
     /// The frequency k.
     pub frequency: usize,
-    /// Neurons that have it.
+    /// Neurons that it explains best.
     pub neurons: usize,
 }
 

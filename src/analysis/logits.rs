@@ -32,9 +32,9 @@ pub struct LogitFormula {
 pub struct Direction {
     /// The frequency k.
     pub frequency: usize,
-    /// Norms of u_k = W_L cos_k and v_k = W_L sin_k over the classes; v_k is 0 where there is no sine.
+    /// Norm of u_k = W_L cos_k over the classes.
     pub u_norm: f64,
-    /// Norm of v_k.
+    /// Norm of v_k = W_L sin_k; 0 where there is no sine.
     pub v_norm: f64,
     /// Share of the variance of u_k^T post over the grid that cos w_k (a + b) explains.
     pub u_explained: f64,
@@ -61,7 +61,7 @@ pub struct DroppedKey {
     pub scores: Scores,
 }
 
-/// Fits the formula for the keys.
+/// Fits alpha for every frequency; formula, terms and directions are those of the keys.
 pub fn logit_formula(
     network: &Network,
     activations: &Activations,

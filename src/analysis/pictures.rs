@@ -20,9 +20,9 @@ pub struct Pictures {
     pub attention: Vec<Vec<f64>>,
     /// The neurons that figures show, and that can be followed through training.
     pub tracked: Vec<usize>,
-    /// Activation over (x, y) and 2D Fourier coefficients (centred) of each tracked neuron: [n * n]
+    /// Activation over (x, y) of each tracked neuron: [n * n] each
     pub activations: Vec<Vec<f64>>,
-    /// The coefficients: [n * n] each.
+    /// Their 2D Fourier coefficients, centred: [n * n] each
     pub planes: Vec<Vec<f64>>,
     /// Mean over all neurons of |G|: [n * n]
     pub mean_plane: Vec<f64>,
@@ -57,15 +57,14 @@ pub struct Frame {
     pub tables: Vec<f64>,
     /// [tracked]
     pub biases: Vec<f64>,
-    /// For each key frequency the tokens in the plane of its cosine and sine in W_E, then the classes in that of W_U:
-    /// [key, token, 2]
+    /// For each key frequency the tokens in the plane of its cosine and sine in W_E: [key, token, 2]
     pub embed: Vec<f64>,
-    /// The classes: [key, class, 2]
+    /// The classes in that of W_U: [key, class, 2]
     pub unembed: Vec<f64>,
 }
 
 impl Pictures {
-    /// Computes what the figures show; `frames` are those of the checkpoints.
+    /// Computes what the figures show; `frames` are those of the checkpoints, the network itself last.
     pub fn new(subject: &Subject, findings: &Findings, frames: Vec<Frame>) -> Self {
         let Subject { network, activations, planes, .. } = subject;
         let (n, m, heads) = (network.order(), network.shape.d_mlp, network.shape.n_heads);

@@ -31,7 +31,7 @@ pub struct ClockOrPizza {
     pub circularity: Option<f64>,
 }
 
-/// Definitions of Zhong et al. 2023, sections 3 and 4.
+/// All of them, by the definitions of Zhong et al. 2023, sections 3 and 4.
 pub fn clock_or_pizza(network: &Network, activations: &Activations, fourier: &Fourier) -> ClockOrPizza {
     let n = network.order();
     let gradients = Gradients::new(network, activations);

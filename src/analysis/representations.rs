@@ -52,12 +52,12 @@ pub struct Shares {
 }
 
 impl Basis {
-    /// Of Z_n: the constant, then each frequency's cosine and sine.
+    /// Of Z_n: a part for each frequency, its cosine and sine together; the constant is left out.
     pub fn waves(n: usize) -> Self {
         Self::Waves(Fourier::new(n))
     }
 
-    /// Of S5: its seven irreducible representations.
+    /// Of S5: its irreducible representations but the trivial one, six parts.
     pub fn symmetric() -> Self {
         let n = symmetric::ORDER;
         let class = |g: usize, h: usize| class_of(symmetric::compose(g, symmetric::inverse(h)));

@@ -19,7 +19,7 @@ pub struct Scores {
     pub train: Option<Score>,
     /// Over the others.
     pub test: Option<Score>,
-    /// Over all pairs that have a label.
+    /// Over all pairs of the grid that have a label; of products mod a prime, without those that have a 0.
     pub all: Score,
 }
 

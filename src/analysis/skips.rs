@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Scores with a path of the residual stream taken out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ablation {
-    /// From where to where it leads.
+    /// Its name, such as "head 0" or "skip round the MLP".
     pub path: String,
     /// Zeros in its place.
     pub zeroed: Scores,

@@ -36,7 +36,7 @@ pub struct Report {
 /// A device with its ceilings and what was run on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Device {
-    /// The adapter's name, or the processor's.
+    /// The adapter's name with its backend, or "cpu".
     pub name: String,
     /// Driver, or number of threads.
     pub driver: String,
@@ -93,11 +93,11 @@ pub struct Run {
 pub struct Kernel {
     /// Kernel and entry point, and the tensors that play its roles.
     pub name: String,
-    /// Of one dispatch, in milliseconds.
+    /// Of the call, in milliseconds; without a clock on the device, that of an update includes the counter's tick.
     pub ms: Spread,
     /// Of all models, two for each multiply-add.
     pub flops: f64,
-    /// What it reads and writes, each element once, of all models.
+    /// What it reads and writes, of all models; what an update changes counts twice.
     pub bytes: f64,
 }
 
@@ -106,7 +106,7 @@ pub struct Kernel {
 pub struct Spread {
     /// The middle value.
     pub median: f64,
-    /// Quartiles.
+    /// The lower quartile.
     pub low: f64,
     /// The upper quartile.
     pub high: f64,

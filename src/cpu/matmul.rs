@@ -58,7 +58,7 @@ impl<'a, T> MatMut<'a, T> {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// Rows that begin `row_stride` elements apart. Panics where `data` is too short.
+    /// Rows that begin `row_stride` elements apart. Panics where they overlap, or `data` is too short.
     pub fn strided(data: &'a mut [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         check(data.len(), rows, cols, row_stride);
         Self { data, rows, cols, row_stride }

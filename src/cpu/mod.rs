@@ -134,7 +134,7 @@ pub struct Context<'a> {
 pub trait Arguments<T> {
     /// What the twin knows besides.
     fn context(&self) -> Context<'_>;
-    /// An index tensor.
+    /// A tensor of unsigned integers: an index, or a counter.
     fn index(&self, name: &str) -> &[u32];
     /// A tensor that is read only.
     fn read(&self, name: &str) -> &[T];
@@ -142,7 +142,7 @@ pub trait Arguments<T> {
     fn take(&mut self, name: &str) -> Vec<T>;
     /// Brings a tensor back.
     fn put(&mut self, name: &str, tensor: Vec<T>);
-    /// The same of a counter.
+    /// A counter that is written, as it is; [`Arguments::put_counter`] brings it back.
     fn take_counter(&mut self, name: &str) -> Vec<u32>;
     /// Brings a counter back.
     fn put_counter(&mut self, name: &str, tensor: Vec<u32>);

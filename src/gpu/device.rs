@@ -12,7 +12,7 @@ pub struct Gpu {
     pub device: Device,
     /// Where work is submitted.
     pub queue: Queue,
-    /// What the driver says of itself.
+    /// The adapter's name, kind and driver.
     pub info: AdapterInfo,
     error: Arc<Mutex<Option<String>>>,
     lost: Arc<AtomicBool>,

@@ -22,7 +22,7 @@ pub struct Kernel {
 pub struct Entry {
     /// Invocations of a workgroup along x, y and z.
     pub workgroup: [u32; 3],
-    /// In the order of their indices.
+    /// In the order of the shader's variables.
     pub bindings: Vec<Binding>,
 }
 

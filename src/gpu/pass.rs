@@ -31,7 +31,7 @@ pub struct Compiled<'a> {
 }
 
 impl<'a> Compiled<'a> {
-    /// Compiles it; an error has the driver's message.
+    /// Compiles it; an error has wgpu's message.
     pub async fn new(gpu: &Gpu, kernel: &'a Kernel) -> Result<Self> {
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {

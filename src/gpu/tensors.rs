@@ -20,7 +20,7 @@ pub struct Window {
     pub buffer: Buffer,
     /// Bytes from the buffer's beginning.
     pub offset: u64,
-    /// Of all models, padding included.
+    /// Of all models, with all that is spare.
     pub bytes: u64,
     /// Elements of one model's part, padding left out.
     pub len: usize,
@@ -38,7 +38,7 @@ impl Window {
         })
     }
 
-    /// Queues a copy of bytes to a model's part. Panics where they are more than it has room for.
+    /// Queues a copy of bytes to a model's part. They must not be more than it has room for, which debug builds check.
     pub fn write(&self, gpu: &Gpu, model: usize, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.stride * 4);
         gpu.queue.write_buffer(&self.buffer, self.offset + (model * self.stride * 4) as u64, bytes);

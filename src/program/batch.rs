@@ -32,9 +32,9 @@ pub struct Rows {
     pub labels: Vec<u32>,
     /// Three a row.
     pub slots: Vec<u32>,
-    /// For each slot, where its rows begin in `slot_rows`; the last is their number.
+    /// For each slot, where its rows begin in `slot_rows`; the last is the number of entries, three a row.
     pub slot_edges: Vec<u32>,
-    /// Rows by the slots of x and y that they have, in rising order.
+    /// The rows of each slot, rising, slot after slot; "=", which has all of them, comes last.
     pub slot_rows: Vec<u32>,
 }
 

@@ -15,13 +15,14 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Planned<'a> {
     /// The shader.
     pub kernel: &'a Kernel,
-    /// The shader's name, as the call has it.
+    /// The entry point's name.
     pub name: &'static str,
     /// The entry point with its bindings.
     pub entry: Entry,
-    /// Values of its overrides.
+    /// The host's constants, of which the shader takes those that it declares.
     pub constants: Constants,
-    /// Along x, y and z; z counts models.
+    /// Along x, y and z. z counts models, of a product the matrices of all models; over arenas it is 1, and x and y hold the
+    /// blocks of all models.
     pub workgroups: [u32; 3],
     /// What plays each of the entry's bindings.
     pub tensors: Vec<&'static Tensor>,

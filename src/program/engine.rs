@@ -21,7 +21,7 @@ pub enum Engine {
 pub struct Scores {
     /// Cross-entropy in nats.
     pub losses: Vec<f32>,
-    /// 1 where the label has the largest logit, else 0.
+    /// 1 where the label is the first of the largest logits, else 0.
     pub correct: Vec<f32>,
 }
 
@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// Sets a model's weights, moments and remembered gradients.
+    /// Sets a model's weights, moments and remembered gradients, of which there must be as many as the program keeps.
     pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
         match self {
             Self::Cpu(machine) => {

@@ -109,7 +109,7 @@ fn set(frequencies: &[usize]) -> String {
     format!("{{{}}}", list.join(", "))
 }
 
-/// A share in words, with digits enough that neither 0 nor 1 is feigned.
+/// A share as a percentage: one decimal, three within 0.1 % of 0 or of 100.
 pub fn percent(share: f64) -> String {
     let of_hundred = 100.0 * share;
     match of_hundred {

@@ -11,31 +11,31 @@ use crate::analysis::spectrum::Spectrum;
 
 /// The figures by section of the article.
 pub struct Figures {
-    /// Losses and norms over training.
+    /// Loss and accuracy over training.
     pub curves: Vec<Figure>,
-    /// Patterns over (x, y).
+    /// Each head's weight on x over (x, y), and the mean weights.
     pub attention: Vec<Figure>,
-    /// What the pattern can be replaced by.
+    /// Losses with simpler patterns in the place of the attention.
     pub simpler_attention: Vec<Figure>,
     /// Losses with a path of the residual stream taken out.
     pub skips: Vec<Figure>,
-    /// Spectra and logits of the composed equations.
+    /// Losses of the exact composition and of the simplified equations.
     pub equations: Vec<Figure>,
-    /// Spectra of W_attn and W_neur.
+    /// Spectra of W_attn, W_neur and W_logit.
     pub effective: Vec<Figure>,
-    /// Spectrum of W_E, and losses without its frequencies.
+    /// Spectrum of W_E, accuracy lost without its frequencies, the circles of W_E and W_U at each key.
     pub embedding: Vec<Figure>,
     /// Neurons' activations and coefficients.
     pub neurons: Vec<Figure>,
     /// Neurons by frequency.
     pub clusters: Vec<Figure>,
-    /// The logits' cosines and directions.
+    /// alpha_k, and the mean logit by class minus label beside the formula.
     pub logits: Vec<Figure>,
-    /// Restricted and excluded loss, Gini coefficients and weight norms over training.
+    /// Restricted and excluded loss, Gini coefficients and sums of squared weights over training.
     pub progress: Vec<Figure>,
     /// Measures of Clock or Pizza.
     pub pizza: Vec<Figure>,
-    /// The canvases that follow the slider.
+    /// The figures that follow the slider and the choice of neuron.
     pub explorer: Vec<Figure>,
     /// Steps that the explorer's slider has.
     pub frames: usize,

@@ -9,7 +9,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From `lo` to `hi`, or to `lo` + 1 where they are the wrong way round.
+    /// From `lo` to `hi`, or to `lo` + 1 where `hi` is not above `lo`.
     pub fn linear(lo: f64, hi: f64) -> Self {
         let hi = if hi > lo { hi } else { lo + 1.0 };
         Self { lo, hi, log: false }

@@ -115,7 +115,7 @@ pub fn page(survey: &Survey) -> String {
     article::document(&format!("A transformer on {}", survey.task), body, html! {}).into_string()
 }
 
-/// Tables of all numbers that the figures show.
+/// The shares by representation, and the checkpoints' scores.
 pub fn tables(survey: &Survey) -> Vec<Table> {
     let parts = &survey.representations;
     let row = |i: usize| {

@@ -19,7 +19,7 @@ pub const COLOURS: usize = 8;
 pub struct Figure {
     /// File name without `.svg`.
     pub name: String,
-    /// The drawing, title and description included.
+    /// The drawing, its title included.
     pub svg: Markup,
 }
 
@@ -58,7 +58,7 @@ pub enum Look {
 pub struct Mark {
     /// Where on the axis of x.
     pub at: f64,
-    /// What stands beside it.
+    /// What the number that stands above it says when it is pointed at.
     pub name: String,
 }
 

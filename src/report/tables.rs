@@ -37,7 +37,7 @@ fn six(scores: &Scores) -> Row {
     [scores.train, scores.test, Some(scores.all)].into_iter().flat_map(two).collect()
 }
 
-/// A header of some columns, then loss and accuracy of each part of the split.
+/// A header of some columns, then loss and accuracy of the train, the test and all pairs.
 pub fn losses_header(first: &[&str]) -> Row {
     first.iter().chain(SPLITS).map(|name| name.to_string()).collect()
 }

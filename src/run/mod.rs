@@ -35,7 +35,7 @@ pub struct RunDir {
 pub struct Timing {
     /// Updates done.
     pub step: u64,
-    /// Since the program started.
+    /// Since training began, in this session.
     pub seconds: f64,
     /// Median of a training step since the last line, evaluations left out.
     pub ms_per_step: Option<f64>,
@@ -46,7 +46,7 @@ pub struct Timing {
 pub struct Summary {
     /// Version of these fields.
     pub schema: u32,
-    /// Whether the test accuracy came to what counts as grokked.
+    /// Whether the network counts as grokked at the end.
     pub grokked: bool,
     /// The first evaluation at which it had; null where there was none.
     pub grok_step: Option<u64>,
@@ -56,13 +56,13 @@ pub struct Summary {
     pub train_loss: f64,
     /// The same over the pairs not trained on; null where there are none.
     pub test_loss: Option<f64>,
-    /// Share of the train pairs.
+    /// Share of the train pairs whose label has the largest logit.
     pub train_accuracy: f64,
     /// Share of the pairs not trained on.
     pub test_accuracy: Option<f64>,
     /// Null where the network could not be analysed.
     pub key_frequencies: Option<Vec<usize>>,
-    /// Median of a training step.
+    /// Median of a training step in milliseconds, of the session that ended the run.
     pub ms_per_step: Option<f64>,
     /// The adapter's name, or the CPU engine.
     pub device: String,
@@ -269,12 +269,12 @@ impl RunDir {
         read_lines(&file).context("it holds nothing but clock values: expected rows, or no such file")
     }
 
-    /// Adds a row to `metrics.jsonl`, whole or not at all.
+    /// Adds a row to `metrics.jsonl`; where that fails, the file is as it was. A row that a crash tears off is left out when it is read.
     pub fn append_metrics(&self, row: &Evaluation) -> Result<()> {
         append(&self.path.join("metrics.jsonl"), lines(std::slice::from_ref(row))?.as_bytes())
     }
 
-    /// Adds a row to `timing.jsonl`, whole or not at all.
+    /// The same for `timing.jsonl`.
     pub fn append_timing(&self, row: &Timing) -> Result<()> {
         append(&self.path.join("timing.jsonl"), lines(std::slice::from_ref(row))?.as_bytes())
     }

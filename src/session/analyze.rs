@@ -32,9 +32,9 @@ pub struct Request<'a> {
 pub struct Analysed {
     /// What was found.
     pub findings: Analysis,
-    /// The path of `findings.json`.
+    /// The path of `findings.json`, or of that of the step asked for.
     pub findings_path: PathBuf,
-    /// The path of `report.html`.
+    /// The path of the page beside it.
     pub report_path: PathBuf,
 }
 

@@ -36,7 +36,7 @@ impl Board {
         Ok(board)
     }
 
-    /// Writes the figures of an evaluation.
+    /// Writes the numbers of an evaluation.
     pub fn evaluated(&self, row: &Evaluation, ms_per_step: Option<f64>) -> Result<()> {
         let scalars = [
             ("loss/train", Some(row.train_loss)),

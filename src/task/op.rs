@@ -23,7 +23,7 @@ pub enum Op {
     Sub,
     /// x y mod p
     Mul,
-    /// x / y mod p, for y != 0
+    /// x / y mod p, where y has an inverse
     Div,
     /// x^2 + y^2 mod p
     Squares,

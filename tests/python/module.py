@@ -61,6 +61,8 @@ def a_run_is_that_of_the_program():
     assert run.findings(step=20)["model"]["step"] == 20
     logits = run.activations()["logits"]
     x, y = np.divmod(np.arange(p * p), p)
+    assert np.array_equal(run.activations()["pairs"], np.stack([x, y], axis=1))
+    assert not np.array_equal(run.activations(step=0)["logits"], logits)
     accuracy = np.mean(np.argmax(logits, axis=1) == (x + y) % p)
     assert abs(accuracy - run.findings()["scores"]["all"]["accuracy"]) < 1e-12
     assert run.report().read_text().startswith("<!DOCTYPE html>")
@@ -69,6 +71,17 @@ def a_run_is_that_of_the_program():
     assert again.plan == run.plan and (again.path / "model.safetensors").read_bytes() == (run.path / "model.safetensors").read_bytes()
     from_file = grokscope.train(run.path / "plan.toml", progress=False, device="cpu", out="from-file", seed=4)
     assert from_file.plan == run.plan | {"seed": 4}
+
+    # Files that a run keeps are found from wherever its plan is trained again.
+    pathlib.Path("pairs.csv").write_text("".join(f"{x},{y}\n" for x in range(10) for y in range(13)))
+    of_pairs = grokscope.train(preset="demo", split=pathlib.Path("pairs.csv"), device="cpu", out="of-pairs", progress=False, **SMALL)
+    pathlib.Path("split.csv").write_text("1,1\n")
+    same = grokscope.train(of_pairs.plan, device="cpu", out="of-pairs-2", progress=False)
+    assert (same.path / "metrics.jsonl").read_bytes() == (of_pairs.path / "metrics.jsonl").read_bytes()
+
+    metrics_file = of_pairs.path / "metrics.jsonl"
+    metrics_file.write_text(metrics_file.read_text() + '{"step":80,"tra')
+    assert of_pairs.metrics()["step"].tolist() == [0, 20, 40, 60], "a row that was torn off is none"
 
     everything = grokscope.train(preset="demo", train_fraction=1, device="cpu", out="all", progress=False, **SMALL)
     assert np.isnan(everything.metrics()["test_loss"]).all() and np.isfinite(everything.metrics()["train_loss"]).all()
@@ -81,6 +94,9 @@ def a_run_is_that_of_the_program():
 def errors_are_those_of_the_program():
     error = raises(grokscope.Error, 'p = "x": expected an integer', grokscope.train, p="x", progress=False)
     assert error.code == 1
+    raises(grokscope.Error, "none.toml", grokscope.train, "none.toml", progress=False)
+    pathlib.Path("bad.toml").write_text("p = ")
+    raises(grokscope.Error, "bad.toml:1: not TOML", grokscope.train, pathlib.Path("bad.toml"), progress=False)
     raises(grokscope.Error, "unknown field", grokscope.train, {"sed": 3}, progress=False)
     raises(grokscope.Error, "holds something already", grokscope.train, preset="demo", out="theirs", progress=False)
     raises(grokscope.Error, "no such device", grokscope.train, preset="demo", device="no such device", progress=False)
@@ -105,12 +121,16 @@ def once_it_trains(directory, act):
     """What Python says of a training that never ends by itself, when `act` is done to its process in the midst of it."""
     command = [sys.executable, "-c", TRAINS.replace("DIRECTORY", directory)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    while not pathlib.Path(directory, "metrics.jsonl").exists():
-        assert process.poll() is None, "it ended before it had begun"
-        time.sleep(0.01)
-    time.sleep(0.3)
-    act(process.pid)
-    return process.communicate()[0]
+    rows = pathlib.Path(directory, "metrics.jsonl")
+    try:
+        while not rows.exists() or rows.read_text().count("\n") < 2:
+            assert process.poll() is None, "it ended before it had begun"
+            time.sleep(0.01)
+        assert len(grokscope.Run(directory).metrics()["step"]) >= 2, "a run that trains can be looked at"
+        act(process.pid)
+        return process.communicate(timeout=300)[0]
+    finally:
+        process.kill()  # the program sees that its reader is gone, and stops by itself
 
 
 def end_the_program(pid):
@@ -133,14 +153,22 @@ def what_is_stopped_goes_on():
         assert run.summary()["steps"] == step + 20
 
 
+def a_bar_shows_how_far_it_is():
+    train = f"import grokscope; grokscope.train(preset='demo', device='cpu', threads=1, tensorboard=True, out='bar', **{SMALL})"
+    shown = subprocess.run([sys.executable, "-c", train], capture_output=True, text=True, check=True)
+    assert shown.stdout == "" and "60/60" in shown.stderr and "test_loss=" in shown.stderr, shown
+    assert list(pathlib.Path("bar/tensorboard").iterdir())
+
+
 def the_program_comes_with_it():
     by_module = subprocess.run([sys.executable, "-m", "grokscope", "--version"], capture_output=True, text=True)
     assert by_module.stdout == of_the_program("--version").stdout and by_module.stdout.startswith("grokscope ")
     assert pathlib.Path(grokscope.program()).parent == pathlib.Path(sys.executable).parent
+    assert subprocess.run([sys.executable, "-m", "grokscope", "train", "--p", "x"], capture_output=True).returncode == 1
 
 
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
-    for test in (a_run_is_that_of_the_program, errors_are_those_of_the_program, what_is_stopped_goes_on, the_program_comes_with_it):
+    for test in (a_run_is_that_of_the_program, errors_are_those_of_the_program, what_is_stopped_goes_on, a_bar_shows_how_far_it_is, the_program_comes_with_it):
         test()
         print(f"{test.__name__.replace('_', ' ')}: ok")

@@ -93,6 +93,8 @@ fn trainers(device: &str) -> Outcome {
 /// Times that new rows of metrics must have been seen, before memory is looked at and in all.
 const WARM_UP: u64 = 3;
 const EVALUATIONS: u64 = 12;
+/// Seconds beyond those asked for, after which training that has not come so far stands still.
+const PATIENCE: u64 = 600;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -127,7 +129,11 @@ fn training(device: &str) -> Outcome {
     // By what was trained, not by the clock alone: on a busy machine the first steps, which compile, take seconds.
     let (began, mut held) = (Instant::now(), Vec::new());
     let (mut length, mut evaluations) = (0, 0);
-    while (began.elapsed().as_secs() < seconds || evaluations < EVALUATIONS) && !trainer.is_finished() {
+    let goes_on = |evaluations: u64| match began.elapsed().as_secs() {
+        late if late >= seconds + PATIENCE => false,
+        now => now < seconds || evaluations < EVALUATIONS,
+    };
+    while goes_on(evaluations) && !trainer.is_finished() {
         std::thread::sleep(Duration::from_millis(200));
         let now = std::fs::metadata(&rows).map_or(0, |file| file.len());
         evaluations += u64::from(now > length);
@@ -139,6 +145,7 @@ fn training(device: &str) -> Outcome {
     STOP.store(true, Ordering::SeqCst);
     let outcome = trainer.join().map_err(|_| "training panicked")??;
     require!(matches!(outcome, End::Interrupted { .. }), "training ended by itself: {outcome:?}");
+    require!(evaluations >= EVALUATIONS, "{evaluations} evaluations in {} s", began.elapsed().as_secs());
     let quarter = |k: usize| held[k * held.len() / 4..(k + 1) * held.len() / 4].iter().max().copied().unwrap_or(0);
     let (early, last) = (quarter(1), quarter(3));
     let seconds = began.elapsed().as_secs();
