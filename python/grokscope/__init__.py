@@ -9,7 +9,10 @@
 The module runs the program that is installed with it, in a process of its own, and reads the files that it leaves. Numbers are those of the command line, to the byte.
 """
 
+from importlib.metadata import version
+
 from ._program import Diverged, Error, Stopped, program
 from ._run import Run, train
 
+__version__ = version("grokscope")
 __all__ = ["Diverged", "Error", "Run", "Stopped", "program", "train"]

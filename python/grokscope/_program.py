@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import pathlib
 import shutil
@@ -12,13 +11,18 @@ import sysconfig
 import threading
 from typing import Callable, Sequence
 
+from tqdm import tqdm
+
 
 class Error(RuntimeError):
     """What the program said on standard error. `code` is its exit code: 1 for a usage or input error."""
 
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
+    def __init__(self, message: str, code: int = 1):
+        super().__init__(message, code)  # both, or it could not be pickled
         self.code = code
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 class Diverged(Error):
@@ -26,7 +30,7 @@ class Diverged(Error):
 
 
 class Stopped(Error):
-    """Training ended before its time and can go on (exit code 75), by `Run(directory).resume()`."""
+    """Training ended before its time (exit code 75, or killed). `Run(directory).resume()` goes on from its last checkpoint."""
 
 
 KINDS = {42: Diverged, 75: Stopped}
@@ -50,8 +54,8 @@ def program() -> str:
 def call(arguments: Sequence[str | os.PathLike], on_line: Callable[[str], None] = lambda line: None) -> None:
     """Runs the program to its end and hands over each line of its standard output as it comes.
 
-    The error that ends it is raised; the last lines of what else it said on standard error are passed on at the end. On Ctrl-C, or another
-    exception here, it is asked to stop, writes a checkpoint, and is waited for. (Windows knows no such request: it is ended there.)
+    The error that ends it is raised; what else it says on standard error is passed on. On Ctrl-C, or another exception here, it is asked to stop,
+    writes a checkpoint, and is waited for. (Windows knows no such request: it is ended there.)
     """
     command = [program(), *map(os.fspath, arguments)]
     # In a session of its own: a terminal's Ctrl-C reaches this process alone, which asks once. Asked twice, the program ends at once.
@@ -66,8 +70,16 @@ def call(arguments: Sequence[str | os.PathLike], on_line: Callable[[str], None] 
         errors="replace",
         start_new_session=True,
     )
-    said: collections.deque[str] = collections.deque(maxlen=20)
-    listener = threading.Thread(target=lambda: said.extend(line.rstrip("\n") for line in process.stderr), daemon=True)
+    ends: list[str] = []
+
+    def listen() -> None:
+        for line in process.stderr:
+            if line.startswith(("error: ", "diverged: ", "stopped at step")):
+                ends.append(line.removeprefix("error: ").rstrip("\n"))
+            else:
+                tqdm.write(line, file=sys.stderr, end="")
+
+    listener = threading.Thread(target=listen, daemon=True)
     with process:
         try:
             listener.start()
@@ -82,9 +94,10 @@ def call(arguments: Sequence[str | os.PathLike], on_line: Callable[[str], None] 
         finally:
             code = process.wait()
             listener.join()
-    errors = [line for line in said if line.startswith("error: ")]
-    if code != 0:
-        message = errors[-1].removeprefix("error: ") if errors else "\n".join(said) or f"it ended with code {code}"
-        raise KINDS.get(code, Error)(message, code)
-    for line in said:
-        print(line, file=sys.stderr)
+    if code == 0:
+        return
+    trained = arguments[0] == "train"
+    if code < 0:
+        ends.append(f"the program was ended by signal {-code}" + ("; resume() goes on from its last checkpoint" if trained else ""))
+    kind = Stopped if code < 0 and trained else KINDS.get(code, Error)
+    raise kind("; ".join(ends) or f"the program ended with code {code}", code)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import operator
 import os
 import pathlib
+import tempfile
 import tomllib
 from typing import Any, Mapping
 
@@ -14,17 +18,27 @@ from tqdm import tqdm
 
 from ._program import call
 
+METRICS = ("step", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "weight_norm")
+
 
 class Run:
     """The directory of a run.
 
     Every method reads the files anew, so a run may be looked at while it trains. `train` makes one; `Run("runs/default")` opens one that is there.
+    `path` is absolute, so that it stands when the working directory changes.
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
+        self.path = absolute(path)
         if not (self.path / "plan.toml").is_file():
-            raise FileNotFoundError(f"{self.path}: not a run: it has no plan.toml")
+            of_many = "; of an ensemble open its models, model-0 .." if (self.path / "model-0").is_dir() else ""
+            raise FileNotFoundError(f"{self.path}: not a run: it has no plan.toml{of_many}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -41,12 +55,11 @@ class Run:
     def metrics(self) -> dict[str, np.ndarray]:
         """A value for each evaluation: `step` (int64; updates done), `train_loss` and `test_loss` (nats, means over pairs), `train_accuracy` and
         `test_accuracy` (shares), `weight_norm`. NaN where every pair is trained on, so that nothing is left to test on."""
-        text = self._text("metrics.jsonl")
+        text = self._text("metrics.jsonl") if (self.path / "metrics.jsonl").exists() else ""
         # A last line that is not whole yet, or was torn off, is no row.
         rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-        names = rows[0] if rows else {}
-        columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
-        return columns | {"step": columns["step"].astype(np.int64)} if columns else {}
+        columns = {name: np.array([row[name] for row in rows], dtype=float) for name in METRICS}
+        return columns | {"step": columns["step"].astype(np.int64)}
 
     def checkpoints(self) -> list[int]:
         """Steps of the checkpoints, in rising order."""
@@ -57,9 +70,7 @@ class Run:
         """The weights (float32) under TransformerLens's names and in its shapes: the final ones, or those of a checkpoint."""
         if step is None:
             return load_file(self._file("model.safetensors"))
-        if step not in (there := self.checkpoints()):
-            raise ValueError(f"{self.path}: no checkpoint of step {step}: there are {', '.join(map(str, there))}")
-        return load_file(self._file(f"checkpoints/step-{step:06}/model.safetensors"))
+        return load_file(self._file(f"checkpoints/step-{self._step(step):06}/model.safetensors"))
 
     def config(self) -> dict[str, Any]:
         """TransformerLens's configuration of the network."""
@@ -71,9 +82,11 @@ class Run:
 
     def findings(self, step: int | None = None) -> dict[str, Any]:
         """Every number of the analysis, of the final network or of a checkpoint, which is analysed where it has not been yet."""
-        name = "findings.json" if step is None else f"findings-{step:06}.json"
-        if step is not None and not (self.path / name).exists():
-            call(["analyze", self.path, "--step", str(step), "--quiet"])
+        if step is None:
+            return json.loads(self._text("findings.json"))
+        name = f"findings-{self._step(step):06}.json"
+        if not (self.path / name).exists():
+            call(["analyze", str(self.path), "--step", str(self._step(step)), "--quiet"])
         return json.loads(self._text(name))
 
     def report(self) -> pathlib.Path:
@@ -81,23 +94,37 @@ class Run:
         return self._file("report.html")
 
     def activations(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """What the network computes on every pair that has a label, by the names of TransformerLens's hooks; `pairs` are the pairs in their order."""
-        out = self.path / ("activations.npz" if step is None else f"activations-{step:06}.npz")
-        at = [] if step is None else ["--step", str(step)]
-        call(["export", self.path, "--format", "npz", "--activations", "--out", out, *at])
-        with np.load(out) as arrays:
-            return dict(arrays)
+        """What the final network, or a checkpoint's, computes on every pair that has a label: `pairs` and `labels` (int64), `logits`, and activations by the
+        names of TransformerLens's hooks, of the position "=" alone."""
+        at = ["--step", str(self._step(step))] if step is not None else []
+        if step is None:
+            self._file("model.safetensors")
+        with tempfile.TemporaryDirectory() as directory:
+            out = os.path.join(directory, "activations.npz")
+            call(["export", str(self.path), "--format", "npz", "--activations", "--out", out, *at])
+            with np.load(out) as arrays:
+                return {name: array.astype(np.int64) if name in ("pairs", "labels") else array for name, array in arrays.items()}
 
-    def resume(self, *, device: str = "auto", threads: int = 0, progress: bool = True, **changes: Any) -> Run:
+    def resume(
+        self, *, device: str = "auto", threads: int = 0, tensorboard: bool = False, progress: bool = True, **changes: Any
+    ) -> Run:
         """Goes on from the last checkpoint. Only `steps` and the stop rules of the plan may change."""
-        train_with(["--resume", str(self.path), *fields(changes)], self.path, device, threads, progress)
+        board = ["--tensorboard"] if tensorboard else []
+        train_with(["--resume", str(self.path), *board, *fields(changes)], self.path, device, threads, progress)
         return self
+
+    def _step(self, step: int) -> int:
+        """A step of which there is a checkpoint."""
+        if operator.index(step) not in (there := self.checkpoints()):
+            raise ValueError(f"{self.path}: no checkpoint of step {step}: there are {', '.join(map(str, there))}")
+        return operator.index(step)
 
     def _file(self, name: str) -> pathlib.Path:
         path = self.path / name
         if not path.is_file():
-            ended = "" if (self.path / "summary.json").is_file() else ": the run has not ended; resume() goes on with it"
-            raise FileNotFoundError(f"{path}: not there{ended}")
+            ended = (self.path / "summary.json").is_file()
+            why = "" if ended else ": the run still trains, has diverged, or was stopped, and then resume() goes on with it"
+            raise FileNotFoundError(f"{path}: not there{why}")
         return path
 
     def _text(self, name: str) -> str:
@@ -137,11 +164,17 @@ def train(
         known = {}
     if (known | changes).get("models", 1) != 1:
         raise ValueError("models: a Run is one network; train several in a loop over seeds, or side by side with the program itself")
-    directory = free_name(preset or "default") if out is None else pathlib.Path(out)
+    directory = free_name(preset or "default") if out is None else absolute(out)
     arguments += [*fields(changes), "--out", str(directory)]
     if tensorboard:
         arguments.append("--tensorboard")
-    train_with(arguments, directory, device, threads, progress)
+    try:
+        train_with(arguments, directory, device, threads, progress)
+    except BaseException:
+        if out is None:
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # where nothing was begun in it
+        raise
     return Run(directory)
 
 
@@ -154,7 +187,8 @@ def train_with(arguments: list[str], directory: pathlib.Path, device: str, threa
             if "step" not in row:  # the summary
                 return
             if bar.total is None:
-                bar.total = Run(directory).plan["steps"]
+                bar.total, bar.initial = Run(directory).plan["steps"], row["step"]
+                bar.n = row["step"]
             figures = {name: row[name] for name in ("train_loss", "test_loss", "test_accuracy")}
             bar.set_postfix(figures, refresh=False)
             bar.update(row["step"] - bar.n)
@@ -165,15 +199,28 @@ def train_with(arguments: list[str], directory: pathlib.Path, device: str, threa
 def fields(changes: Mapping[str, Any]) -> list[str]:
     """Fields of a plan as arguments."""
 
-    def text(value: Any) -> str:
+    def text(name: str, value: Any) -> str:
+        if value is None:
+            raise ValueError(f"{name}: None is no value; expected the field to be left out, or a value of the plan")
         if isinstance(value, (bool, np.bool_)):
             return str(bool(value)).lower()
+        if isinstance(value, (float, np.floating)) and float(value).is_integer():
+            return str(int(value))  # steps=1e4; where a number is wanted, 1 is one too
         return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
-    return [part for name, value in changes.items() for part in ("--set", f"{name}={text(value)}")]
+    return [part for name, value in changes.items() for part in ("--set", f"{name}={text(name, value)}")]
+
+
+def absolute(path: str | os.PathLike) -> pathlib.Path:
+    return pathlib.Path(path).expanduser().absolute()
 
 
 def free_name(name: str) -> pathlib.Path:
-    """The first of runs/NAME, runs/NAME-2, .. that is not there, as the program has it."""
-    names = (pathlib.Path("runs") / (name if k == 1 else f"{name}-{k}") for k in range(1, 1 << 30))
-    return next(path for path in names if not path.exists())
+    """The first of runs/NAME, runs/NAME-2, .. that is not there, as the program has it; made here, so that no other training takes it."""
+    for k in itertools.count(1):
+        path = absolute("runs") / (name if k == 1 else f"{name}-{k}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            pass

@@ -6,6 +6,7 @@
 import json
 import os
 import pathlib
+import pickle
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def of_the_program(*arguments):
 
 def a_run_is_that_of_the_program():
     run = grokscope.train(preset="demo", seed=3, device="cpu", progress=False, **SMALL)
-    assert run.path == pathlib.Path("runs/demo"), run
+    assert run.path == pathlib.Path("runs/demo").absolute() and run == grokscope.Run("runs/demo"), run
     fields = [f"--set={name}={value}" for name, value in (SMALL | {"seed": 3}).items()]
     done = of_the_program("train", "--preset", "demo", *fields, "--device", "cpu", "--quiet", "--out", "theirs")
     assert done.returncode == 0, done.stderr
@@ -54,7 +55,8 @@ def a_run_is_that_of_the_program():
     last = run.weights(step=60)
     assert weights.keys() == last.keys() and all(np.array_equal(weights[name], last[name]) for name in weights)
     assert not np.array_equal(run.weights(step=0)["embed.W_E"], weights["embed.W_E"])
-    raises(ValueError, "there are 0, 20, 40, 60", run.weights, step=30)
+    for of_step in (run.weights, run.findings, run.activations):
+        raises(ValueError, "there are 0, 20, 40, 60", of_step, step=30)
 
     assert run.summary()["steps"] == 60 and run.config()["d_vocab"] == p + 1
     assert run.findings() == json.loads((run.path / "findings.json").read_text())
@@ -62,6 +64,8 @@ def a_run_is_that_of_the_program():
     logits = run.activations()["logits"]
     x, y = np.divmod(np.arange(p * p), p)
     assert np.array_equal(run.activations()["pairs"], np.stack([x, y], axis=1))
+    assert np.mean(logits[np.arange(p * p), run.activations()["labels"]] == logits.max(axis=1)) == np.mean(np.argmax(logits, axis=1) == (x + y) % p)
+    assert not list(run.path.glob("*.npz"))
     assert not np.array_equal(run.activations(step=0)["logits"], logits)
     accuracy = np.mean(np.argmax(logits, axis=1) == (x + y) % p)
     assert abs(accuracy - run.findings()["scores"]["all"]["accuracy"]) < 1e-12
@@ -93,7 +97,10 @@ def a_run_is_that_of_the_program():
 
 def errors_are_those_of_the_program():
     error = raises(grokscope.Error, 'p = "x": expected an integer', grokscope.train, p="x", progress=False)
-    assert error.code == 1
+    assert error.code == 1 and not pathlib.Path("runs/default").exists(), "nothing was begun"
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is grokscope.Error and str(again) == str(error) and again.code == 1
+    raises(ValueError, "lr: None is no value", grokscope.train, lr=None, progress=False)
     raises(grokscope.Error, "none.toml", grokscope.train, "none.toml", progress=False)
     pathlib.Path("bad.toml").write_text("p = ")
     raises(grokscope.Error, "bad.toml:1: not TOML", grokscope.train, pathlib.Path("bad.toml"), progress=False)
@@ -133,10 +140,10 @@ def once_it_trains(directory, act):
         process.kill()  # the program sees that its reader is gone, and stops by itself
 
 
-def end_the_program(pid):
+def end_the_program(pid, by=signal.SIGTERM):
     children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     programs = [int(child) for child in children if pathlib.Path(f"/proc/{child}/comm").read_text() == "grokscope\n"]
-    os.kill(programs[0], signal.SIGTERM)
+    os.kill(programs[0], by)
 
 
 def what_is_stopped_goes_on():
@@ -144,11 +151,15 @@ def what_is_stopped_goes_on():
     assert once_it_trains("long", lambda pid: os.killpg(pid, signal.SIGINT)) == "KeyboardInterrupt\n"
     told = once_it_trains("ended", end_the_program)
     assert told.startswith("Stopped 75 ") and "--resume" in told, told
+    told = once_it_trains("killed", lambda pid: end_the_program(pid, signal.SIGKILL))
+    assert told.startswith("Stopped -9 ") and "resume() goes on" in told, told
+    grokscope.Run("killed").resume(steps=20, device="cpu", progress=False)
     for directory in ("long", "ended"):
         run = grokscope.Run(directory)
         step = run.checkpoints()[-1]
         assert step > 0, "no checkpoint of the moment at which it was stopped"
         raises(FileNotFoundError, "resume() goes on with it", run.weights)
+        raises(FileNotFoundError, "resume() goes on with it", run.activations)
         run.resume(steps=step + 20, device="cpu", progress=False)
         assert run.summary()["steps"] == step + 20
 
@@ -157,7 +168,9 @@ def a_bar_shows_how_far_it_is():
     train = f"import grokscope; grokscope.train(preset='demo', device='cpu', threads=1, tensorboard=True, out='bar', **{SMALL})"
     shown = subprocess.run([sys.executable, "-c", train], capture_output=True, text=True, check=True)
     assert shown.stdout == "" and "60/60" in shown.stderr and "test_loss=" in shown.stderr, shown
-    assert list(pathlib.Path("bar/tensorboard").iterdir())
+    assert len(list(pathlib.Path("bar/tensorboard").iterdir())) == 1
+    grokscope.Run("bar").resume(steps=80, tensorboard=True, device="cpu", progress=False)
+    assert len(list(pathlib.Path("bar/tensorboard").iterdir())) == 2
 
 
 def the_program_comes_with_it():

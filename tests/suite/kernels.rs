@@ -77,15 +77,16 @@ pub fn tests() -> Vec<Trial> {
     trials.push(test("adamw_agrees_where_blocks_are_folded", || {
         updates(&grokscope::shaders::kernels()?, shape(3, 1, 1, 1), &[1; 6100], "adamw")
     }));
-    for (name, method) in [("stablemax", methods()[6].1), ("muon", methods()[2].1)] {
+    for (name, method) in
+        methods().into_iter().filter(|(_, method)| layered::program().taught(method).step().any(is_of_method))
+    {
         for (p, d_model, n_heads, d_mlp, rows) in [(7, 12, 3, 20, &[30, 1, 49][..]), (5, 10, 1, 7, &[25])] {
             let name = format!("kernels_of_{name}_agree_with_their_twins_at_p{p}_d{d_model}_h{n_heads}_m{d_mlp}");
             let shape = shape(p, d_model, n_heads, d_mlp);
             trials.push(Trial::test(name, move || {
                 let kernels = grokscope::shaders::kernels()?;
-                let of_method = |call: &Call| ["stablemax", "orthonormal"].contains(&call.kernel);
-                compare(&kernels, &layered::program().taught(&method), shape, rows, of_method)?;
-                compare(&kernels, &composed::program().taught(&method), shape, rows, of_method)
+                compare(&kernels, &layered::program().taught(&method), shape, rows, is_of_method)?;
+                compare(&kernels, &composed::program().taught(&method), shape, rows, is_of_method)
             }));
         }
     }
@@ -114,6 +115,12 @@ fn both(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
 /// Whether a call belongs to those that [`updates`] tries one after the other.
 fn of_update(call: &Call) -> bool {
     call.over.is_arena() || call.entry == "tick"
+}
+
+/// Whether a call is there for a way to teach alone, and no part of an update: another loss, Muon's matrices.
+pub fn is_of_method(call: &Call) -> bool {
+    let same = |other: &Call| (other.kernel, other.entry) == (call.kernel, call.entry);
+    !of_update(call) && ![layered::program(), composed::program()].iter().any(|program| program.step().any(same))
 }
 
 /// Every way to teach, one at a time.
