@@ -28,7 +28,7 @@ pub struct Composed {
     /// [head, slot, d_mlp] and [head, slot, class]
     neur: Vec<f64>,
     skip: Vec<f64>,
-    /// resid_pre[=] W_in + b_in: [d_mlp]
+    /// resid_pre[=] W_in + b_in: `[d_mlp]`
     pub pre_bias: Vec<f64>,
     /// [class]
     bias: Vec<f64>,

@@ -26,7 +26,7 @@ pub struct Pictures {
     pub planes: Vec<Vec<f64>>,
     /// Mean over all neurons of |G|: [n * n]
     pub mean_plane: Vec<f64>,
-    /// Mean logit over all pairs and classes with class - label = t, about the mean of them all: [n]
+    /// Mean logit over all pairs and classes with class - label = t, about the mean of them all: `[n]`
     pub logit_by_difference: Vec<f64>,
     /// What the explorer shows of the network itself.
     pub explorer: Explorer,
@@ -41,7 +41,7 @@ pub struct Explorer {
     pub written: Vec<f64>,
     /// [d_mlp, d_model]
     pub w_in: Vec<f64>,
-    /// resid_pre[=] W_in + b_in: [d_mlp]
+    /// resid_pre[=] W_in + b_in: `[d_mlp]`
     pub bias: Vec<f64>,
     /// [slot, head]
     pub scores: Vec<f64>,

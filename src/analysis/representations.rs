@@ -37,7 +37,7 @@ struct Representation {
 /// Conjugacy classes: the lengths of the cycles, longest first.
 const CLASSES: [&[usize]; 7] = [&[1, 1, 1, 1, 1], &[2, 1, 1, 1], &[2, 2, 1], &[3, 1, 1], &[3, 2], &[4, 1], &[5]];
 
-/// Which class of [`CLASSES`] g h^-1 belongs to, for every g and h: [g, h].
+/// Which conjugacy class g h^-1 belongs to, for every g and h: [g, h].
 pub struct SymmetricGroup {
     class: Vec<u8>,
 }

@@ -20,7 +20,7 @@ pub fn slot_input(slot: usize, p: usize) -> (usize, usize) {
     }
 }
 
-/// resid_pre[slot] = W_E[token] + W_pos[pos]
+/// `resid_pre[slot] = W_E[token] + W_pos[pos]`
 pub fn forward<T: Real>(cx: &Context, w_e: &[T], w_pos: &[T], resid_pre: &mut [T]) {
     let d = cx.shape.d_model;
     for (slot, out) in resid_pre.chunks_exact_mut(d).enumerate() {

@@ -2,7 +2,7 @@
 //!
 //! In f64 they are the oracle of the tests and the analysis's forward pass; in f32, on all cores, they are the engine of
 //! machines without a GPU. A twin sees one model: the leading axis is the business of whoever calls it. It meets the
-//! machine only through [`matmul`] and [`rows`], whose chunks follow from the shapes alone, so that the number of
+//! machine only through [`matmul`] and [`rows()`], whose chunks follow from the shapes alone, so that the number of
 //! threads changes no bit.
 
 pub mod adamw;
@@ -249,7 +249,7 @@ pub fn rows2<T: Real>(
     });
 }
 
-/// out[j] = sum over the rows of x[row, j], in the order of the rows, chunk by chunk.
+/// `out[j]` = sum over the rows of `x[row, j]`, in the order of the rows, chunk by chunk.
 pub fn sum_rows<T: Real>(x: &[T], width: usize, out: &mut [T]) {
     let partial = |block: &[T]| {
         let mut sum = vec![T::zero(); width];

@@ -45,7 +45,7 @@ pub struct AddLines<'a, T> {
     pub count: usize,
     /// What the lines are of.
     pub table: &'a [T],
-    /// [width], or what is in `out`.
+    /// `[width]`, or what is in `out`.
     pub base: Option<&'a [T]>,
     /// Whether negative results become 0.
     pub relu: bool,
@@ -147,7 +147,7 @@ impl<T: Real> WithSimd for DotLines<'_, T> {
 /// Lines that are summed side by side.
 pub const SIDE: usize = 4;
 
-/// sums[n] = sum over the rows of weights[row, n] * x[row], and all = sum of x[row]; x has rows of `all.len()` elements,
+/// `sums[n]` = sum over the rows of `weights[row, n] * x[row]`, and `all` = sum of `x[row]`; x has rows of `all.len()` elements,
 /// weights of [`SIDE`] for each entry of `rows`.
 pub fn sum_rows<T: Real>(x: &[T], rows: &[u32], weights: &[[T; SIDE]], sums: &mut [&mut [T]], all: &mut [T]) {
     Arch::new().dispatch(SumRows { x, rows, weights, sums, all })

@@ -35,7 +35,7 @@ pub fn is_real(info: &AdapterInfo) -> bool {
     matches!(info.device_type, DeviceType::DiscreteGpu | DeviceType::IntegratedGpu | DeviceType::VirtualGpu)
 }
 
-/// "llvmpipe (LLVM 15.0.6, 256 bits) [vulkan]"
+/// `llvmpipe (LLVM 15.0.6, 256 bits) [vulkan]`
 pub fn title(info: &AdapterInfo) -> String {
     format!("{} [{}]", info.name, info.backend.to_str())
 }

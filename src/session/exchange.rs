@@ -47,7 +47,7 @@ const ACTIVATIONS: [(&str, &str); 7] = [
     ("logits", "logits"),
 ];
 
-/// Writes what a network computes on every pair that has a label, as NumPy's archive: `pairs` [row, 2], `labels` [row], and the
+/// Writes what a network computes on every pair that has a label, as NumPy's archive: `pairs` [row, 2], `labels`, a number a row, and the
 /// activations at "=" [row, ..], computed in float64.
 pub fn export_activations(directory: &Path, step: Option<u64>, out: Option<&Path>) -> Result<PathBuf> {
     let (op, shape, weights) = network(directory, step)?;
