@@ -113,7 +113,9 @@ def errors_are_those_of_the_program():
 
 
 TRAINS = """
+import signal
 import grokscope
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 fields = dict(steps=10**9, checkpoint_every=10**9, stop_after_cleanup=False, stop_at_test_loss=0)
 try:
     grokscope.train(preset="demo", out="DIRECTORY", device="cpu", progress=False, **fields)
