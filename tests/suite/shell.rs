@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Trial> {
         test("shells_read_the_completions_and_man_the_pages", shells),
         test("colours_are_for_terminals_that_want_them", colours),
         test("a_reader_that_has_seen_enough_is_no_error", broken_pipes),
+        test("open_hands_the_page_to_the_desktop", open),
     ]
 }
 
@@ -119,5 +120,31 @@ fn broken_pipes() -> Outcome {
         let quiet = !told.contains("error") && !told.contains("panicked");
         require!(output.status.success() && quiet, "{command}: {} and {told}", output.status);
     }
+    Ok(())
+}
+
+/// A desktop whose `xdg-open` notes what it is to open.
+fn open() -> Outcome {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir()?;
+    let at = directory.path();
+    let (desktop, opened) = (at.join("xdg-open"), at.join("opened"));
+    std::fs::write(
+        &desktop,
+        format!("#!/bin/sh\necho \"$1\" > '{0}.part' && mv '{0}.part' '{0}'\n", opened.display()),
+    )?;
+    std::fs::set_permissions(&desktop, std::fs::Permissions::from_mode(0o755))?;
+    let train: Vec<&str> = SMALL.split(' ').chain(["--out", "run", "--quiet"]).collect();
+    require!(grokscope_in(at, &train).status.success(), "no run to open");
+    let path = format!("{}:{}", at.display(), std::env::var("PATH")?);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let output = command.args(["report", "run", "--open"]).current_dir(at).env("PATH", path).output()?;
+    require!(output.status.success(), "{output:?}");
+    // The program does not wait for the desktop.
+    let began = std::time::Instant::now();
+    while !opened.exists() && began.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    require!(std::fs::read_to_string(&opened)?.trim() == "run/report.html", "it opened {opened:?}");
     Ok(())
 }
