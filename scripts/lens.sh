@@ -5,6 +5,6 @@
 #   scripts/lens.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for version in 4 3; do scripts/lens_venv.sh $version; done
+for version in 4 3; do scripts/venv.sh tests/lens/requirements-$version.txt target/lens-$version; done
 scripts/notebook.sh
 GROKSCOPE_LENS=1 exec scripts/test.sh --test suite -- lens

@@ -5,7 +5,7 @@
 set -euo pipefail
 executed=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
-scripts/lens_venv.sh 4
+scripts/venv.sh tests/lens/requirements-4.txt target/lens-4
 bin=$PWD/target/lens-4/bin
 PATH="$bin:$PATH" "$bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
 "$bin/python" tests/lens/notebook.py ${executed:+"$executed"}

@@ -32,14 +32,8 @@ if [ ${#packages[@]} -gt 0 ]; then
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 fi
 
-# A virtual environment of its own, made again where the list has changed.
 venv=target/test-venv
-if ! cmp -s tests/requirements.txt "$venv/requirements.txt"; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
-    cp tests/requirements.txt "$venv/requirements.txt"
-fi
+scripts/venv.sh tests/requirements.txt "$venv"
 
 # Here and not in a test: maturin takes target/release/grokscope away for the seconds in which it packs it.
 PATH="$PWD/$venv/bin:$PATH" "$venv/bin/pip" install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --force-reinstall .

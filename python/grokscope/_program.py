@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import subprocess
@@ -51,13 +50,13 @@ def program() -> str:
     return found
 
 
-def call(arguments: Sequence[str | os.PathLike], on_line: Callable[[str], None] = lambda line: None) -> None:
+def call(arguments: Sequence[str], on_line: Callable[[str], None] = lambda line: None) -> None:
     """Runs the program to its end and hands over each line of its standard output as it comes.
 
     The error that ends it is raised; what else it says on standard error is passed on. On Ctrl-C, or another exception here, it is asked to stop,
     writes a checkpoint, and is waited for. (Windows knows no such request: it is ended there.)
     """
-    command = [program(), *map(os.fspath, arguments)]
+    command = [program(), *arguments]
     # In a session of its own: a terminal's Ctrl-C reaches this process alone, which asks once. Asked twice, the program ends at once.
     # What a driver writes to standard error need not be UTF-8, and must be read, or the pipe fills up.
     process = subprocess.Popen(

@@ -84,9 +84,10 @@ class Run:
         """Every number of the analysis, of the final network or of a checkpoint, which is analysed where it has not been yet."""
         if step is None:
             return json.loads(self._text("findings.json"))
-        name = f"findings-{self._step(step):06}.json"
+        step = self._step(step)
+        name = f"findings-{step:06}.json"
         if not (self.path / name).exists():
-            call(["analyze", str(self.path), "--step", str(self._step(step)), "--quiet"])
+            call(["analyze", str(self.path), "--step", str(step), "--quiet"])
         return json.loads(self._text(name))
 
     def report(self) -> pathlib.Path:
@@ -96,9 +97,9 @@ class Run:
     def activations(self, step: int | None = None) -> dict[str, np.ndarray]:
         """What the final network, or a checkpoint's, computes on every pair that has a label: `pairs` and `labels` (int64), `logits`, and activations by the
         names of TransformerLens's hooks, of the position "=" alone."""
-        at = ["--step", str(self._step(step))] if step is not None else []
         if step is None:
             self._file("model.safetensors")
+        at = [] if step is None else ["--step", str(self._step(step))]
         with tempfile.TemporaryDirectory() as directory:
             out = os.path.join(directory, "activations.npz")
             call(["export", str(self.path), "--format", "npz", "--activations", "--out", out, *at])

@@ -61,13 +61,14 @@ def a_run_is_that_of_the_program():
     assert run.summary()["steps"] == 60 and run.config()["d_vocab"] == p + 1
     assert run.findings() == json.loads((run.path / "findings.json").read_text())
     assert run.findings(step=20)["model"]["step"] == 20
-    logits = run.activations()["logits"]
+    activations = run.activations()
+    logits = activations["logits"]
     x, y = np.divmod(np.arange(p * p), p)
-    assert np.array_equal(run.activations()["pairs"], np.stack([x, y], axis=1))
-    assert np.mean(logits[np.arange(p * p), run.activations()["labels"]] == logits.max(axis=1)) == np.mean(np.argmax(logits, axis=1) == (x + y) % p)
+    assert np.array_equal(activations["pairs"], np.stack([x, y], axis=1))
+    accuracy = np.mean(np.argmax(logits, axis=1) == (x + y) % p)
+    assert np.mean(logits[np.arange(p * p), activations["labels"]] == logits.max(axis=1)) == accuracy
     assert not list(run.path.glob("*.npz"))
     assert not np.array_equal(run.activations(step=0)["logits"], logits)
-    accuracy = np.mean(np.argmax(logits, axis=1) == (x + y) % p)
     assert abs(accuracy - run.findings()["scores"]["all"]["accuracy"]) < 1e-12
     assert run.report().read_text().startswith("<!DOCTYPE html>")
 

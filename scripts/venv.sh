@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the virtual environment target/lens-VERSION for a version of TransformerLens, again where its list has changed. 6 GB, three to six minutes.
+# Makes a virtual environment from a list of packages, again where the list has changed. TransformerLens's take 6 GB and three to six minutes each.
 #
-#   scripts/lens_venv.sh 4
+#   scripts/venv.sh tests/lens/requirements-4.txt target/lens-4
 set -euo pipefail
 cd "$(dirname "$0")/.."
-list=tests/lens/requirements-$1.txt venv=target/lens-$1
+list=$1 venv=$2
 if ! cmp -s "$list" "$venv/requirements.txt"; then
     rm -rf "$venv"
     python3 -m venv "$venv"
