@@ -33,6 +33,9 @@ pub enum Command {
     Import(Import),
     /// Time every kernel and whole training steps on the CPU engine and the adapters
     Bench(Bench),
+    /// Train many networks by one plan: a grid, or draws, over fields of the plan
+    #[command(subcommand)]
+    Sweep(Sweep),
     /// List the adapters, the CPU engine, and which of them `auto` takes
     Devices,
     /// Print the completions of a shell
@@ -51,6 +54,101 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+}
+
+/// `grokscope sweep`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example, as sweep.toml:
+  preset = \"demo\"
+  steps = 1500
+  [grid]
+  weight_decay = [0.5, 1, 2]
+  train_fraction = { from = 0.2, to = 0.6, count = 5 }
+  seed = { from = 0, to = 7 }
+then  grokscope sweep run sweep.toml  as often as you like: runs that are done are left alone, those that were begun go on.")]
+pub enum Sweep {
+    /// Train what is left of a sweep, or of a shard of it, and make its table and page
+    Run(SweepRun),
+    /// Make the table (CSV, Parquet) and the page of what has come of a sweep so far
+    Merge {
+        /// The sweep's directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Print a script that runs a sweep as an array of tasks
+    Emit(SweepEmit),
+}
+
+/// `grokscope sweep run`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope sweep run sweep.toml --out runs/decay
+  grokscope sweep run sweep.toml --shard 0/4      the first quarter; grokscope sweep merge makes the table
+Without --shard a task of an array knows its shard: Slurm, Kubernetes, Grid Engine, AWS Batch and PBS say it in the environment.
+Exit codes: 0 done, diverged runs included (the table names them), 1 an error, 75 stopped and to be called again.")]
+pub struct SweepRun {
+    /// The sweep's plan: any field of a run's plan, [grid] with lists or ranges, [random] with draws
+    #[arg(value_name = "PLAN.toml")]
+    pub plan: PathBuf,
+    /// The sweep's directory; by default runs/ and the plan's name
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on in a directory that an earlier version of the plan was run in
+    #[arg(long)]
+    pub extend: bool,
+    /// Which part is done here: i of n, i from 0
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// How many shards there are, where a scheduler says the number of this one
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    pub shards: Option<std::num::NonZeroUsize>,
+    /// Make the page of every run as well
+    #[arg(long)]
+    pub pages: bool,
+    /// auto, cpu, or part of an adapter's name
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub device: String,
+    /// Threads of the CPU engine; 0 takes one for each core
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
+    pub threads: String,
+    /// Runs trained side by side at most; 0 takes as many as fit and keep the machine busy
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
+    pub at_once: String,
+    /// Say only how it ended
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `grokscope sweep emit`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope sweep emit slurm sweep.toml --out /shared/sweep --shards 8 > sweep.sbatch; sbatch sweep.sbatch
+  grokscope sweep emit kubernetes /data/sweep.toml --out /data/sweep --shards 8 --image registry/grokscope > sweep.yaml")]
+pub struct SweepEmit {
+    /// slurm or kubernetes
+    #[arg(value_name = "SCHEDULER")]
+    pub scheduler: String,
+    /// The sweep's plan, as the tasks see it
+    #[arg(value_name = "PLAN.toml")]
+    pub plan: String,
+    /// The sweep's directory, as the tasks see it
+    #[arg(long, value_name = "DIR")]
+    pub out: String,
+    /// Tasks of the array; each does its part of the runs
+    #[arg(long, default_value = "8", value_name = "N")]
+    pub shards: std::num::NonZeroUsize,
+    /// Cores of a task
+    #[arg(long, default_value = "2", value_name = "N")]
+    pub cpus: std::num::NonZeroUsize,
+    /// Of Kubernetes: an image with grokscope in its path
+    #[arg(long, default_value = "grokscope", value_name = "IMAGE")]
+    pub image: String,
+    /// Of Kubernetes: the claim of the volume that holds plan and directory
+    #[arg(long, default_value = "grokscope", value_name = "NAME")]
+    pub claim: String,
+    /// Of Kubernetes: where the volume is mounted
+    #[arg(long, default_value = "/data", value_name = "PATH")]
+    pub mount: String,
 }
 
 /// `grokscope export`
@@ -234,6 +332,9 @@ pub struct Train {
     /// Print a JSON line for each evaluation, and the summary as the last
     #[arg(long)]
     pub json: bool,
+    /// Models trained side by side at most; 0 takes as many as fit and keep the machine busy, and the others in later waves
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
+    pub at_once: String,
     /// Write events for TensorBoard into the run's directory tensorboard/
     #[arg(long)]
     pub tensorboard: bool,

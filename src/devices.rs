@@ -1,6 +1,7 @@
 //! Which machine a run gets, and the list of those there are.
 
 use crate::gpu::device::{Gpu, adapters, is_real, matches, preference, title};
+use crate::model::Sizes;
 use crate::plan::Plan;
 use crate::program::batch::Layout;
 use crate::program::engine::Engine;
@@ -80,30 +81,66 @@ pub fn check_memory(bytes: u64, what: &str, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a plan that cannot fit, before anything is made; the bytes that it takes otherwise.
-pub fn check_fits(program: &Program, plan: &Plan, train_rows: usize, models: usize, chosen: &Chosen) -> Result<u64> {
-    let (total, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
-    let (total, largest) = (total.saturating_mul(models as u64), largest.saturating_mul(models as u64));
-    let what = if models == 1 { format!("p = {}", plan.p) } else { format!("p = {} with {models} models", plan.p) };
+/// How many models of a plan a machine has room for.
+pub struct Room {
+    /// Side by side.
+    pub models: usize,
+    /// What one of them takes.
+    pub bytes: u64,
+    /// How many are worth it: more do not make the machine faster.
+    worth: usize,
+    machine: String,
+}
+
+impl Room {
+    /// How many to train side by side where so many were asked for, 0 being for the machine to say.
+    pub fn at_once(&self, asked: usize) -> Result<usize> {
+        ensure!(
+            asked <= self.models,
+            "{asked} models at once: too many for {}: {} fit, of {} MiB each: expected at most that many",
+            self.machine,
+            self.models,
+            self.bytes.div_ceil(1 << 20)
+        );
+        Ok(if asked == 0 { self.models.min(self.worth) } else { asked })
+    }
+}
+
+/// Models that the CPU engine trains side by side for each thread, unless it is told: each core has work, and what they use stays small.
+const MODELS_A_THREAD: usize = 4;
+
+/// How many models of a plan fit, before anything is made; an error where not even one does.
+pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chosen) -> Result<Room> {
+    let sizes = Sizes { shape: plan.shape(), rows: train_rows.max(plan.p * plan.p) };
+    let (bytes, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
+    let what = format!("p = {}", plan.p);
     let expected = match program.grad_copies {
-        0 | 1 => "a smaller p or d_mlp, or fewer models",
-        _ => "a smaller p, d_mlp or grokfast_window, or fewer models",
+        0 | 1 => "a smaller p or d_mlp",
+        _ => "a smaller p, d_mlp or grokfast_window",
     };
     match chosen {
-        Chosen::Cpu => check_memory(total, &what, expected)?,
+        Chosen::Cpu => {
+            check_memory(bytes, &what, expected)?;
+            let models = available_memory().map_or(usize::MAX, |free| (free / bytes.max(1)) as usize);
+            let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+            Ok(Room { models, bytes, worth: MODELS_A_THREAD * threads, machine: "the CPU engine".into() })
+        }
         Chosen::Gpu(adapter) => {
-            let limits = adapter.limits();
+            let (limits, machine) = (adapter.limits(), title(&adapter.get_info()));
             let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+            // Workgroups count models along z, and the matrices of all of them.
+            let groups =
+                limits.max_compute_workgroups_per_dimension as usize / program::most_matrices(program, &sizes)?;
             ensure!(
-                largest <= limit,
-                "{what}: too large for {}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected {expected}",
-                title(&adapter.get_info()),
+                largest <= limit && groups > 0,
+                "{what}: too large for {machine}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected {expected}",
                 largest >> 20,
                 limit >> 20
             );
+            let models = groups.min((limit / largest.max(1)) as usize);
+            Ok(Room { models, bytes, worth: usize::MAX, machine })
         }
     }
-    Ok(total)
 }
 
 /// The engine of a machine, and the machine's name.

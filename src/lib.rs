@@ -52,7 +52,7 @@
 //! engine.write_state(0, &State::fresh(initial_weights(&plan.init, plan.seed, &plan.shape())))?;
 //!
 //! let loss = |engine: &mut Engine| -> anyhow::Result<f32> {
-//!     let scores = pollster::block_on(engine.evaluate(1))?;
+//!     let scores = pollster::block_on(engine.evaluate())?;
 //!     Ok(scores[0].losses.iter().sum::<f32>() / scores[0].losses.len() as f32)
 //! };
 //! let before = loss(&mut engine)?;
@@ -82,5 +82,6 @@ pub mod report;
 pub mod run;
 pub mod session;
 pub mod shaders;
+pub mod sweep;
 pub mod task;
 pub mod train;

@@ -1,9 +1,9 @@
 //! The program: parse, run, exit code.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use grokscope::bench;
-use grokscope::cli::{Analyze, Bench, Cli, Command, Export, Import, Report, Train};
+use grokscope::cli::{Analyze, Bench, Cli, Command, Export, Import, Report, Sweep, SweepEmit, SweepRun, Train};
 use grokscope::devices;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
@@ -12,8 +12,9 @@ use grokscope::run::formats::Format;
 use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
 use grokscope::session::exchange::{self, Origin};
-use grokscope::session::{self, Ended, Options, Stopped};
-use grokscope::train::Outcome;
+use grokscope::session::{self, Ended, Estimate, Options, Stopped};
+use grokscope::sweep;
+use grokscope::train::{Divergence, Outcome};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench(&arguments),
         Command::Export(arguments) => export(&arguments),
         Command::Import(arguments) => import(&arguments),
+        Command::Sweep(Sweep::Run(arguments)) => sweep_run(&arguments),
+        Command::Sweep(Sweep::Merge { directory }) => sweep_merge(&directory),
+        Command::Sweep(Sweep::Emit(arguments)) => sweep_emit(&arguments),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => manual(&directory),
         Command::Devices => devices::list().map(|text| {
@@ -109,6 +113,13 @@ fn listen_for_stop() -> Result<()> {
             std::process::exit(130);
         }
     };
+    // The signal by which schedulers say that the time is nearly up; it may come more than once.
+    #[cfg(unix)]
+    {
+        let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1])
+            .context("SIGUSR1 cannot be listened for")?;
+        std::thread::spawn(move || signals.forever().for_each(|_| STOP.store(true, Ordering::SeqCst)));
+    }
     ctrlc::set_handler(on_signal).context("Ctrl-C cannot be listened for")
 }
 
@@ -122,10 +133,16 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
             (_, true) => Style::Json,
             _ => Style::Human,
         },
+        at_once: 0,
+        page: true,
         tensorboard: false,
         stop: &STOP,
         open: &devices::open_engine,
     })
+}
+
+fn at_once(text: &str) -> Result<usize> {
+    text.parse().ok().with_context(|| format!("--at-once {text}: expected a number of models, 0 for as many as fit"))
 }
 
 fn bench(arguments: &Bench) -> Result<u8> {
@@ -209,6 +226,49 @@ fn analyze(arguments: &Analyze) -> Result<u8> {
     Ok(0)
 }
 
+fn sweep_run(arguments: &SweepRun) -> Result<u8> {
+    let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, false)?;
+    options.at_once = at_once(&arguments.at_once)?;
+    options.page = arguments.pages;
+    let shards = arguments.shards.map(std::num::NonZeroUsize::get);
+    let shard = sweep::shard::shard(arguments.shard.as_deref(), shards, &|name| std::env::var(name).ok())?;
+    let directory = match &arguments.out {
+        Some(directory) => directory.clone(),
+        None => sweep::default_directory(&arguments.plan)?,
+    };
+    let sweep = sweep::Sweep::new(&arguments.plan, directory, arguments.extend)?;
+    listen_for_stop()?;
+    let progress = sweep.run(shard, &options)?;
+    // Other shards are under way: who calls merge has all of them.
+    if shard == sweep::shard::Shard::WHOLE {
+        say(&sweep.merge()?.summary());
+    }
+    if progress.elsewhere > 0 {
+        note(&format!("{} runs are being trained by another process: expected this command again", progress.elsewhere));
+    }
+    if progress.interrupted {
+        note("stopped: the same command goes on");
+    }
+    Ok(if progress.interrupted || progress.elsewhere > 0 { INTERRUPTED } else { 0 })
+}
+
+fn sweep_merge(directory: &Path) -> Result<u8> {
+    say(&sweep::Sweep::open(directory)?.merge()?.summary());
+    Ok(0)
+}
+
+fn sweep_emit(arguments: &SweepEmit) -> Result<u8> {
+    let SweepEmit { scheduler, plan, out, shards, cpus, image, claim, mount } = arguments;
+    let job = sweep::emit::Job { plan, directory: out, shards: shards.get(), cpus: cpus.get(), image, claim, mount };
+    let script = match scheduler.as_str() {
+        "slurm" => sweep::emit::slurm(&job),
+        "kubernetes" => sweep::emit::kubernetes(&job)?,
+        other => bail!("{other}: no scheduler of that name: expected slurm or kubernetes"),
+    };
+    say(script.trim_end());
+    Ok(0)
+}
+
 fn export(arguments: &Export) -> Result<u8> {
     let format: Format = arguments.format.parse()?;
     let (directory, step, out) = (&arguments.directory, arguments.step, arguments.out.as_deref());
@@ -269,6 +329,7 @@ fn report(arguments: &Report) -> Result<u8> {
 fn train(arguments: &Train) -> Result<u8> {
     let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
     options.tensorboard = arguments.tensorboard;
+    options.at_once = at_once(&arguments.at_once)?;
     let mut changes = assignments(&arguments.set)?;
     changes.extend(arguments.fields.typed());
     if let Some(directory) = &arguments.resume {
@@ -302,11 +363,13 @@ fn plan(arguments: &Train, changes: &[(String, String)]) -> Result<Plan> {
 
 fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
     let plan = &session::resolved(plan)?;
-    let (device, bytes, ms) = session::estimate(plan, options)?;
+    let Estimate { device, at_once, bytes, ms_per_step } = session::estimate(plan, options)?;
     say(plan.to_toml().trim_end());
-    let minutes = ms * plan.steps as f64 / 60e3;
+    let waves = plan.models.div_ceil(at_once);
+    let of_waves = if waves > 1 { format!(", {waves} waves of {at_once} models") } else { String::new() };
+    let minutes = ms_per_step * plan.steps as f64 * waves as f64 / 60e3;
     say(&format!(
-        "# on {device}: {} MiB; {ms:.1} ms a step, {minutes:.1} minutes for {} steps",
+        "# on {device}: {} MiB; {ms_per_step:.1} ms a step, {minutes:.1} minutes for {} steps{of_waves}",
         bytes.div_ceil(1 << 20),
         plan.steps
     ));
@@ -334,25 +397,31 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
                 }
                 _ => {}
             }
-            if options.style != Style::Json {
+            let code = tell_diverged(&ended, several);
+            if options.style != Style::Json && !ended.summaries.is_empty() {
                 let page = ended.directory.join("report.html");
                 let page = if page.is_file() { format!(", the page is {}", page.display()) } else { String::new() };
                 say(&format!("results are in {directory}{page}"));
             }
-            Ok(0)
+            Ok(code)
         }
         Outcome::Interrupted { step } => {
             note(&go_on(step, &ended.directory, &options.device));
             Ok(INTERRUPTED)
         }
-        Outcome::Diverged { member, step, what } => {
-            let model = if several { format!("model {member}: ") } else { String::new() };
-            note(&format!(
-                "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller --lr (of the matrices of muon: muon_lr); earlier checkpoints are in {directory}"
-            ));
-            Ok(DIVERGED)
-        }
     }
+}
+
+/// Of models whose numbers went bad, and the exit code that they have.
+fn tell_diverged(ended: &Ended, several: bool) -> u8 {
+    for (model, Divergence { step, what }) in &ended.diverged {
+        let model = if several { format!("model {model}: ") } else { String::new() };
+        note(&format!(
+            "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller --lr (of the matrices of muon: muon_lr); earlier checkpoints are in {}",
+            ended.directory.display()
+        ));
+    }
+    if ended.diverged.is_empty() { 0 } else { DIVERGED }
 }
 
 /// How a run ended, for people.

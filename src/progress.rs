@@ -115,6 +115,14 @@ impl Bar {
         }))
     }
 
+    /// Writes a line to standard error, above the bar where there is one.
+    pub fn say(&self, line: &str) {
+        match &self.0 {
+            Some(bar) => bar.suspend(|| note(line)),
+            None => note(line),
+        }
+    }
+
     /// One more is done.
     pub fn step(&self) {
         if let Some(bar) = &self.0 {

@@ -1,6 +1,6 @@
 //! The loop: step, evaluate, snapshot, stop. Knows no files and no clocks; an [`Observer`] does.
 
-use crate::model::Weights;
+use crate::model::{WINDOW, Weights};
 use crate::plan::{Plan, Update};
 use crate::program::State;
 use crate::program::engine::{Engine, Scores};
@@ -134,6 +134,8 @@ pub trait Observer {
     fn snapshot(&mut self, member: usize, step: u64, state: &State<f32>) -> Result<()>;
     /// The member's stop rule holds: this is its last state.
     fn finished(&mut self, member: &Member, index: usize, state: &State<f32>) -> Result<()>;
+    /// A number of the member was not finite: it is not trained any more.
+    fn diverged(&mut self, member: usize, divergence: &Divergence) -> Result<()>;
     /// `steps` updates were done since the last call.
     fn stepped(&mut self, step: u64, steps: usize) -> Result<()>;
     /// How many steps the next stretch may have, given the engine's most.
@@ -142,145 +144,168 @@ pub trait Observer {
     fn interrupted(&self) -> bool;
 }
 
+/// Where a network's numbers went bad; `diverged.json` of its run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// Updates done before.
+    pub step: u64,
+    /// What was not finite: a tensor, a remembered gradient, a loss or the weight norm.
+    pub what: String,
+}
+
 /// How the loop ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Every member has stopped.
+    /// Every member has stopped, or has diverged.
     Done,
     /// The user asked for it, or the reader of the rows has gone away.
     Interrupted {
         /// Updates done.
         step: u64,
     },
-    /// A number of a member was not finite.
-    Diverged {
-        /// Its place among the members.
-        member: usize,
-        /// Updates done before.
-        step: u64,
-        /// A tensor, a remembered gradient, a loss or the weight norm.
-        what: String,
-    },
 }
 
-/// An ensemble in training.
+/// An ensemble in training. Members end one by one, and the engine goes on with the others alone.
 pub struct Trainer<'a> {
     /// Where it is trained.
     pub engine: &'a mut Engine,
-    /// In the order of the models.
+    /// In the order in which they were given.
     pub members: Vec<Member>,
     /// Updates done.
     pub step: u64,
+    /// Which member each of the engine's models is.
+    live: Vec<usize>,
 }
 
-impl Trainer<'_> {
+impl<'a> Trainer<'a> {
+    /// For an engine that has the members' states of a step.
+    pub fn new(engine: &'a mut Engine, members: Vec<Member>, step: u64) -> Self {
+        let live = (0..members.len()).collect();
+        Self { engine, members, step, live }
+    }
+
     /// Trains until every member has stopped.
     pub async fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         loop {
-            if self.active().any(|member| member.lacks_row(self.step))
-                && let Some(outcome) = self.evaluate(observer).await?
-            {
-                return Ok(outcome);
-            }
-            if let Some(outcome) = self.stop_members(observer).await? {
-                return Ok(outcome);
-            }
-            if self.members.iter().all(|member| member.stopped) {
-                return Ok(Outcome::Done);
-            }
-            let due = self.is_due(|plan| plan.checkpoint_every);
+            self.evaluate(observer).await?;
+            self.stop_members(observer).await?;
+            self.leave_stopped().await?;
             let interrupted = observer.interrupted();
-            if (due || interrupted)
-                && let Some(outcome) = self.snapshot(observer).await?
-            {
-                return Ok(outcome);
+            self.snapshot(observer, interrupted).await?;
+            self.leave_stopped().await?;
+            if self.live.is_empty() {
+                return Ok(Outcome::Done);
             }
             if interrupted {
                 return Ok(Outcome::Interrupted { step: self.step });
             }
-            if let Some(outcome) = self.advance(observer).await? {
-                return Ok(outcome);
-            }
+            self.advance(observer).await?;
+            self.leave_stopped().await?;
         }
     }
 
     fn active(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| !member.stopped)
+        self.live.iter().map(|&index| &self.members[index]).filter(|member| !member.stopped)
     }
 
-    /// Whether something that a plan wants at an interval is due for a member.
-    fn is_due(&self, every: impl Fn(&Plan) -> u64) -> bool {
-        self.active().any(|member| member.is_due(self.step, every(&member.plan)))
+    /// Takes those that have stopped from the engine, where they would still cost their steps.
+    async fn leave_stopped(&mut self) -> Result<()> {
+        let places: Vec<usize> = (0..self.live.len()).filter(|&k| !self.members[self.live[k]].stopped).collect();
+        if places.len() < self.live.len() {
+            self.live = places.iter().map(|&place| self.live[place]).collect();
+            if !places.is_empty() {
+                self.engine.keep(&places).await?;
+            }
+        }
+        Ok(())
     }
 
-    async fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
-        let scores = self.engine.evaluate(self.members.len()).await?;
-        let weights = self.engine.read_weights(self.members.len()).await?;
-        let step = self.step;
-        let lacks = |member: &Member| !member.stopped && member.lacks_row(step);
-        for (index, member) in self.members.iter_mut().enumerate().filter(|(_, member)| lacks(member)) {
-            let evaluation = Evaluation::new(self.step, &scores[index], &member.trained_on, &weights[index]);
+    fn diverge(&mut self, observer: &mut dyn Observer, index: usize, step: u64, what: String) -> Result<()> {
+        self.members[index].stopped = true;
+        observer.diverged(index, &Divergence { step, what })
+    }
+
+    async fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if !self.active().any(|member| member.lacks_row(self.step)) {
+            return Ok(());
+        }
+        let scores = self.engine.evaluate().await?;
+        let weights = self.engine.read_weights().await?;
+        for (place, index) in self.live.clone().into_iter().enumerate() {
+            let member = &mut self.members[index];
+            if !member.lacks_row(self.step) {
+                continue;
+            }
+            let evaluation = Evaluation::new(self.step, &scores[place], &member.trained_on, &weights[place]);
             if let Some(what) = evaluation.not_finite() {
-                return Ok(Some(Outcome::Diverged { member: index, step: self.step, what: what.into() }));
+                self.diverge(observer, index, self.step, what.into())?;
+                continue;
             }
             observer.evaluated(index, &evaluation)?;
             member.history.push(evaluation);
         }
-        Ok(None)
+        Ok(())
     }
 
-    async fn stop_members(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
+    async fn stop_members(&mut self, observer: &mut dyn Observer) -> Result<()> {
         if !self.active().any(|member| member.wants_to_stop(self.step)) {
-            return Ok(None);
+            return Ok(());
         }
-        let states = self.engine.read_states(self.members.len()).await?;
-        for (index, member) in self.members.iter_mut().enumerate() {
-            if !member.stopped && member.wants_to_stop(self.step) {
-                if let Some(what) = states[index].not_finite() {
-                    return Ok(Some(Outcome::Diverged { member: index, step: self.step, what }));
-                }
-                member.stopped = true;
-                observer.snapshot(index, self.step, &states[index])?;
-                observer.finished(member, index, &states[index])?;
+        let states = self.engine.read_states().await?;
+        for (state, index) in states.iter().zip(self.live.clone()) {
+            let member = &mut self.members[index];
+            if member.stopped || !member.wants_to_stop(self.step) {
+                continue;
             }
+            if let Some(what) = state.not_finite() {
+                self.diverge(observer, index, self.step, what)?;
+                continue;
+            }
+            member.stopped = true;
+            observer.snapshot(index, self.step, state)?;
+            observer.finished(member, index, state)?;
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Hands on the state of every member, unless one is not fit to be kept.
-    async fn snapshot(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
-        let states = self.engine.read_states(self.members.len()).await?;
-        for (index, _) in self.members.iter().enumerate().filter(|(_, member)| !member.stopped) {
-            if let Some(what) = states[index].not_finite() {
-                return Ok(Some(Outcome::Diverged { member: index, step: self.step, what }));
-            }
-            observer.snapshot(index, self.step, &states[index])?;
+    /// Hands on the state of every member whose plan wants it kept now, or of all, where it is fit for it.
+    async fn snapshot(&mut self, observer: &mut dyn Observer, all: bool) -> Result<()> {
+        let wanted = |member: &Member, step| all || member.is_due(step, member.plan.checkpoint_every);
+        if !self.active().any(|member| wanted(member, self.step)) {
+            return Ok(());
         }
-        Ok(None)
+        let states = self.engine.read_states().await?;
+        for (state, index) in states.iter().zip(self.live.clone()) {
+            if !wanted(&self.members[index], self.step) {
+                continue;
+            }
+            match state.not_finite() {
+                Some(what) => self.diverge(observer, index, self.step, what)?,
+                None => observer.snapshot(index, self.step, state)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Does steps up to the next thing that is due, or until a number is not finite.
-    async fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
+    /// Does steps up to the next thing that is due.
+    async fn advance(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let to_next = |every: u64| every - self.step % every;
         let ahead = self.active().flat_map(|member| {
             let plan = &member.plan;
             [to_next(plan.eval_every), to_next(plan.checkpoint_every), plan.steps - self.step]
         });
-        let ahead = ahead.min().unwrap_or(0) as usize;
-        let most = ahead.min(self.engine.longest_stretch());
+        let most = (ahead.min().unwrap_or(0) as usize).min(WINDOW);
         let steps = observer.stretch(most).clamp(1, most);
-        let updates: Vec<Vec<Update>> =
-            self.members.iter().map(|m| (0..steps as u64).map(|i| m.plan.update(self.step + i)).collect()).collect();
+        let updates = |member: &Member| (0..steps as u64).map(|i| member.plan.update(self.step + i)).collect();
+        let updates: Vec<Vec<Update>> = self.active().map(updates).collect();
         let found = self.engine.steps(&updates).await?;
-        for (member, found) in found.into_iter().enumerate().filter(|(member, _)| !self.members[*member].stopped) {
+        for (found, index) in found.into_iter().zip(self.live.clone()) {
             if let Some(found) = found {
-                let step = self.step + found.update as u64;
-                return Ok(Some(Outcome::Diverged { member, step, what: found.tensor() }));
+                self.diverge(observer, index, self.step + found.update as u64, found.tensor())?;
             }
         }
         self.step += steps as u64;
-        observer.stepped(self.step, steps)?;
-        Ok(None)
+        observer.stepped(self.step, steps)
     }
 }
 

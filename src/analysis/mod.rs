@@ -25,6 +25,7 @@ pub mod scores;
 pub mod skips;
 pub mod spectrum;
 pub mod survey;
+pub mod sweep;
 
 use crate::plan::Shape;
 use crate::random::Philox;

@@ -2,7 +2,7 @@
 
 use super::{Kernel, Run, Spread};
 use crate::devices::{self, Chosen};
-use crate::model::Sizes;
+use crate::model::{Sizes, WINDOW};
 use crate::plan::{Plan, Update};
 use crate::program::batch::{Batch, Layout};
 use crate::program::engine::Engine;
@@ -56,7 +56,7 @@ impl Work {
     /// A round: a fresh engine, whole steps for at least `time`, and single kernels for as long.
     pub fn measure(&self, chosen: &Chosen, threads: usize, time: Duration) -> Result<Times> {
         let Self { plan, program, train } = self;
-        devices::check_fits(program, plan, train.len(), plan.models, chosen)?;
+        devices::fitting(program, plan, train.len(), chosen)?.at_once(plan.models)?;
         let grid = Pairs::grid(plan.op.parse()?, plan.p);
         let layout = Layout::new(plan.shape(), &vec![train.clone(); plan.models], &vec![grid; plan.models]);
         let began = Instant::now();
@@ -85,7 +85,7 @@ impl Work {
         }
 
         // Stretches as training has them, ten of them in the time there is.
-        let stretch = ((time.as_secs_f64() / 10.0 / one) as usize).clamp(1, engine.longest_stretch());
+        let stretch = ((time.as_secs_f64() / 10.0 / one) as usize).clamp(1, WINDOW);
         let mut times = Vec::new();
         let until = Instant::now() + time;
         while times.len() < *REPEATS.start() || (Instant::now() < until && times.len() < *REPEATS.end()) {

@@ -8,6 +8,7 @@ use naga::{AddressSpace, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 pub type Constants = Vec<(&'static str, u32)>;
 
 /// A parsed and validated shader.
+#[derive(Clone)]
 pub struct Kernel {
     /// The file's name without `.wgsl`.
     pub stem: String,

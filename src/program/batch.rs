@@ -109,6 +109,8 @@ pub struct Layout {
     pub train: Vec<Rows>,
     /// One for each model.
     pub grid: Vec<Rows>,
+    /// Rows that the batches have room for, which stays when models leave.
+    room: [usize; 2],
 }
 
 impl Layout {
@@ -116,7 +118,15 @@ impl Layout {
     pub fn new(shape: Shape, train: &[Pairs], grid: &[Pairs]) -> Self {
         assert_eq!(train.len(), grid.len(), "every model has train rows and a grid");
         let rows = |pairs: &[Pairs]| pairs.iter().map(|pairs| Rows::new(pairs, &shape)).collect();
-        Self { shape, train: rows(train), grid: rows(grid) }
+        let (train, grid) = (rows(train), rows(grid));
+        let room = [&train, &grid].map(|batch: &Vec<Rows>| batch.iter().map(Rows::len).max().unwrap_or(0));
+        Self { shape, train, grid, room }
+    }
+
+    /// Leaves out all models but these, whose numbers rise.
+    pub fn keep(&mut self, models: &[usize]) {
+        pick(&mut self.train, models);
+        pick(&mut self.grid, models);
     }
 
     /// Networks side by side.
@@ -132,11 +142,19 @@ impl Layout {
         }
     }
 
-    /// Sizes with room for the model that has the most rows.
+    /// Sizes with room for the model that had the most rows of all that were there at first.
     pub fn sizes(&self, batch: Batch) -> Sizes {
-        let rows = self.of(batch).iter().map(Rows::len).max().unwrap_or(0);
-        Sizes { shape: self.shape, rows }
+        Sizes { shape: self.shape, rows: self.room[batch as usize] }
     }
+}
+
+/// Leaves out everything but what stands at these places, which rise.
+pub fn pick<T>(items: &mut Vec<T>, places: &[usize]) {
+    let mut place = 0;
+    items.retain(|_| {
+        place += 1;
+        places.binary_search(&(place - 1)).is_ok()
+    });
 }
 
 #[cfg(test)]

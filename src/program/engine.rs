@@ -5,7 +5,7 @@ use super::on_cpu::OnCpu;
 use super::on_gpu::OnGpu;
 use super::{Program, State};
 use crate::gpu::device::Gpu;
-use crate::model::{NotFinite, WINDOW, Weights};
+use crate::model::{NotFinite, Weights};
 use crate::plan::Update;
 use anyhow::Result;
 
@@ -37,11 +37,22 @@ impl Engine {
         Ok(Self::Gpu(Box::new(OnGpu::new(gpu, &kernels, program, layout).await?)))
     }
 
-    /// Steps that one call may do at most.
-    pub fn longest_stretch(&self) -> usize {
+    /// Networks side by side.
+    pub fn models(&self) -> usize {
         match self {
-            Self::Cpu(_) => 1,
-            Self::Gpu(_) => WINDOW,
+            Self::Cpu(machine) => machine.models(),
+            Self::Gpu(machine) => machine.models(),
+        }
+    }
+
+    /// Goes on with these models alone, whose numbers rise and become 0, 1 ..: the others cost nothing any more, and no bit of these changes.
+    pub async fn keep(&mut self, models: &[usize]) -> Result<()> {
+        match self {
+            Self::Cpu(machine) => {
+                machine.keep(models);
+                Ok(())
+            }
+            Self::Gpu(machine) => machine.keep(models).await,
         }
     }
 
@@ -65,22 +76,22 @@ impl Engine {
     }
 
     /// Weights and moments of every model.
-    pub async fn read_states(&self, models: usize) -> Result<Vec<State<f32>>> {
+    pub async fn read_states(&self) -> Result<Vec<State<f32>>> {
         match self {
-            Self::Cpu(machine) => Ok((0..models).map(|model| machine.read_state(model)).collect()),
+            Self::Cpu(machine) => Ok((0..machine.models()).map(|model| machine.read_state(model)).collect()),
             Self::Gpu(machine) => machine.read_states().await,
         }
     }
 
     /// Weights of every model.
-    pub async fn read_weights(&self, models: usize) -> Result<Vec<Weights<f32>>> {
+    pub async fn read_weights(&self) -> Result<Vec<Weights<f32>>> {
         match self {
-            Self::Cpu(machine) => Ok((0..models).map(|model| machine.read_weights(model)).collect()),
+            Self::Cpu(machine) => Ok((0..machine.models()).map(|model| machine.read_weights(model)).collect()),
             Self::Gpu(machine) => machine.read_weights().await,
         }
     }
 
-    /// One update a model for each of its `updates`; all models have the same number of them. Says, for each model, what was
+    /// One update a model for each of its `updates`, [`WINDOW`](crate::model::WINDOW) at most; all models have the same number of them. Says, for each model, what was
     /// first not finite.
     pub async fn steps(&mut self, updates: &[Vec<Update>]) -> Result<Vec<Option<NotFinite>>> {
         match self {
@@ -93,13 +104,13 @@ impl Engine {
     }
 
     /// Runs every model over its grid.
-    pub async fn evaluate(&mut self, models: usize) -> Result<Vec<Scores>> {
+    pub async fn evaluate(&mut self) -> Result<Vec<Scores>> {
         match self {
             Self::Cpu(machine) => {
                 machine.evaluate();
                 let rows = |model, name| machine.of_grid(model, name);
                 let scores = |model| Scores { losses: rows(model, "row_loss"), correct: rows(model, "row_correct") };
-                Ok((0..models).map(scores).collect())
+                Ok((0..machine.models()).map(scores).collect())
             }
             Self::Gpu(machine) => {
                 let rows = machine.evaluate().await?;

@@ -321,6 +321,15 @@ pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usi
     (total, largest.unwrap_or(("nothing", 0)))
 }
 
+/// The most matrices that one of a program's products has for a model.
+pub fn most_matrices(program: &Program, sizes: &Sizes) -> Result<usize> {
+    let mut most = 1;
+    for call in program.step().chain(program.evaluation()) {
+        most = most.max(product::geometry(call, sizes)?.map_or(1, |geometry| geometry.batches));
+    }
+    Ok(most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! The machine of plain Rust: runs a program's twins, model by model.
 
-use super::batch::{Batch, Key, Layout, Rows, key};
+use super::batch::{Batch, Key, Layout, Rows, key, pick};
 use super::product::geometry;
 use super::{Call, Program, State};
 use crate::cpu::product::Geometry;
@@ -8,6 +8,7 @@ use crate::cpu::{Arguments, Context, Real, Twin, twin_of};
 use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
 use crate::plan::Update;
 use anyhow::{Context as _, Result};
+use rayon::prelude::*;
 use std::collections::HashMap;
 
 /// The twins of a program, ready to run.
@@ -100,19 +101,32 @@ impl<T: Real> OnCpu<T> {
         Weights { tensors: PARAMETERS.iter().map(|parameter| tensor(parameter.name)).collect() }
     }
 
-    /// One update a model for each of its `updates`, of which every model has the same number.
+    /// Networks side by side.
+    pub fn models(&self) -> usize {
+        self.models.len()
+    }
+
+    /// Leaves out all models but these, whose numbers rise.
+    pub fn keep(&mut self, models: &[usize]) {
+        self.layout.keep(models);
+        pick(&mut self.models, models);
+        self.step.iter_mut().chain(&mut self.evaluation).for_each(|line| pick(&mut line.geometry, models));
+    }
+
+    /// One update a model for each of its `updates`, of which every model has the same number. Models are spread over the cores, and
+    /// so is what each of them does: who is done first helps the others.
     pub fn steps(&mut self, updates: &[Vec<Update>]) {
-        let (shape, rows) = (self.layout.shape, &self.layout.train);
-        let models = self.models.iter_mut().zip(updates).zip(rows);
+        let (shape, rows, step) = (self.layout.shape, &self.layout.train, &self.step);
+        let models = self.models.par_iter_mut().zip(updates).zip(rows).enumerate();
         self.pool.install(|| {
-            for (index, ((model, updates), rows)) in models.enumerate() {
+            models.for_each(|(index, ((model, updates), rows))| {
                 model.begin(updates);
                 for _ in updates {
-                    for line in &self.step {
+                    for line in step {
                         model.run(line, Place { shape, rows: rows.len(), batch: Batch::Train, index });
                     }
                 }
-            }
+            });
         });
     }
 
@@ -124,12 +138,14 @@ impl<T: Real> OnCpu<T> {
 
     /// Runs the forward pass over the grid; losses and hits can be read then.
     pub fn evaluate(&mut self) {
+        let (shape, evaluation) = (self.layout.shape, &self.evaluation);
+        let models = self.models.par_iter_mut().zip(&self.layout.grid).enumerate();
         self.pool.install(|| {
-            for (index, (model, rows)) in self.models.iter_mut().zip(&self.layout.grid).enumerate() {
-                for line in &self.evaluation {
-                    model.run(line, Place { shape: self.layout.shape, rows: rows.len(), batch: Batch::Grid, index });
+            models.for_each(|(index, (model, rows))| {
+                for line in evaluation {
+                    model.run(line, Place { shape, rows: rows.len(), batch: Batch::Grid, index });
                 }
-            }
+            });
         });
     }
 

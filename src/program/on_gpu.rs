@@ -1,6 +1,6 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
-use super::batch::{Batch, Layout, key};
+use super::batch::{Batch, Layout, key, pick};
 use super::dispatches::{Extent, block_owner, extent, plan, record, tensor_edges, uses, variants};
 use super::{Call, Program, State};
 use crate::gpu::device::{Gpu, title};
@@ -16,6 +16,12 @@ use std::collections::HashMap;
 pub struct OnGpu {
     /// The device.
     pub gpu: Gpu,
+    kernels: Vec<Kernel>,
+    /// Of a training step, and of an evaluation.
+    calls: [Vec<Call>; 2],
+    grad_copies: usize,
+    /// Calls that differ in their tensors alone share one: software adapters take a second to compile it.
+    pipelines: HashMap<(&'static str, &'static str, Constants), Pipeline>,
     layout: Layout,
     windows: HashMap<(&'static str, Batch), Window>,
     /// A window a parameter of each arena.
@@ -30,34 +36,60 @@ impl OnGpu {
     pub async fn new(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
         super::check(program.step(), true, |call| uses(kernels, call))?;
         super::check(program.evaluation(), false, |call| uses(kernels, call))?;
-        let lens: Vec<_> = PARAMETERS.iter().map(|p| p.dims(&layout.shape).iter().product()).collect();
-        let mut arenas = HashMap::new();
-        let mut windows = HashMap::new();
-        for name in ["params", "grads", "exp_avg", "exp_avg_sq"] {
-            let parts = tensors::allocate(&gpu, name, &lens, layout.models())?;
-            windows.insert((name, Batch::Train), whole(&parts));
-            arenas.insert(name, parts);
+        let mut machine = Self {
+            update: record(kernels)?,
+            kernels: kernels.to_vec(),
+            calls: [program.step().cloned().collect(), program.evaluation().cloned().collect()],
+            grad_copies: program.grad_copies,
+            pipelines: HashMap::new(),
+            windows: HashMap::new(),
+            arenas: HashMap::new(),
+            step: Vec::new(),
+            evaluation: Vec::new(),
+            layout,
+            gpu,
+        };
+        machine.build().await?;
+        Ok(machine)
+    }
+
+    /// Networks side by side.
+    pub fn models(&self) -> usize {
+        self.layout.models()
+    }
+
+    /// Leaves out all models but these, whose numbers rise: their states move into smaller buffers, and pipelines stay.
+    pub async fn keep(&mut self, models: &[usize]) -> Result<()> {
+        let mut states = self.read_states().await?;
+        pick(&mut states, models);
+        self.layout.keep(models);
+        self.build().await?;
+        states.iter().enumerate().try_for_each(|(model, state)| self.write_state(model, state))
+    }
+
+    /// Everything that depends on how many models there are.
+    async fn build(&mut self) -> Result<()> {
+        for part in [&mut self.step, &mut self.evaluation] {
+            part.clear();
         }
-        if program.grad_copies > 0 {
-            let parts = tensors::allocate(&gpu, "grad_memory", &lens.repeat(program.grad_copies), layout.models())?;
-            windows.insert(("grad_memory", Batch::Train), whole(&parts));
-            arenas.insert("grad_memory", parts);
+        self.windows.clear();
+        self.arenas.clear();
+        let lens: Vec<_> = PARAMETERS.iter().map(|p| p.dims(&self.layout.shape).iter().product()).collect();
+        let arenas = ["params", "grads", "exp_avg", "exp_avg_sq"].map(|name| (name, lens.clone()));
+        let memory = (self.grad_copies > 0).then(|| ("grad_memory", lens.repeat(self.grad_copies)));
+        for (name, lens) in arenas.into_iter().chain(memory) {
+            let parts = tensors::allocate(&self.gpu, name, &lens, self.layout.models())?;
+            self.windows.insert((name, Batch::Train), whole(&parts));
+            self.arenas.insert(name, parts);
         }
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
-            windows.insert((parameter.name, Batch::Train), arenas["params"][rank].clone());
-            windows.insert((parameter.gradient, Batch::Train), arenas["grads"][rank].clone());
+            self.windows.insert((parameter.name, Batch::Train), self.arenas["params"][rank].clone());
+            self.windows.insert((parameter.gradient, Batch::Train), self.arenas["grads"][rank].clone());
         }
-        let (step, evaluation) = (Vec::new(), Vec::new());
-        let mut machine = Self { windows, arenas, update: record(kernels)?, step, evaluation, layout, gpu };
-        machine.allocate_layout()?;
-        let mut compiled = Vec::new();
-        for kernel in variants(kernels, machine.gpu.has_subgroups_of_eight()) {
-            compiled.push(Compiled::new(&machine.gpu, kernel).await?);
-        }
-        machine.step = machine.record(&compiled, program.step(), Batch::Train).await?;
-        machine.evaluation = machine.record(&compiled, program.evaluation(), Batch::Grid).await?;
-        machine.write_rows()?;
-        Ok(machine)
+        self.allocate_layout()?;
+        self.step = self.record(0, Batch::Train).await?;
+        self.evaluation = self.record(1, Batch::Grid).await?;
+        self.write_rows()
     }
 
     /// Whom blocks of the arenas belong to.
@@ -92,20 +124,21 @@ impl OnGpu {
         Ok(window)
     }
 
-    async fn record<'a>(
-        &mut self,
-        compiled: &[Compiled<'_>],
-        calls: impl Iterator<Item = &'a Call>,
-        batch: Batch,
-    ) -> Result<Vec<Dispatch>> {
-        let kernels: Vec<&Kernel> = compiled.iter().map(|compiled| compiled.kernel).collect();
+    /// The calls of a step, or of an evaluation, as dispatches.
+    async fn record(&mut self, list: usize, batch: Batch) -> Result<Vec<Dispatch>> {
+        let (kernels, calls) = (std::mem::take(&mut self.kernels), std::mem::take(&mut self.calls[list]));
+        let recorded = self.record_calls(&variants(&kernels, self.gpu.has_subgroups_of_eight()), &calls, batch).await;
+        self.calls[list] = calls;
+        self.kernels = kernels;
+        recorded
+    }
+
+    async fn record_calls(&mut self, kernels: &[&Kernel], calls: &[Call], batch: Batch) -> Result<Vec<Dispatch>> {
         let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
         let mut dispatches = Vec::new();
-        let mut pipelines: HashMap<(&str, &str, Constants), Pipeline> = HashMap::new();
+        let mut compiled: HashMap<&str, Compiled> = HashMap::new();
         for call in calls {
-            let planned = plan(&kernels, call, &self.layout, batch, most).with_context(|| title(&self.gpu.info))?;
-            let module = compiled.iter().find(|compiled| compiled.kernel.stem == planned.kernel.stem);
-            let module = module.context("a kernel that is planned is compiled")?;
+            let planned = plan(kernels, call, &self.layout, batch, most).with_context(|| title(&self.gpu.info))?;
             let product = planned.geometry.as_ref().map(|words| self.geometry(words)).transpose()?;
             let mut windows = Vec::new();
             for &tensor in &planned.tensors {
@@ -114,16 +147,18 @@ impl OnGpu {
                     _ => self.window(tensor, batch)?,
                 });
             }
-            // Calls that differ in their tensors alone share a pipeline: software adapters take a second to compile one.
             let key = (call.kernel, call.entry, planned.kernel.overrides(&planned.constants)?);
-            let pipeline = match pipelines.get(&key) {
-                Some(pipeline) => pipeline,
-                None => {
-                    let pipeline = module.pipeline(&self.gpu, call.entry, &planned.entry, &planned.constants).await?;
-                    pipelines.entry(key).or_insert(pipeline)
-                }
-            };
-            dispatches.push(pipeline.dispatch(&self.gpu, &planned.entry, planned.workgroups, &windows).await?);
+            if !self.pipelines.contains_key(&key) {
+                let module = match compiled.remove(call.kernel) {
+                    Some(module) => module,
+                    None => Compiled::new(&self.gpu, planned.kernel).await?,
+                };
+                let pipeline = module.pipeline(&self.gpu, call.entry, &planned.entry, &planned.constants).await?;
+                compiled.insert(call.kernel, module);
+                self.pipelines.insert(key.clone(), pipeline);
+            }
+            let (pipeline, groups) = (&self.pipelines[&key], planned.workgroups);
+            dispatches.push(pipeline.dispatch(&self.gpu, &planned.entry, groups, &windows).await?);
         }
         Ok(dispatches)
     }

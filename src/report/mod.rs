@@ -4,11 +4,13 @@ mod article;
 mod data;
 mod figures;
 mod heat;
+mod lattice;
 mod math;
 mod plain;
 mod scale;
 mod survey;
 mod svg;
+pub mod sweep;
 mod tables;
 mod terminal;
 

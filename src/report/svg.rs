@@ -7,9 +7,12 @@ use super::heat::{self, Palette};
 use super::scale::Scale;
 use maud::{Markup, PreEscaped, html};
 
-const WIDTH: f64 = 360.0;
-const LEFT: f64 = 52.0;
-const RIGHT: f64 = 14.0;
+/// Of every figure.
+pub(super) const WIDTH: f64 = 360.0;
+/// Room for the labels of the vertical axis.
+pub(super) const LEFT: f64 = 52.0;
+/// Room beside the plot.
+pub(super) const RIGHT: f64 = 14.0;
 /// Width of a letter at the figures' size, for laying out legends.
 const LETTER: f64 = 6.1;
 /// Colours of the palette; numbers beyond begin again.
@@ -242,7 +245,7 @@ pub fn circle(name: &str, title: &str, places: &[f64], frequency: usize, what: &
     Figure { name: name.into(), svg }
 }
 
-fn frame(title: &str, height: f64, contents: Markup) -> Markup {
+pub(super) fn frame(title: &str, height: f64, contents: Markup) -> Markup {
     html! {
         svg.figure viewBox=(format!("0 0 {WIDTH} {}", r(height))) xmlns="http://www.w3.org/2000/svg" role="img" aria-label=(title) {
             text.title x="8" y="16" { (title) }
@@ -276,7 +279,7 @@ fn legend(series: &[&Series]) -> (Markup, f64) {
     (markup, height)
 }
 
-fn class(colour: usize) -> String {
+pub(super) fn class(colour: usize) -> String {
     format!("c{}", colour % COLOURS)
 }
 
@@ -291,7 +294,7 @@ fn horizontal_axis(x: &Axis, bottom: f64, px: &dyn Fn(f64) -> f64) -> Markup {
     }
 }
 
-fn vertical_axis(y: &Axis, top: f64, bottom: f64, py: &dyn Fn(f64) -> f64) -> Markup {
+pub(super) fn vertical_axis(y: &Axis, top: f64, bottom: f64, py: &dyn Fn(f64) -> f64) -> Markup {
     html! {
         @for (value, label) in y.scale.ticks() {
             line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(r(py(value))) y2=(r(py(value))) {}
@@ -365,7 +368,7 @@ fn shape(colour: usize) -> Markup {
 }
 
 /// A coordinate, to a tenth of a unit.
-fn r(x: f64) -> String {
+pub(super) fn r(x: f64) -> String {
     let rounded = format!("{x:.1}");
     rounded.strip_suffix(".0").map_or(rounded.clone(), String::from)
 }

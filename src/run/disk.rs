@@ -30,6 +30,20 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// The same where other processes may write the file at the same time: one of them is the last.
+pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let write = || {
+        write_synced(&temporary, bytes)?;
+        put_in_place(&temporary, path)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        failed(path, error)
+    })
+}
+
 /// Writes files into a directory that appears under its name only when all of them are there.
 pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     let temporary = path.with_extension("tmp");
@@ -136,6 +150,20 @@ pub fn copy_directory(from: &Path, to: &Path, leaves: impl Fn(&str) -> bool) -> 
         let _ = fs::remove_dir_all(&temporary);
         anyhow::Error::new(error).context(format!("{}: could not be copied to {}", from.display(), to.display()))
     })
+}
+
+/// Moves everything in a directory but its lock into a new one beside it.
+pub fn move_contents(from: &Path, to: &Path) -> Result<()> {
+    let failed = || format!("{}: could not be moved to {}", from.display(), to.display());
+    make_directory(to)?;
+    let move_all = || {
+        for entry in entries(from)?.iter().filter(|entry| entry.file_name() != LOCK) {
+            retried(|| fs::rename(entry.path(), to.join(entry.file_name())))?;
+        }
+        sync_directory(to)?;
+        sync_directory(from)
+    };
+    move_all().with_context(failed)
 }
 
 /// What stands in a directory.

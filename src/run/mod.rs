@@ -12,7 +12,7 @@ use crate::model::Weights;
 use crate::plan::Plan;
 use crate::program::State;
 use crate::task::Pairs;
-use crate::train::Evaluation;
+use crate::train::{Divergence, Evaluation};
 use anyhow::{Context, Result, bail, ensure};
 use disk::{Lock, append, make_directory, read, read_text, retried, sync, write_directory, write_whole};
 use serde::{Deserialize, Serialize};
@@ -169,7 +169,7 @@ impl RunDir {
     pub fn newest_state(&self) -> Result<Newest> {
         let mut passed_over = Vec::new();
         for step in self.checkpoints()?.into_iter().rev() {
-            let problem = match self.read_state(step) {
+            let problem = match self.state(step) {
                 Ok(state) => return Ok(Newest { step, state, passed_over }),
                 Err(problem) => problem,
             };
@@ -197,7 +197,8 @@ impl RunDir {
         lens::read_checkpoint_weights(state.as_deref(), &model, &self.plan.shape(), &path.display().to_string())
     }
 
-    fn read_state(&self, step: u64) -> Result<State<f32>> {
+    /// The state of a checkpoint that keeps its moments.
+    pub fn state(&self, step: u64) -> Result<State<f32>> {
         let path = self.checkpoint_path(step);
         let file = |name: &str| read(&path.join(name));
         let (state, model, optimizer) =
@@ -244,7 +245,7 @@ impl RunDir {
         if self.card_is_own()? {
             remove(&self.path.join("README.md"), |path| fs::remove_file(path))?;
         }
-        for name in ["summary.json", "model.safetensors", "config.json", "findings.json", "report.html"] {
+        for name in ["summary.json", "model.safetensors", "config.json", "findings.json", "report.html", DIVERGED] {
             remove(&self.path.join(name), |path| fs::remove_file(path))?;
         }
         for other in self.checkpoints()?.into_iter().filter(|&other| other > step) {
@@ -299,6 +300,21 @@ impl RunDir {
         write_whole(&self.path.join("summary.json"), &pretty(summary)?)
     }
 
+    /// Says that the run's numbers went bad, and where: trying again would give the same.
+    pub fn write_divergence(&self, divergence: &Divergence) -> Result<()> {
+        write_whole(&self.path.join(DIVERGED), &pretty(divergence)?)
+    }
+
+    /// What `diverged.json` says; none where the numbers are sound.
+    pub fn divergence(&self) -> Result<Option<Divergence>> {
+        let path = self.path.join(DIVERGED);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let json = json::parse(&read(&path)?, &path.display().to_string())?;
+        Ok(Some(serde_json::from_value(json).with_context(|| format!("{}: not a divergence", path.display()))?))
+    }
+
     /// What `summary.json` says; none where the run has not ended.
     pub fn summary(&self) -> Result<Option<Summary>> {
         let path = self.path.join("summary.json");
@@ -309,6 +325,9 @@ impl RunDir {
         Ok(Some(serde_json::from_value(json).with_context(|| format!("{}: not a summary", path.display()))?))
     }
 }
+
+/// The file that says where a run's numbers went bad.
+const DIVERGED: &str = "diverged.json";
 
 /// The file that stands in a directory while a run (or an ensemble) begins in it: what else is there is of no worth yet.
 const BEGUN: &str = ".begun";
@@ -348,6 +367,12 @@ pub fn refuse_held(path: &Path) -> Result<()> {
 pub fn begin(path: &Path) -> Result<Lock> {
     make_directory(path)?;
     let lock = Lock::take(path)?;
+    clear(path)?;
+    Ok(lock)
+}
+
+/// Makes a locked directory that holds nothing but a beginning that was cut off empty, but for the mark.
+pub fn clear(path: &Path) -> Result<()> {
     refuse_held(path)?;
     let mark = path.join(BEGUN);
     let clear = || -> std::io::Result<()> {
@@ -363,8 +388,7 @@ pub fn begin(path: &Path) -> Result<Lock> {
         }
         Ok(())
     };
-    clear().with_context(|| format!("{}: could not be written", mark.display()))?;
-    Ok(lock)
+    clear().with_context(|| format!("{}: could not be written", mark.display()))
 }
 
 /// The run (or every run of the ensemble) is there.

@@ -72,7 +72,9 @@ fn analyze_and_show(
     );
     disk::write_whole(&findings_path, &text)?;
     let subject = shown(&findings, pictures.as_ref())?;
-    disk::write_whole(&report_path, report::page(&subject).as_bytes())?;
+    if options.page {
+        disk::write_whole(&report_path, report::page(&subject).as_bytes())?;
+    }
     show(&subject)?;
     Ok(Analysed { findings, findings_path, report_path })
 }

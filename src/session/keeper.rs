@@ -8,7 +8,7 @@ use crate::progress::{Progress, Style, note};
 use crate::report;
 use crate::run::disk::kind_of;
 use crate::run::{RunDir, Summary, Timing};
-use crate::train::{self, Evaluation, Member, Observer};
+use crate::train::{self, Divergence, Evaluation, Member, Observer};
 use anyhow::{Context, Result};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -33,6 +33,8 @@ pub struct Keeper<'a> {
     all: Times,
     /// Of the members that are done.
     pub summaries: Vec<(usize, Summary)>,
+    /// Of the members whose numbers went bad.
+    pub diverged: Vec<(usize, Divergence)>,
     /// Analyses of the members that are done.
     pub findings: Vec<Analysis>,
     /// Updates at most.
@@ -104,6 +106,7 @@ impl<'a> Keeper<'a> {
             evaluated: false,
             all,
             summaries,
+            diverged: Vec::new(),
             findings: Vec::new(),
             steps,
             device,
@@ -186,6 +189,12 @@ impl Observer for Keeper<'_> {
         };
         run.write_summary(&summary)?;
         self.summaries.push((index, summary));
+        Ok(())
+    }
+
+    fn diverged(&mut self, member: usize, divergence: &Divergence) -> Result<()> {
+        self.runs[member].write_divergence(divergence)?;
+        self.diverged.push((member, divergence.clone()));
         Ok(())
     }
 

@@ -4,6 +4,8 @@ pub mod analyze;
 mod board;
 pub mod exchange;
 mod keeper;
+mod machine;
+pub mod many;
 mod resume;
 
 pub use analyze::{analyze, report};
@@ -16,14 +18,14 @@ use crate::plan::{Plan, one_line};
 use crate::program::batch::Layout;
 use crate::program::engine::Engine;
 use crate::program::{self, Program, State};
-use crate::progress::{Progress, Style, note};
+use crate::progress::{Style, note};
 use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::run::{self, RunDir, Summary, disk};
 use crate::task::{Op, Pairs, Split};
-use crate::train::{Evaluation, Member, Outcome, Trainer};
+use crate::train::{Divergence, Outcome};
 use anyhow::Result;
-use board::Board;
-use keeper::{Keeper, median};
+use keeper::median;
+use machine::{Machine, Start, train_waves, waves};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -36,8 +38,12 @@ pub struct Options {
     pub device: String,
     /// 0: one for each core.
     pub threads: usize,
+    /// Models that are trained side by side at most; 0: as many as fit.
+    pub at_once: usize,
     /// What the user sees.
     pub style: Style,
+    /// Whether every run has a page.
+    pub page: bool,
     /// Whether files for TensorBoard are written.
     pub tensorboard: bool,
     /// Set when the user asks to stop.
@@ -57,19 +63,27 @@ pub struct Ended {
     pub directory: PathBuf,
     /// Of the models that have ended, with their numbers.
     pub summaries: Vec<(usize, Summary)>,
+    /// Of the models whose numbers went bad, with their numbers.
+    pub diverged: Vec<(usize, Divergence)>,
     /// Of the models that were analysed here.
     pub findings: Vec<Analysis>,
 }
 
-/// One member's beginnings.
-struct Start {
-    run: RunDir,
-    /// Which of the ensemble's models it is.
-    index: usize,
-    train: Pairs,
-    state: State<f32>,
-    step: u64,
-    history: Vec<Evaluation>,
+impl Ended {
+    fn nothing(directory: &Path) -> Self {
+        let directory = directory.into();
+        let (summaries, diverged, findings) = (Vec::new(), Vec::new(), Vec::new());
+        Self { outcome: Outcome::Done, directory, summaries, diverged, findings }
+    }
+
+    fn absorb(&mut self, other: Self) {
+        self.outcome = other.outcome;
+        self.summaries.extend(other.summaries);
+        self.diverged.extend(other.diverged);
+        self.findings.extend(other.findings);
+        self.summaries.sort_by_key(|(index, _)| *index);
+        self.diverged.sort_by_key(|(index, _)| *index);
+    }
 }
 
 /// The train rows that a plan speaks of, without making those of a rule: a plan may ask for more than there is room for.
@@ -142,116 +156,39 @@ pub fn causes(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
 }
 
-/// Nothing is written before the engine is there. `locks` then keep others out of the directory, and of those of the models.
+/// What a new run begins with.
+fn first_state(run: &RunDir) -> Result<State<f32>> {
+    Ok(State::remembering(first_weights(&run.plan)?, run.plan.method().filter.copies()))
+}
+
+/// Nothing is written before the engine of the first wave is there. `locks` then keep others out of the directory, and of those of
+/// the models.
 fn train_once(plan: &Plan, directory: &Path, options: &Options, locks: &mut Vec<disk::Lock>) -> Result<Ended> {
     let plan = &resolved(plan)?;
     let choice = devices::choose(&options.device)?;
-    let program = program::of_plan(plan)?;
-    devices::check_fits(&program, plan, planned_rows(plan)?, plan.models, &choice.chosen)?;
+    // Before the pairs of a rule are made: there may be no room for them.
+    devices::fitting(&program::of_plan(plan)?, plan, planned_rows(plan)?, &choice.chosen)?;
     let train = train_pairs(plan, None)?;
     run::refuse_held(directory)?;
-    let mut starts = Vec::new();
-    for index in 0..plan.models {
-        let own = member_plan(plan, index);
-        let state = State::remembering(first_weights(&own)?, own.method().filter.copies());
+    let start = |index: usize| {
         let path = if plan.models == 1 { directory.into() } else { directory.join(format!("model-{index}")) };
-        let run = RunDir { path, plan: own };
-        starts.push(Start { run, index, train: train.clone(), state, step: 0, history: Vec::new() });
-    }
-    let machine = Machine::open(&starts, choice, options)?;
+        let run = RunDir { path, plan: member_plan(plan, index) };
+        Start { run, index, train: train.clone(), step: 0, history: Vec::new(), begun: false }
+    };
+    let mut waves = waves((0..plan.models).map(start).collect(), &choice.chosen, options)?;
+    first_state(&waves[0][0].run)?;
+    let machine = Machine::open(&waves[0], choice, options)?;
     locks.push(run::begin(directory)?);
-    for start in &mut starts {
-        if start.run.path != directory {
-            disk::make_directory(&start.run.path)?;
-            locks.push(disk::Lock::take(&start.run.path)?);
+    for Start { run, train, .. } in waves.iter_mut().flatten() {
+        if run.path != directory {
+            disk::make_directory(&run.path)?;
+            locks.push(disk::Lock::take(&run.path)?);
         }
-        start.run.create(&start.train, &start.state)?;
+        let state = first_state(run)?;
+        run.create(train, &state)?;
     }
     run::begun(directory)?;
-    machine.train(starts, directory, options)
-}
-
-/// An engine that is ready for some members.
-struct Machine {
-    engine: Engine,
-    device: String,
-    /// Why it was chosen.
-    why: String,
-}
-
-impl Machine {
-    /// For members that all stand at the same step.
-    fn open(starts: &[Start], choice: devices::Choice, options: &Options) -> Result<Self> {
-        let plan = &starts[0].run.plan;
-        let program = program::of_plan(plan)?;
-        devices::check_fits(&program, plan, starts[0].train.len(), starts.len(), &choice.chosen)?;
-        let grid = Pairs::grid(plan.op.parse()?, plan.p);
-        let trains: Vec<Pairs> = starts.iter().map(|start| start.train.clone()).collect();
-        let layout = Layout::new(plan.shape(), &trains, &vec![grid; starts.len()]);
-        let (engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
-        Ok(Self { engine, device, why: choice.why })
-    }
-
-    /// Trains the members, whose directories are as they are.
-    fn train(mut self, starts: Vec<Start>, directory: &Path, options: &Options) -> Result<Ended> {
-        if options.style == Style::Human {
-            self.introduce(&starts, directory)?;
-        }
-        let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
-        run_members(starts, &mut self.engine, self.device, directory, options)
-            .map_err(|error| stopped(error, &paths, directory, self.engine.is_lost()))
-    }
-
-    fn introduce(&self, starts: &[Start], directory: &Path) -> Result<()> {
-        let plan = &starts[0].run.plan;
-        let op: Op = plan.op.parse()?;
-        let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
-        note(&format!(
-            "{models}{}, {} of {} pairs, program {} on {} ({}) -> {}",
-            op.formula(plan.p),
-            starts[0].train.len(),
-            op.count(plan.p),
-            plan.program,
-            self.device,
-            self.why,
-            directory.display()
-        ));
-        Ok(())
-    }
-}
-
-fn run_members(
-    starts: Vec<Start>,
-    engine: &mut Engine,
-    device: String,
-    directory: &Path,
-    options: &Options,
-) -> Result<Ended> {
-    let (step, steps) = (starts[0].step, starts[0].run.plan.steps);
-    let grid = Pairs::grid(starts[0].run.plan.op.parse()?, starts[0].run.plan.p);
-    let (mut members, mut runs, mut indices, mut boards) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (k, start) in starts.into_iter().enumerate() {
-        engine.write_state(k, &start.state)?;
-        let trained_on = start.train.among(&grid, start.run.plan.p);
-        members.push(Member { plan: start.run.plan.clone(), trained_on, history: start.history, stopped: false });
-        if options.tensorboard {
-            boards.push(Board::open(&start.run, step, &start.state.weights)?);
-        }
-        runs.push(start.run);
-        indices.push(start.index);
-    }
-    let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
-    let mut keeper = Keeper::new(runs, progress, options, steps, device, boards);
-    let mut trainer = Trainer { engine, members, step };
-    let outcome = pollster::block_on(trainer.run(&mut keeper));
-    keeper.progress.finish();
-    let outcome = match outcome? {
-        // Members of a group by their numbers in the ensemble.
-        Outcome::Diverged { member, step, what } => Outcome::Diverged { member: indices[member], step, what },
-        outcome => outcome,
-    };
-    let summaries = keeper.summaries.into_iter().map(|(member, summary)| (indices[member], summary)).collect();
-    Ok(Ended { outcome, directory: directory.into(), summaries, findings: keeper.findings })
+    train_waves(Some(machine), waves, directory, options)
 }
 
 /// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that are not done, or
@@ -269,18 +206,31 @@ fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path, lost: bool
     }
 }
 
-/// What a plan would take: the device's name, bytes, and milliseconds of a step, measured on a few.
-pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
+/// What a plan would take.
+pub struct Estimate {
+    /// The machine's name.
+    pub device: String,
+    /// Models that are trained side by side.
+    pub at_once: usize,
+    /// What these take.
+    pub bytes: u64,
+    /// A step of these, measured on a few, in milliseconds.
+    pub ms_per_step: f64,
+}
+
+/// Measures a few steps of a plan.
+pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     let plan = &resolved(plan)?;
     const TRIED: u64 = 5;
     let choice = devices::choose(&options.device)?;
     let program = program::of_plan(plan)?;
-    let bytes = devices::check_fits(&program, plan, planned_rows(plan)?, plan.models, &choice.chosen)?;
+    let room = devices::fitting(&program, plan, planned_rows(plan)?, &choice.chosen)?;
+    let at_once = room.at_once(options.at_once)?.min(plan.models);
     let train = train_pairs(plan, None)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
-    let layout = Layout::new(plan.shape(), &vec![train; plan.models], &vec![grid; plan.models]);
+    let layout = Layout::new(plan.shape(), &vec![train; at_once], &vec![grid; at_once]);
     let (mut engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
-    for k in 0..plan.models {
+    for k in 0..at_once {
         engine.write_state(
             k,
             &State::remembering(first_weights(&member_plan(plan, k))?, plan.method().filter.copies()),
@@ -291,8 +241,9 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<(String, u64, f64)> {
         let began = Instant::now();
         // From where the mean over a window of gradients counts.
         let update = plan.update(plan.grokfast_window as u64 + step);
-        pollster::block_on(engine.steps(&vec![vec![update]; plan.models]))?;
+        pollster::block_on(engine.steps(&vec![vec![update]; at_once]))?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
-    Ok((device, bytes, median(&times).unwrap_or(0.0)))
+    let ms_per_step = median(&times).unwrap_or(0.0);
+    Ok(Estimate { device, at_once, bytes: room.bytes * at_once as u64, ms_per_step })
 }

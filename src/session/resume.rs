@@ -1,16 +1,15 @@
 //! Going on with a run that was begun before.
 
-use super::{Ended, Machine, Options, Start, persist, stopped};
+use super::machine::{Machine, Start, train_waves, waves};
+use super::{Ended, Options, persist, stopped};
 use crate::devices;
 use crate::plan::{CHANGEABLE, Draft, Plan, one_line};
-use crate::program;
 use crate::progress::note;
 use crate::run::disk::{LOCK, Lock, copy_directory, entries, kind_of, make_directory};
 use crate::run::inputs::train_pairs;
 use crate::run::{Newest, RunDir, Summary, refuse_begun};
-use crate::train::{Member, Outcome};
+use crate::train::Member;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -59,13 +58,14 @@ pub(super) struct Prepared {
     /// The models that have ended, with their numbers, and by these rules.
     ended: Vec<(usize, RunDir, Summary)>,
     rules: Vec<&'static str>,
-    /// The other models of an ensemble, in groups that stand at the same step.
-    groups: BTreeMap<u64, Vec<Start>>,
+    /// The other models, as they are trained side by side.
+    waves: Vec<Vec<Start>>,
 }
 
 /// Reads a run and checks it, and that the device has room for it.
 pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &Options) -> Result<Prepared> {
-    let mut prepared = Prepared { ended: Vec::new(), rules: Vec::new(), groups: BTreeMap::new() };
+    let mut prepared = Prepared { ended: Vec::new(), rules: Vec::new(), waves: Vec::new() };
+    let mut starts = Vec::new();
     for (index, path) in member_directories(directory)?.into_iter().enumerate() {
         let mut run = RunDir::open(&path)?;
         run.plan = changed(&run.plan, changes)?;
@@ -87,19 +87,17 @@ pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &
             }
         }
         let train = train_pairs(&run.plan, run.split_text()?)?;
-        let Newest { step, state, passed_over } = run.newest_state()?;
+        let Newest { step, passed_over, .. } = run.newest_state()?;
         for problem in passed_over {
             note(&one_line(format!("{problem}: going on from the checkpoint of step {step}")));
         }
         reaches(step)?;
         let history = run.history(step)?;
         run.timing()?;
-        prepared.groups.entry(step).or_default().push(Start { run, index, train, state, step, history });
+        starts.push(Start { run, index, train, step, history, begun: true });
     }
-    for starts in prepared.groups.values() {
-        let first = &starts[0];
-        let (choice, program) = (devices::choose(&options.device)?, program::of_plan(&first.run.plan)?);
-        devices::check_fits(&program, &first.run.plan, first.train.len(), starts.len(), &choice.chosen)?;
+    if !starts.is_empty() {
+        prepared.waves = waves(starts, &devices::choose(&options.device)?.chosen, options)?;
     }
     Ok(prepared)
 }
@@ -107,7 +105,7 @@ pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &
 impl Prepared {
     /// The same for a copy of the run.
     fn move_to(&mut self, from: &Path, to: &Path) -> Result<()> {
-        let runs = self.groups.values_mut().flatten().map(|start| &mut start.run);
+        let runs = self.waves.iter_mut().flatten().map(|start| &mut start.run);
         for run in runs.chain(self.ended.iter_mut().map(|(_, run, _)| run)) {
             run.path = to.join(run.path.strip_prefix(from).context("a member lies in its run")?);
         }
@@ -116,7 +114,7 @@ impl Prepared {
 
     /// Writes the plans first, so that what was changed is not forgotten, and then takes away what is behind the checkpoints.
     fn rewind(&self, directory: &Path) -> Result<()> {
-        let starts = || self.groups.values().flatten();
+        let starts = || self.waves.iter().flatten();
         let ended = self.ended.iter().map(|(_, run, _)| run);
         starts().map(|start| &start.run).chain(ended).try_for_each(RunDir::write_plan)?;
         starts()
@@ -126,12 +124,12 @@ impl Prepared {
 
     /// Of the models that go on.
     fn paths(&self) -> Vec<PathBuf> {
-        self.groups.values().flatten().map(|start| start.run.path.clone()).collect()
+        self.waves.iter().flatten().map(|start| start.run.path.clone()).collect()
     }
 
-    /// Trains one group after the other. What was changed holds for all of them from the first one's beginning.
+    /// Trains one wave after the other. What was changed holds for all of them from the first one's beginning.
     pub(super) fn go(self, directory: &Path, options: &Options) -> Result<Ended> {
-        if self.groups.is_empty() {
+        if self.waves.is_empty() {
             let remedy = |rule: &str| match rule {
                 "steps" => "more --steps",
                 "stop_at_test_loss" => "a lower --stop-at-test-loss (0: never)",
@@ -147,30 +145,14 @@ impl Prepared {
                 rules.iter().map(|rule| remedy(rule)).collect::<Vec<_>>().join(" and ")
             ));
         }
-        let paths = self.paths();
-        let open = |starts: &[Start]| Machine::open(starts, devices::choose(&options.device)?, options);
         let mut machine = None;
-        if let Some(first) = self.groups.values().next() {
-            machine = Some(open(first)?);
+        if let Some(first) = self.waves.first() {
+            machine = Some(Machine::open(first, devices::choose(&options.device)?, options)?);
             self.rewind(directory)?;
         }
-        let summaries = self.ended.into_iter().map(|(index, _, summary)| (index, summary)).collect();
-        let mut result = Ended { outcome: Outcome::Done, directory: directory.into(), summaries, findings: Vec::new() };
-        for starts in self.groups.into_values() {
-            let machine = match machine.take() {
-                Some(machine) => machine,
-                // The run has gone on, and can again.
-                None => open(&starts).map_err(|error| stopped(error, &paths, directory, false))?,
-            };
-            let group = machine.train(starts, directory, options)?;
-            result.summaries.extend(group.summaries);
-            result.findings.extend(group.findings);
-            result.outcome = group.outcome;
-            if result.outcome != Outcome::Done {
-                break;
-            }
-        }
-        result.summaries.sort_by_key(|(index, _)| *index);
+        let mut result = Ended::nothing(directory);
+        result.summaries = self.ended.into_iter().map(|(index, _, summary)| (index, summary)).collect();
+        result.absorb(train_waves(machine, self.waves, directory, options)?);
         Ok(result)
     }
 }

@@ -27,6 +27,9 @@ pub fn tests() -> Vec<Trial> {
         test("a_model_alone_and_among_others_is_the_same_on_the_cpu_engine", || {
             of_every_program(|program| ensembles(program, &on_two_threads))
         }),
+        test("models_that_stay_when_others_leave_are_the_same_on_the_cpu_engine", || {
+            of_every_program(|program| leaving(program, &on_two_threads))
+        }),
         test("a_resumed_state_goes_on_the_same_on_the_cpu_engine", || {
             of_every_program(|program| resumed(program, &on_two_threads))
         }),
@@ -37,6 +40,9 @@ pub fn adapter_tests() -> Vec<Trial> {
     vec![
         test("a_model_alone_and_among_others_is_the_same_on_the_adapter", || {
             of_every_program(|program| ensembles(program, &on_adapter))
+        }),
+        test("models_that_stay_when_others_leave_are_the_same_on_the_adapter", || {
+            of_every_program(|program| leaving(program, &on_adapter))
         }),
         test("a_resumed_state_goes_on_the_same_on_the_adapter", || {
             of_every_program(|program| resumed(program, &on_adapter))
@@ -74,7 +80,7 @@ fn one_hash(device: &str, program: &Program, make: &Make) -> Outcome {
             let updates: Vec<Update> = (first..first + 50).map(|step| plan.update(step)).collect();
             pollster::block_on(engine.steps(&[updates]))?;
         }
-        let state = pollster::block_on(engine.read_states(1))?.remove(0);
+        let state = pollster::block_on(engine.read_states())?.remove(0);
         let of = [&state.weights, &state.exp_avg, &state.exp_avg_sq].map(weights_sha256);
         hashes.push(of.concat());
     }
@@ -116,9 +122,9 @@ fn train(engine: &mut Engine, models: &[usize], steps: std::ops::Range<u64>, str
 /// The state and the scores of every model.
 type Result1 = (State<f32>, Vec<u32>);
 
-fn results(engine: &mut Engine, models: usize) -> Result<Vec<Result1>, Failed> {
-    let states = pollster::block_on(engine.read_states(models))?;
-    let scores = pollster::block_on(engine.evaluate(models))?;
+fn results(engine: &mut Engine) -> Result<Vec<Result1>, Failed> {
+    let states = pollster::block_on(engine.read_states())?;
+    let scores = pollster::block_on(engine.evaluate())?;
     let bits = |losses: &[f32]| losses.iter().map(|loss| loss.to_bits()).collect();
     Ok(states.into_iter().zip(scores).map(|(state, scores)| (state, bits(&scores.losses))).collect())
 }
@@ -127,7 +133,7 @@ fn ensembles(program: &Program, make: &Make) -> Outcome {
     let run = |models: &[usize]| -> Result<Vec<Result1>, Failed> {
         let mut engine = engine(program, make, models)?;
         train(&mut engine, models, 0..15, 5)?;
-        results(&mut engine, models.len())
+        results(&mut engine)
     };
     let (three, five) = (run(&[0, 1, 2])?, run(&[4, 2, 0, 3, 1])?);
     for (k, place) in [(0, 2), (1, 4), (2, 1)] {
@@ -139,16 +145,35 @@ fn ensembles(program: &Program, make: &Make) -> Outcome {
     Ok(())
 }
 
+/// Models leave one after the other; those that stay do not notice.
+fn leaving(program: &Program, make: &Make) -> Outcome {
+    let mut some = engine(program, make, &[4, 2, 0, 3])?;
+    train(&mut some, &[4, 2, 0, 3], 0..6, 3)?;
+    pollster::block_on(some.keep(&[1, 2]))?;
+    train(&mut some, &[2, 0], 6..10, 3)?;
+    let two = results(&mut some)?;
+    pollster::block_on(some.keep(&[1]))?;
+    train(&mut some, &[0], 10..15, 3)?;
+    let alone = |k: usize, steps: u64| -> Result<Result1, Failed> {
+        let mut engine = engine(program, make, &[k])?;
+        train(&mut engine, &[k], 0..steps, 4)?;
+        Ok(results(&mut engine)?.remove(0))
+    };
+    require!(some.models() == 1 && results(&mut some)? == [alone(0, 15)?], "the last one is not what it is alone");
+    require!(two == [alone(2, 10)?, alone(0, 10)?], "the two that stayed are not what they are alone");
+    Ok(())
+}
+
 fn resumed(program: &Program, make: &Make) -> Outcome {
     let mut whole = engine(program, make, &[0])?;
     train(&mut whole, &[0], 0..15, 4)?;
     let mut first = engine(program, make, &[0])?;
     train(&mut first, &[0], 0..7, 4)?;
-    let state = pollster::block_on(first.read_states(1))?.remove(0);
+    let state = pollster::block_on(first.read_states())?.remove(0);
     let mut second = engine(program, make, &[0])?;
     second.write_state(0, &state)?;
     train(&mut second, &[0], 7..15, 4)?;
-    require!(results(&mut whole, 1)? == results(&mut second, 1)?, "the resumed run differs");
+    require!(results(&mut whole)? == results(&mut second)?, "the resumed run differs");
     Ok(())
 }
 
@@ -156,7 +181,7 @@ fn stretches(program: &Program) -> Outcome {
     let run = |stretch| -> Result<Vec<Result1>, Failed> {
         let mut engine = engine(program, &on_adapter, &[0])?;
         train(&mut engine, &[0], 0..12, stretch)?;
-        results(&mut engine, 1)
+        results(&mut engine)
     };
     require!(run(1)? == run(12)?, "steps one by one differ from twelve in a submission");
     Ok(())
@@ -169,7 +194,7 @@ fn threads(program: &Program) -> Outcome {
         let mut engine = on_cpu(program, layout(shape, &[169]), threads)?;
         engine.write_state(0, &State::fresh(initial_weights("paper", 0, &shape)))?;
         train(&mut engine, &[0], 0..5, 1)?;
-        results(&mut engine, 1)
+        results(&mut engine)
     };
     let one = run(1)?;
     for threads in [2, 3, 8] {

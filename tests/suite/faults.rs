@@ -554,6 +554,8 @@ fn options() -> Options {
         device: wanted_adapter(),
         threads: 1,
         style: Style::Quiet,
+        at_once: 0,
+        page: true,
         tensorboard: false,
         stop: &NO_STOP,
         open: &open_and_destroy,

@@ -9,7 +9,7 @@ use grokscope::program::batch::Batch;
 use grokscope::program::engine::Engine;
 use grokscope::program::{Program, State, composed, layered};
 use grokscope::random::Philox;
-use grokscope::train::{self, Evaluation, Member, Observer, Trainer};
+use grokscope::train::{self, Divergence, Evaluation, Member, Observer, Trainer};
 use libtest_mimic::{Failed, Trial};
 
 pub fn tests() -> Vec<Trial> {
@@ -185,23 +185,31 @@ fn write_gradient(engine: &mut Engine, model: usize, parameter: usize, at: usize
 }
 
 /// Lets training go on to a step, and notes what was kept.
+#[derive(Default)]
 struct Watch {
     until: u64,
     step: u64,
-    evaluated: Vec<u64>,
+    evaluated: Vec<(usize, u64)>,
     kept: Vec<(u64, State<f32>)>,
+    diverged: Vec<(usize, Divergence)>,
+    finished: Vec<(usize, State<f32>)>,
 }
 
 impl Observer for Watch {
-    fn evaluated(&mut self, _: usize, row: &Evaluation) -> anyhow::Result<()> {
-        self.evaluated.push(row.step);
+    fn evaluated(&mut self, member: usize, row: &Evaluation) -> anyhow::Result<()> {
+        self.evaluated.push((member, row.step));
         Ok(())
     }
     fn snapshot(&mut self, _: usize, step: u64, state: &State<f32>) -> anyhow::Result<()> {
         self.kept.push((step, state.clone()));
         Ok(())
     }
-    fn finished(&mut self, _: &Member, _: usize, _: &State<f32>) -> anyhow::Result<()> {
+    fn finished(&mut self, _: &Member, index: usize, state: &State<f32>) -> anyhow::Result<()> {
+        self.finished.push((index, state.clone()));
+        Ok(())
+    }
+    fn diverged(&mut self, member: usize, divergence: &Divergence) -> anyhow::Result<()> {
+        self.diverged.push((member, divergence.clone()));
         Ok(())
     }
     fn stepped(&mut self, step: u64, _: usize) -> anyhow::Result<()> {
@@ -217,11 +225,13 @@ impl Observer for Watch {
     }
 }
 
-/// A weight or moment goes bad between two steps: training ends with the step and the tensor, and keeps what was sound.
+/// A weight or moment of a model goes bad between two steps: its training ends with the step and the tensor, what was sound is kept,
+/// and the other models come to the ends that they have without it.
 fn training_stops(open: Open) -> Outcome {
     let program = composed::program();
     let draws = Philox::new(6);
     let plan = Plan { eval_every: 10, checkpoint_every: 20, steps: 100, stop_after_cleanup: false, ..preset("demo")? };
+    let mut undisturbed = Vec::new();
     for case in 0..12u32 {
         let [step, what, parameter, value] = draws.block([case, 0, 0, 0]).map(|draw| draw as usize);
         let (step, what, parameter) = (1 + step as u64 % 60, PARTS[what % 3], parameter % PARAMETERS.len());
@@ -236,27 +246,40 @@ fn training_stops(open: Open) -> Outcome {
             stopped: false,
         };
         let members = ROWS.iter().map(member).collect();
-        let mut trainer = Trainer { engine: &mut engine, members, step: 0 };
-        let mut watch = Watch { until: step, step: 0, evaluated: Vec::new(), kept: Vec::new() };
+        let mut trainer = Trainer::new(&mut engine, members, 0);
+        let mut watch = Watch { until: step, ..Watch::default() };
         let outcome = pollster::block_on(trainer.run(&mut watch))?;
         require!(outcome == train::Outcome::Interrupted { step }, "{outcome:?} at step {step}");
-        let mut state = pollster::block_on(trainer.engine.read_states(ROWS.len()))?.remove(1);
-        spoil(&mut state, what, parameter, value / 3, BAD[value % 3]);
-        trainer.engine.write_state(1, &state)?;
+        let mut state = pollster::block_on(trainer.engine.read_states())?.remove(1);
+        if case > 0 {
+            spoil(&mut state, what, parameter, value / 3, BAD[value % 3]);
+            trainer.engine.write_state(1, &state)?;
+        }
         (watch.until, watch.kept) = (u64::MAX, Vec::new());
-        let evaluations = watch.evaluated.len();
         let outcome = pollster::block_on(trainer.run(&mut watch))?;
-        let train::Outcome::Diverged { member, step: at, what: named } = outcome else {
-            return Err(format!("{what:?} of {} at step {step}: {outcome:?}", PARAMETERS[parameter].name).into());
+        require!(outcome == train::Outcome::Done, "{outcome:?}");
+        watch.finished.sort_by_key(|(member, _)| *member);
+        if case == 0 {
+            require!(watch.finished.len() == ROWS.len() && watch.diverged.is_empty(), "{:?}", watch.diverged);
+            watch.finished.remove(1);
+            undisturbed = watch.finished;
+            continue;
+        }
+        let [(1, Divergence { step: at, what: named })] = &watch.diverged[..] else {
+            return Err(
+                format!("{what:?} of {} at step {step}: {:?}", PARAMETERS[parameter].name, watch.diverged).into()
+            );
         };
         let tensor = NotFinite { update: 0, what, parameter }.tensor();
         // Where an evaluation or a checkpoint is due first, that looks first, and may only see the weights' norm or the loss.
-        let seen = named == tensor || (what == Part::Weight && named.starts_with("the "));
-        require!(member == 1 && at == step && seen, "model {member}, step {at}, {named}: expected {step}, {tensor}");
+        let seen = *named == tensor || (what == Part::Weight && named.starts_with("the "));
+        require!(*at == step && seen, "step {at}, {named}: expected {step}, {tensor}");
         for (kept, state) in &watch.kept {
             require!(state.not_finite().is_none(), "step {kept} was kept with bad numbers");
         }
-        require!(watch.evaluated.len() <= evaluations + 2, "evaluated at {:?}", watch.evaluated);
+        let late = watch.evaluated.iter().find(|(member, row)| *member == 1 && row > at);
+        require!(late.is_none(), "evaluated after it went bad: {late:?}");
+        require!(watch.finished == undisturbed, "case {case}: the other models came to other ends");
     }
     Ok(())
 }

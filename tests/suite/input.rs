@@ -76,7 +76,7 @@ fn bad_flags() -> Outcome {
         (&["--device", ""], &["--device is empty", "auto, cpu"]),
         (&["--seed", "9223372036854775807", "--models", "2"], &["seed = 9223372036854775807", "2^63"]),
         (&["--seed", "18446744073709551615"], &["seed", "2^63"]),
-        (&["--models", "60000"], &["with 60000 models: too large", "MiB"]),
+        (&["--models", "60000", "--at-once", "60000"], &["60000 models at once: too many", "MiB each"]),
         (&["--threads", "-1"], &["--threads -1", "integer"]),
         (&["--stpes", "9"], &["--stpes", "--steps", "--help"]),
         (&["--p", "30000", "--d-mlp", "65536", "--device", "cpu", "--dry-run"], &["p = 30000: too large"]),

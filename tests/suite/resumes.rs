@@ -253,6 +253,8 @@ fn changes_hold() -> Outcome {
         device: "cpu".into(),
         threads: 2,
         style: Style::Quiet,
+        at_once: 0,
+        page: true,
         tensorboard: false,
         stop: &NO_STOP,
         open: &open_a_few,

@@ -176,12 +176,22 @@ pub fn same(a: &Path, b: &Path) -> Outcome {
 fn ensemble() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
-    train("cpu", &path("all"), &["--steps", "40", "--models", "3", "--seed", "5"])?;
+    // Steps of the models' own: each ends once it is better than model 1 is after 20, at different evaluations.
+    train("cpu", &path("probe"), &["--steps", "20", "--seed", "6"])?;
+    let bar = metrics(&path("probe"))?.last().and_then(|row| row.test_loss).ok_or("no test loss")?;
+    let rest = ["--steps", "90", "--stop-at-test-loss", &bar.to_string()];
+    train("cpu", &path("all"), &[&rest[..], &["--models", "3", "--seed", "5"]].concat())?;
+    train("cpu", &path("waves"), &[&rest[..], &["--models", "3", "--seed", "5", "--at-once", "2"]].concat())?;
+    let mut ends = Vec::new();
     for k in 0..3 {
         let (alone, seed) = (path(&format!("alone-{k}")), (5 + k).to_string());
-        train("cpu", &alone, &["--steps", "40", "--seed", &seed])?;
+        train("cpu", &alone, &[&rest[..], &["--seed", &seed]].concat())?;
         same(&path("all").join(format!("model-{k}")), &alone)?;
+        same(&path("waves").join(format!("model-{k}")), &alone)?;
+        ends.extend(metrics(&alone)?.last().map(|row| row.step));
     }
+    ends.dedup();
+    require!(ends.len() > 1, "all models ended at {ends:?}");
     Ok(())
 }
 

@@ -69,7 +69,7 @@ fn trainers(device: &str) -> Outcome {
         };
         engine.write_state(0, &State::fresh(grokscope::model::initial_weights("paper", k, &shape)))?;
         pollster::block_on(engine.steps(&[vec![update; 4]]))?;
-        pollster::block_on(engine.evaluate(1))?;
+        pollster::block_on(engine.evaluate())?;
         drop(engine);
         if device != "cpu" {
             let gpu = gpu()?;
@@ -120,6 +120,8 @@ fn training(device: &str) -> Outcome {
             device: device_name,
             threads: 2,
             style,
+            at_once: 0,
+            page: true,
             tensorboard: false,
             stop: &STOP,
             open: &devices::open_engine,

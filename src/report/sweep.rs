@@ -1,0 +1,327 @@
+//! The page of a sweep: phase diagrams, distributions over seeds, frequencies, and a table of the runs with links to them.
+
+use super::article::{document, percent, show, table};
+use super::figures::line;
+use super::lattice::{Box, Spot, lattice, strips};
+use super::scale::Scale;
+use super::svg::{self, Axis, Figure, Look, Series, short};
+use crate::analysis::sweep::{Phase, median, share_interval};
+use maud::{Markup, PreEscaped, html};
+use std::cmp::Ordering;
+
+/// What the page shows.
+pub struct Shown {
+    /// The sweep's name.
+    pub title: String,
+    /// Steps from which on a delay is called grokking.
+    pub delay: u64,
+    /// Fields that differ between runs.
+    pub varied: Vec<String>,
+    /// Names of the table's columns.
+    pub columns: Vec<String>,
+    /// In the order of the plan.
+    pub runs: Vec<Place>,
+}
+
+/// A run on the page.
+pub struct Place {
+    /// Its report, or its directory where it has none; nothing where it has not begun.
+    pub link: Option<String>,
+    /// done, diverged, begun, waiting or damaged.
+    pub status: &'static str,
+    /// A text a column of the table.
+    pub cells: Vec<Option<String>>,
+    /// How it learned.
+    pub phase: Option<Phase>,
+    /// Whether it has grokked.
+    pub grokked: Option<bool>,
+    /// The first evaluation at which it had.
+    pub grok_step: Option<u64>,
+    /// Its key frequencies.
+    pub keys: Option<Vec<usize>>,
+    /// The modulus.
+    pub p: usize,
+    /// Near 1 for a Pizza.
+    pub symmetricity: Option<f64>,
+    /// Near 1 for a Pizza, near 0 for a Clock.
+    pub irrelevance: Option<f64>,
+}
+
+/// Fields over which the others are a distribution: two runs that differ in them alone are draws of the same thing.
+const DRAWS: &[&str] = &["seed", "split"];
+/// Axes whose diagrams are shown.
+const MOST_AXES: usize = 4;
+/// Values of an axis that have room on a figure.
+const MOST_VALUES: usize = 12;
+
+impl Shown {
+    fn cell<'a>(&'a self, run: &'a Place, field: &str) -> &'a str {
+        let column = self.columns.iter().position(|name| name == field);
+        column.and_then(|column| run.cells[column].as_deref()).unwrap_or("")
+    }
+
+    /// The values of a field in their order.
+    fn values(&self, field: &str) -> Vec<&str> {
+        let mut values: Vec<&str> = self.runs.iter().map(|run| self.cell(run, field)).collect();
+        values.sort_by(|a, b| in_order(a, b));
+        values.dedup();
+        values
+    }
+
+    /// The varied fields that are no draws and have few enough values to be told apart.
+    fn axes(&self) -> Vec<&str> {
+        let is_axis =
+            |field: &&String| !DRAWS.contains(&field.as_str()) && (2..=MOST_VALUES).contains(&self.values(field).len());
+        self.varied.iter().filter(is_axis).map(String::as_str).take(MOST_AXES).collect()
+    }
+
+    fn name(&self, run: &Place) -> String {
+        let fields = self.varied.iter().map(|field| format!("{field} {}", label(self.cell(run, field))));
+        let end = match (run.phase, run.grok_step) {
+            (Some(phase), Some(step)) => format!("{}, grokked at step {step}", phase.name()),
+            (Some(phase), None) => phase.name().into(),
+            (None, _) => run.status.into(),
+        };
+        format!("{}: {end}", fields.collect::<Vec<_>>().join(", "))
+    }
+
+    fn spot(&self, run: &Place) -> Spot {
+        Spot { kind: kind(run), name: self.name(run), link: run.link.clone() }
+    }
+
+    fn of<'a>(&'a self, field: &'a str, value: &'a str) -> impl Iterator<Item = &'a Place> + 'a {
+        self.runs.iter().filter(move |run| self.cell(run, field) == value)
+    }
+}
+
+/// Numbers by their size, before texts.
+fn in_order(a: &str, b: &str) -> Ordering {
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a.total_cmp(&b),
+        (Ok(_), _) => Ordering::Less,
+        (_, Ok(_)) => Ordering::Greater,
+        _ => a.cmp(b),
+    }
+}
+
+fn label(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(number) if value.contains('.') || value.contains('e') => short(number),
+        _ => value.to_string(),
+    }
+}
+
+/// The names of what a square can be, with colours of the palette; the first four are the phases.
+const KINDS: &[(&str, usize, &str)] = &[
+    ("comprehension", 2, "C"),
+    ("grokking", 0, "G"),
+    ("memorisation", 4, "M"),
+    ("confusion", 7, "X"),
+    ("diverged", 1, "D"),
+];
+
+fn kind(run: &Place) -> Option<usize> {
+    match (run.phase, run.status) {
+        (Some(phase), _) => Phase::ALL.iter().position(|&other| other == phase),
+        (None, "diverged") => Some(KINDS.len() - 1),
+        _ => None,
+    }
+}
+
+/// The page of a sweep: one HTML text, whose links lead into the sweep's directory.
+pub fn page(shown: &Shown) -> String {
+    let body = html! {
+        (lead(shown))
+        section #phases { h2 { "Phases of learning" } (phases(shown)) }
+        section #steps { h2 { "When, and how often" } (distributions(shown)) }
+        section #frequencies { h2 { "Frequencies" } (frequencies(shown)) }
+        section #runs { h2 { "Runs" } (runs(shown)) }
+        footer {
+            "Made by grokscope " (env!("CARGO_PKG_VERSION")) ". The numbers stand in sweep.csv and sweep.parquet. Phases follow Liu et al. 2022, "
+            "“Towards Understanding Grokking”, Clock and Pizza follow Zhong et al. 2023."
+        }
+    };
+    let ended = shown.runs.iter().all(|run| matches!(run.status, "done" | "diverged"));
+    // While runs are under way the page may be made again at any time.
+    let script = html! { @if !ended { script { (PreEscaped("setTimeout(() => location.reload(), 30000);")) } } };
+    document(&format!("Sweep: {}", shown.title), body, script).into_string()
+}
+
+fn lead(shown: &Shown) -> Markup {
+    let of = |status: &str| shown.runs.iter().filter(|run| run.status == status).count();
+    let (done, grokked) = (of("done"), shown.runs.iter().filter(|run| run.grokked == Some(true)).count());
+    let others: Vec<String> = ["diverged", "begun", "waiting", "damaged"]
+        .into_iter()
+        .filter(|status| of(status) > 0)
+        .map(|status| format!("{} {status}", of(status)))
+        .collect();
+    html! {
+        p.lead {
+            (done) " of " (shown.runs.len()) " runs are done"
+            @if !others.is_empty() { " (" (others.join(", ")) ")" }
+            ". " (grokked) " of them have grokked"
+            @if let Some((lo, hi)) = share_interval(grokked, done) {
+                ": " (percent(grokked as f64 / done as f64)) ", between " (percent(lo)) " and " (percent(hi)) " at 95 %"
+            }
+            "."
+        }
+        p { "What varies: " (shown.varied.join(", ")) "." }
+    }
+}
+
+fn phases(shown: &Shown) -> Markup {
+    let axes = shown.axes();
+    let mut figures = Vec::new();
+    for (i, across) in axes.iter().enumerate() {
+        for down in &axes[..i] {
+            figures.push(diagram(shown, across, Some(down)));
+        }
+    }
+    if let [only] = axes[..] {
+        figures.push(diagram(shown, only, None));
+    }
+    let counts = KINDS.iter().enumerate().map(|(number, (name, ..))| {
+        let count = shown.runs.iter().filter(|run| kind(run) == Some(number)).count();
+        vec![html! { (name) }, html! { (count) }]
+    });
+    html! {
+        p {
+            "Each square is a run, and a link to its report, or to its directory where none was made ("
+            code { "grokscope report DIR" } " makes one). A network has fitted when nine tenths of its train pairs are right, and generalises when nine tenths "
+            "of the test pairs are. " b { "Comprehension" } ": it generalises less than " (shown.delay) " steps after it has fitted. " b { "Grokking" }
+            ": later. " b { "Memorisation" } ": never. " b { "Confusion" } ": it does not even fit."
+        }
+        (show(&figures))
+        div.scroll { (table(&["phase", "runs"], counts.collect())) }
+    }
+}
+
+fn diagram(shown: &Shown, across: &str, down: Option<&&str>) -> Figure {
+    let columns = shown.values(across);
+    let rows = down.map_or(vec![""], |down| shown.values(down));
+    let cell = |row: &str, column: &str| -> Vec<Spot> {
+        let here = |run: &&Place| down.is_none_or(|down| shown.cell(run, down) == row);
+        shown.of(across, column).filter(here).map(|run| shown.spot(run)).collect()
+    };
+    // The first row lies at the bottom, as on an axis.
+    let cells: Vec<Vec<Vec<Spot>>> =
+        rows.iter().rev().map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect();
+    let labels = |values: &[&str]| values.iter().map(|value| label(value)).collect::<Vec<_>>();
+    let mut row_labels = labels(&rows);
+    row_labels.reverse();
+    let down = down.copied().unwrap_or("");
+    let (name, title) = match down {
+        "" => (format!("phases-{across}"), format!("Phases by {across}")),
+        down => (format!("phases-{across}-{down}"), format!("Phases by {across} and {down}")),
+    };
+    lattice(&name, &title, (across, &labels(&columns)), (down, &row_labels), &cells, KINDS)
+}
+
+fn distributions(shown: &Shown) -> Markup {
+    let axes = shown.axes();
+    let figures: Vec<Figure> =
+        axes.iter().flat_map(|field| [steps_by(shown, field), shares_by(shown, field)]).collect();
+    html! {
+        p {
+            "Dots are runs that have grokked, at the first evaluation with 99.9 % of the test pairs right; over them the median, with the interval that holds "
+            "it at 95 % (order statistics; all values where there are fewer than six). Shares have Wilson's intervals at 95 %. Runs that did not grok by their last "
+            "step have no dot: a median over few of many runs is of the fast ones."
+        }
+        (show(&figures))
+    }
+}
+
+fn steps_by(shown: &Shown, field: &str) -> Figure {
+    let column = |value: &&str| {
+        let grokked: Vec<&Place> = shown.of(field, value).filter(|run| run.grok_step.is_some()).collect();
+        let steps: Vec<f64> = grokked.iter().filter_map(|run| run.grok_step.map(|step| step as f64)).collect();
+        Box {
+            label: label(value),
+            spots: grokked.iter().zip(&steps).map(|(run, &step)| (step, shown.spot(run))).collect(),
+            middle: median(&steps).map(|median| (median.value, median.interval)),
+        }
+    };
+    let columns: Vec<Box> = shown.values(field).iter().map(column).collect();
+    let all = columns.iter().flat_map(|column| column.spots.iter().map(|(step, _)| *step));
+    let axis = Axis { name: "grokking step (updates)", scale: Scale::linear_over(all.collect::<Vec<_>>().into_iter()) };
+    strips(&format!("steps-{field}"), &format!("Grokking step by {field}"), field, axis, &columns, KINDS)
+}
+
+fn shares_by(shown: &Shown, field: &str) -> Figure {
+    let column = |value: &&str| {
+        let known: Vec<bool> = shown.of(field, value).filter_map(|run| run.grokked).collect();
+        let hits = known.iter().filter(|&&grokked| grokked).count();
+        let middle = share_interval(hits, known.len()).map(|interval| (hits as f64 / known.len() as f64, interval));
+        Box { label: label(value), spots: Vec::new(), middle }
+    };
+    let columns: Vec<Box> = shown.values(field).iter().map(column).collect();
+    let axis = Axis { name: "share that grokked", scale: Scale::linear(0.0, 1.0) };
+    strips(&format!("shares-{field}"), &format!("Share that grokked by {field}"), field, axis, &columns, KINDS)
+}
+
+fn frequencies(shown: &Shown) -> Markup {
+    let grokked: Vec<&Place> = shown.runs.iter().filter(|run| run.grokked == Some(true)).collect();
+    let keys = || grokked.iter().filter_map(|run| run.keys.as_ref());
+    let mut figures = Vec::new();
+    let count = |of: &dyn Fn(&Vec<usize>) -> usize, value: usize| keys().filter(|keys| of(keys) == value).count();
+    let most = keys().map(Vec::len).max().unwrap_or(0);
+    let bars = |points: Vec<(f64, f64)>| Series { name: String::new(), colour: 0, points, look: Look::Bars };
+    let axis = |name, points: &[(f64, f64)]| Axis {
+        name,
+        scale: Scale::linear_over(points.iter().map(|p| p.1).collect::<Vec<_>>().into_iter()),
+    };
+    if most > 0 {
+        let numbers: Vec<(f64, f64)> = (0..=most).map(|n| (n as f64, count(&Vec::len, n) as f64)).collect();
+        let x = Axis { name: "key frequencies of a network", scale: Scale::linear(0.0, most as f64 + 1.0) };
+        let y = axis("networks that grokked", &numbers);
+        figures.push(svg::chart("key-counts", "How many key frequencies", x, y, &[bars(numbers)], &[]));
+        let moduli: std::collections::BTreeSet<usize> = grokked.iter().map(|run| run.p).collect();
+        for p in moduli {
+            let of_p = || grokked.iter().filter(|run| run.p == p).filter_map(|run| run.keys.as_ref());
+            let uses = |k: usize| of_p().filter(|keys| keys.contains(&k)).count() as f64;
+            let points: Vec<(f64, f64)> = (1..=p / 2).map(|k| (k as f64, uses(k))).collect();
+            let x = Axis { name: "frequency k", scale: Scale::linear(0.0, (p / 2) as f64) };
+            let y = axis("networks that use it", &points);
+            figures.push(svg::chart(
+                &format!("keys-{p}"),
+                &format!("Which key frequencies, p = {p}"),
+                x,
+                y,
+                &[bars(points)],
+                &[],
+            ));
+        }
+    }
+    let points: Vec<(f64, f64)> =
+        grokked.iter().filter_map(|run| Some((run.irrelevance?, run.symmetricity?))).collect();
+    if !points.is_empty() {
+        let x = Axis { name: "distance irrelevance", scale: Scale::linear(0.0, 1.0) };
+        let y = Axis {
+            name: "gradient symmetricity",
+            scale: Scale::linear_over(points.iter().map(|p| p.1).collect::<Vec<_>>().into_iter()),
+        };
+        let series = Series { look: Look::Points, ..line("", 0, points.into_iter()) };
+        figures.push(svg::chart("clock-pizza", "Clock (lower left) or Pizza (upper right)", x, y, &[series], &[]));
+    }
+    html! {
+        p { "Of the " (grokked.len()) " networks that have grokked. By symmetry every frequency is as likely as any other where p is prime; what differs between settings is how many there are." }
+        (show(&figures))
+    }
+}
+
+fn runs(shown: &Shown) -> Markup {
+    const RESULTS: &[&str] =
+        &["status", "phase", "grok_step", "ended_at_step", "test_loss", "test_accuracy", "key_frequencies"];
+    let fields: Vec<&str> = shown.varied.iter().map(String::as_str).chain(RESULTS.iter().copied()).collect();
+    let head: Vec<&str> = std::iter::once("run").chain(fields.iter().copied()).collect();
+    let row = |run: &Place| {
+        let id = shown.cell(run, "run").to_string();
+        let first = match &run.link {
+            Some(link) => html! { a href=(link) { code { (id) } } },
+            None => html! { code { (id) } },
+        };
+        let cells = fields.iter().map(|field| html! { (label(shown.cell(run, field))) });
+        std::iter::once(first).chain(cells).collect::<Vec<_>>()
+    };
+    html! { div.scroll { (table(&head, shown.runs.iter().map(row).collect())) } }
+}

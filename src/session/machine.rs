@@ -1,0 +1,175 @@
+//! Models trained side by side: which of them go together, the engine that is made for them, and the loop over their files.
+
+use super::board::Board;
+use super::keeper::Keeper;
+use super::{Ended, Options, stopped};
+use crate::devices::{self, Choice, Chosen};
+use crate::method::Method;
+use crate::plan::Shape;
+use crate::program;
+use crate::program::batch::Layout;
+use crate::program::engine::Engine;
+use crate::progress::{Progress, Style, note};
+use crate::run::RunDir;
+use crate::task::{Op, Pairs};
+use crate::train::{Evaluation, Member, Outcome, Trainer};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// A model that is about to be trained, from a checkpoint that its run has.
+pub(super) struct Start {
+    pub run: RunDir,
+    /// Its number among all that the command trains.
+    pub index: usize,
+    pub train: Pairs,
+    pub step: u64,
+    pub history: Vec<Evaluation>,
+    /// Whether its directory is a run already.
+    pub begun: bool,
+}
+
+impl Start {
+    /// What models must have in common to be trained side by side: one list of kernels of one size, and one clock.
+    fn kind(&self) -> (u64, Shape, Method, &str) {
+        let plan = &self.run.plan;
+        (self.step, plan.shape(), plan.method(), &plan.program)
+    }
+}
+
+/// Puts models together that can be trained side by side, as many as fit (or as the options say) a wave, those that have least steps
+/// behind them first.
+pub(super) fn waves(mut starts: Vec<Start>, chosen: &Chosen, options: &Options) -> Result<Vec<Vec<Start>>> {
+    starts.sort_by_key(|start| start.step);
+    let mut groups: Vec<Vec<Start>> = Vec::new();
+    for start in starts {
+        match groups.iter_mut().find(|group| group[0].kind() == start.kind()) {
+            Some(group) => group.push(start),
+            None => groups.push(vec![start]),
+        }
+    }
+    let mut waves = Vec::new();
+    for mut group in groups {
+        let rows = group.iter().map(|start| start.train.len()).max().unwrap_or(0);
+        let plan = &group[0].run.plan;
+        let room = devices::fitting(&program::of_plan(plan)?, plan, rows, chosen)?;
+        let at_once = room.at_once(options.at_once)?;
+        while group.len() > at_once {
+            let rest = group.split_off(at_once);
+            waves.push(std::mem::replace(&mut group, rest));
+        }
+        waves.push(group);
+    }
+    Ok(waves)
+}
+
+/// Trains one wave after the other, the first on a machine that may be there already. Directories are as they are.
+pub(super) fn train_waves(
+    mut first: Option<Machine>,
+    waves: Vec<Vec<Start>>,
+    directory: &Path,
+    options: &Options,
+) -> Result<Ended> {
+    let paths: Vec<PathBuf> = waves.iter().flatten().map(|start| start.run.path.clone()).collect();
+    let mut ended = Ended::nothing(directory);
+    let count = waves.len();
+    for (number, starts) in waves.into_iter().enumerate() {
+        if count > 1 && options.style == Style::Human {
+            note(&format!("wave {} of {count}: {} models", number + 1, starts.len()));
+        }
+        let machine = match first.take() {
+            Some(machine) => Ok(machine),
+            None => devices::choose(&options.device).and_then(|choice| Machine::open(&starts, choice, options)),
+        };
+        let machine = machine.map_err(|error| stopped(error, &paths, directory, false))?;
+        ended.absorb(machine.train(starts, &paths, directory, options)?);
+        if ended.outcome != Outcome::Done {
+            break;
+        }
+    }
+    Ok(ended)
+}
+
+/// An engine that is ready for some models.
+pub(super) struct Machine {
+    engine: Engine,
+    device: String,
+    /// Why it was chosen.
+    why: String,
+}
+
+impl Machine {
+    /// For a wave.
+    pub fn open(starts: &[Start], choice: Choice, options: &Options) -> Result<Self> {
+        let program = program::of_plan(&starts[0].run.plan)?;
+        let (mut trains, mut grids) = (Vec::new(), Vec::new());
+        for Start { run: RunDir { plan, .. }, train, .. } in starts {
+            trains.push(train.clone());
+            grids.push(Pairs::grid(plan.op.parse()?, plan.p));
+        }
+        let layout = Layout::new(starts[0].run.plan.shape(), &trains, &grids);
+        let (engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
+        Ok(Self { engine, device, why: choice.why })
+    }
+
+    /// Trains a wave; `paths` are those of all waves.
+    pub fn train(
+        mut self,
+        starts: Vec<Start>,
+        paths: &[PathBuf],
+        directory: &Path,
+        options: &Options,
+    ) -> Result<Ended> {
+        if options.style == Style::Human {
+            self.introduce(&starts, directory)?;
+        }
+        self.train_to_the_end(starts, directory, options)
+            .map_err(|error| stopped(error, paths, directory, self.engine.is_lost()))
+    }
+
+    fn introduce(&self, starts: &[Start], directory: &Path) -> Result<()> {
+        let plan = &starts[0].run.plan;
+        let op: Op = plan.op.parse()?;
+        let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
+        note(&format!(
+            "{models}{}, {} of {} pairs, program {} on {} ({}) -> {}",
+            op.formula(plan.p),
+            starts[0].train.len(),
+            op.count(plan.p),
+            plan.program,
+            self.device,
+            self.why,
+            directory.display()
+        ));
+        Ok(())
+    }
+
+    fn train_to_the_end(&mut self, starts: Vec<Start>, directory: &Path, options: &Options) -> Result<Ended> {
+        let step = starts[0].step;
+        let steps = starts.iter().map(|start| start.run.plan.steps).max().unwrap_or(step);
+        let (mut members, mut runs, mut indices, mut boards) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (k, start) in starts.into_iter().enumerate() {
+            let state = start.run.state(step)?;
+            self.engine.write_state(k, &state)?;
+            let plan = start.run.plan.clone();
+            let trained_on = start.train.among(&Pairs::grid(plan.op.parse()?, plan.p), plan.p);
+            members.push(Member { plan, trained_on, history: start.history, stopped: false });
+            if options.tensorboard {
+                boards.push(Board::open(&start.run, step, &state.weights)?);
+            }
+            runs.push(start.run);
+            indices.push(start.index);
+        }
+        let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
+        let mut keeper = Keeper::new(runs, progress, options, steps, self.device.clone(), boards);
+        let outcome = pollster::block_on(Trainer::new(&mut self.engine, members, step).run(&mut keeper));
+        keeper.progress.finish();
+        let numbered = |member: usize| indices[member];
+        Ok(Ended {
+            outcome: outcome?,
+            directory: directory.into(),
+            summaries: keeper.summaries.into_iter().map(|(member, summary)| (numbered(member), summary)).collect(),
+            diverged: keeper.diverged.into_iter().map(|(member, found)| (numbered(member), found)).collect(),
+            findings: keeper.findings,
+        })
+    }
+}

@@ -1,0 +1,256 @@
+//! Many runs by one plan: which they are, whose part of them this process does, and what they say together.
+//!
+//! ```text
+//! DIR/sweep.toml      the plan
+//! DIR/runs/ID/        a run's directory, called after the hash of its plan
+//! DIR/sweep.csv  sweep.parquet  index.html     what `merge` makes of them
+//! ```
+//!
+//! Processes share no file that changes: each writes into the directories of its own runs alone.
+
+pub mod emit;
+pub mod plan;
+pub mod shard;
+pub mod table;
+
+use crate::plan::one_line;
+use crate::progress::{Bar, Style, note};
+use crate::report::sweep::{Place, Shown};
+use crate::run::disk;
+use crate::session::Options;
+use crate::session::many::{End, Job, Progress, train_all};
+use anyhow::{Context, Result, bail, ensure};
+use plan::SweepPlan;
+use shard::Shard;
+use std::cell::RefCell;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+use table::{Row, Status};
+
+/// Time between two tables of a sweep that is under way.
+const BETWEEN_MERGES: Duration = Duration::from_secs(20);
+
+/// The plan's name in a sweep's directory.
+const PLAN: &str = "sweep.toml";
+
+/// A sweep with its directory.
+pub struct Sweep {
+    /// Where its runs are.
+    pub directory: PathBuf,
+    /// What they are.
+    pub plan: SweepPlan,
+    /// Files that lie beside the plan, and where they will lie beside its copy.
+    copies: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Sweep {
+    /// Reads a plan that is to be run in a directory, which may hold a part of it already. `extends`: the plan takes the place of the
+    /// one that is there.
+    pub fn new(path: &Path, directory: PathBuf, extends: bool) -> Result<Self> {
+        let (plan, files) = read_plan(path)?;
+        let there = directory.join(PLAN);
+        if there.is_file() && !extends {
+            ensure!(
+                disk::read_text(&there)? == plan.text,
+                "{}: of another plan than {}: expected another --out, or --extend to go on with the new plan, which keeps the runs that both have",
+                there.display(),
+                path.display()
+            );
+        }
+        let empty = || disk::entries(&directory).map_or(true, |entries| entries.is_empty());
+        ensure!(
+            there.is_file() || directory.join("runs").is_dir() || empty(),
+            "{}: holds something that is no sweep: expected a new or an empty directory",
+            directory.display()
+        );
+        let mut copies = Vec::new();
+        for file in files.into_iter().filter(|file| file.is_relative() || path.is_absolute()) {
+            let above = path.parent().unwrap_or(Path::new(""));
+            match file.strip_prefix(above) {
+                Ok(inside) if inside.components().all(|part| matches!(part, Component::Normal(_))) => {
+                    copies.push((file.clone(), directory.join(inside)));
+                }
+                _ if file.is_absolute() => {}
+                _ => bail!(
+                    "{}: named by {}: expected a file beside it, or an absolute path",
+                    file.display(),
+                    path.display()
+                ),
+            }
+        }
+        Ok(Self { directory, plan, copies })
+    }
+
+    /// The sweep in a directory.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let there = directory.join(PLAN);
+        ensure!(there.is_file(), "{}: not a sweep: it has no {PLAN}", directory.display());
+        Ok(Self { directory: directory.into(), plan: read_plan(&there)?.0, copies: Vec::new() })
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.directory.join("runs")
+    }
+
+    /// Puts the plan into the directory, where other processes may be doing the same. Files that it names lie beside it there.
+    fn settle(&self) -> Result<()> {
+        disk::make_directory(&self.runs())?;
+        for (from, to) in &self.copies {
+            let bytes = disk::read(from)?;
+            if !to.is_file() || disk::read(to)? != bytes {
+                disk::make_directory(to.parent().unwrap_or(&self.directory))?;
+                disk::write_shared(to, &bytes)?;
+            }
+        }
+        let there = self.directory.join(PLAN);
+        if there.is_file() && disk::read_text(&there)? == self.plan.text {
+            return Ok(());
+        }
+        disk::write_shared(&there, self.plan.text.as_bytes())
+    }
+
+    /// Trains what is left of a shard. Whoever does all of it keeps table and page up to date meanwhile.
+    pub fn run(&self, shard: Shard, options: &Options) -> Result<Progress> {
+        self.settle()?;
+        let own = |(number, _): &(usize, &plan::Planned)| shard.has(*number);
+        let jobs: Vec<Job> = (self.plan.runs.iter().enumerate().filter(own))
+            .map(|(_, run)| Job { directory: self.runs().join(&run.id), plan: run.plan.clone() })
+            .collect();
+        let bar = Bar::new(options.style, jobs.len() as u64, "runs");
+        let quiet = Options { style: Style::Quiet, ..options.clone() };
+        let (mut ended, mut merged) = (0, Instant::now());
+        let mut told = |index: usize, end: &End| {
+            ended += 1;
+            bar.step();
+            if options.style == Style::Human {
+                bar.say(&format!("{ended}/{}  {}  {}", jobs.len(), self.title(&jobs[index].plan), ending(end)));
+            }
+            if shard == Shard::WHOLE && merged.elapsed() > BETWEEN_MERGES {
+                if let Err(error) = self.merge() {
+                    bar.say(&one_line(format!("the table is not up to date: {error:#}")));
+                }
+                merged = Instant::now();
+            }
+        };
+        let progress = train_all(&jobs, &self.directory, &quiet, &mut told);
+        bar.finish();
+        progress
+    }
+
+    /// The fields of a run that vary.
+    fn title(&self, plan: &crate::plan::Plan) -> String {
+        let table = toml::Table::try_from(plan).unwrap_or_default();
+        let field = |name: &String| format!("{name} = {}", table.get(name).map_or("-".into(), toml::Value::to_string));
+        self.plan.varied.iter().map(field).collect::<Vec<_>>().join("  ")
+    }
+
+    /// Writes the table and the page of what has come of the runs so far. The same runs give the same files.
+    pub fn merge(&self) -> Result<Merged> {
+        let rows = table::rows(&self.plan, &self.runs())?;
+        for row in &rows {
+            if let Some(problem) = &row.problem {
+                note(&format!("{problem}: expected grokscope sweep run to do it again"));
+            }
+        }
+        let columns = table::columns(&rows, &self.plan.varied)?;
+        let write = |name: &str, bytes: &[u8]| disk::write_shared(&self.directory.join(name), bytes);
+        write("sweep.csv", &table::csv(&columns)?)?;
+        write("sweep.parquet", &table::parquet(&columns)?)?;
+        let page = crate::report::sweep::page(&self.shown(&rows, &columns));
+        write("index.html", page.as_bytes())?;
+        Ok(Merged { directory: self.directory.clone(), rows })
+    }
+
+    /// What the page shows.
+    fn shown(&self, rows: &[Row], columns: &[table::Column]) -> Shown {
+        let names = columns.iter().map(|column| column.name.clone()).collect();
+        let place = |(number, row): (usize, &Row)| {
+            let directory = format!("runs/{}", row.id);
+            let page = format!("{directory}/report.html");
+            let link = match (self.directory.join(&page).is_file(), row.status) {
+                (_, Status::Waiting) => None,
+                (true, _) => Some(page),
+                (false, _) => Some(format!("{directory}/")),
+            };
+            let outcome = row.outcome.as_ref();
+            Place {
+                link,
+                status: row.status.name(),
+                cells: columns.iter().map(|column| column.values.text(number)).collect(),
+                phase: outcome.map(|outcome| outcome.phase),
+                grokked: outcome.map(|outcome| outcome.grokked),
+                grok_step: outcome.and_then(|outcome| outcome.grok_step),
+                keys: outcome.and_then(|outcome| outcome.key_frequencies.clone()),
+                p: row.plan.p,
+                symmetricity: outcome.and_then(|outcome| outcome.gradient_symmetricity),
+                irrelevance: outcome.and_then(|outcome| outcome.distance_irrelevance),
+            }
+        };
+        Shown {
+            title: self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            delay: self.plan.delay,
+            varied: self.plan.varied.clone(),
+            columns: names,
+            runs: rows.iter().enumerate().map(place).collect(),
+        }
+    }
+}
+
+/// What `merge` found.
+pub struct Merged {
+    /// The sweep's.
+    pub directory: PathBuf,
+    /// A row a run.
+    pub rows: Vec<Row>,
+}
+
+impl Merged {
+    /// Runs of a status.
+    pub fn count(&self, status: Status) -> usize {
+        self.rows.iter().filter(|row| row.status == status).count()
+    }
+
+    /// A few lines for a terminal.
+    pub fn summary(&self) -> String {
+        let of = |status: Status| (self.count(status), status.name());
+        let all = [Status::Done, Status::Diverged, Status::Begun, Status::Waiting, Status::Damaged].map(of);
+        let counts: Vec<_> =
+            all.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+        let grokked =
+            self.rows.iter().filter(|row| row.outcome.as_ref().is_some_and(|outcome| outcome.grokked)).count();
+        format!(
+            "{} runs: {}; {grokked} grokked\nthe table is {} (and .parquet), the page is {}",
+            self.rows.len(),
+            counts.join(", "),
+            self.directory.join("sweep.csv").display(),
+            self.directory.join("index.html").display()
+        )
+    }
+}
+
+/// A plan, and the files that it names.
+fn read_plan(path: &Path) -> Result<(SweepPlan, Vec<PathBuf>)> {
+    let files = RefCell::new(Vec::new());
+    let file = |path: &Path| {
+        files.borrow_mut().push(path.to_path_buf());
+        disk::read(path)
+    };
+    let plan = SweepPlan::new(&disk::read_text(path)?, &path.display().to_string(), &file)?;
+    Ok((plan, files.into_inner()))
+}
+
+fn ending(end: &End) -> String {
+    match end {
+        End::Diverged(divergence) => format!("diverged at step {}", divergence.step),
+        End::Done(summary) => match (summary.grokked, summary.grok_step) {
+            (true, Some(step)) => format!("grokked at step {step}"),
+            _ => format!("did not grok in {} steps", summary.steps),
+        },
+    }
+}
+
+/// A sweep's directory where none is named: runs/ and the plan's name.
+pub fn default_directory(plan: &Path) -> Result<PathBuf> {
+    let name = plan.file_stem().with_context(|| format!("{}: has no name: expected --out DIR", plan.display()))?;
+    Ok(Path::new("runs").join(name))
+}

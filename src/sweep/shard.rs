@@ -1,0 +1,155 @@
+//! Which part of a sweep this process does.
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Part `index` of `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 0.
+    pub index: usize,
+    /// At least 1.
+    pub count: usize,
+}
+
+impl Shard {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Whether run `number` belongs to it. Neighbours go to different shards: they take similar times.
+    pub fn has(self, number: usize) -> bool {
+        number % self.count == self.index
+    }
+}
+
+/// What a scheduler puts into the environment of a task of an array: its number, the first number, the step between numbers, and the
+/// last number or how many there are.
+struct Array {
+    scheduler: &'static str,
+    index: &'static str,
+    first: Option<&'static str>,
+    step: Option<&'static str>,
+    last: Option<&'static str>,
+    count: Option<&'static str>,
+}
+
+const ARRAYS: &[Array] = &[
+    Array {
+        scheduler: "Slurm",
+        index: "SLURM_ARRAY_TASK_ID",
+        first: Some("SLURM_ARRAY_TASK_MIN"),
+        step: Some("SLURM_ARRAY_TASK_STEP"),
+        last: Some("SLURM_ARRAY_TASK_MAX"),
+        count: None,
+    },
+    Array { scheduler: "Kubernetes", index: "JOB_COMPLETION_INDEX", first: None, step: None, last: None, count: None },
+    Array {
+        scheduler: "Grid Engine",
+        index: "SGE_TASK_ID",
+        first: Some("SGE_TASK_FIRST"),
+        step: Some("SGE_TASK_STEPSIZE"),
+        last: Some("SGE_TASK_LAST"),
+        count: None,
+    },
+    Array {
+        scheduler: "AWS Batch",
+        index: "AWS_BATCH_JOB_ARRAY_INDEX",
+        first: None,
+        step: None,
+        last: None,
+        count: Some("AWS_BATCH_JOB_ARRAY_SIZE"),
+    },
+    Array { scheduler: "PBS", index: "PBS_ARRAY_INDEX", first: None, step: None, last: None, count: None },
+];
+
+/// `--shard i/n` as typed; else what the scheduler's environment says, with `--shards n` where it does not say how many; else all.
+pub fn shard(typed: Option<&str>, shards: Option<usize>, env: &dyn Fn(&str) -> Option<String>) -> Result<Shard> {
+    if let Some(text) = typed {
+        let wrong = || format!("--shard {text}: expected i/n with 0 <= i < n, such as 0/8");
+        let (index, count) = text.split_once('/').with_context(wrong)?;
+        let shard = Shard { index: index.parse().with_context(wrong)?, count: count.parse().with_context(wrong)? };
+        ensure!(shard.index < shard.count, "{}", wrong());
+        return Ok(shard);
+    }
+    // Grid Engine says "undefined" outside of arrays.
+    let task = ARRAYS.iter().find_map(|array| {
+        env(array.index).filter(|text| !text.is_empty() && text != "undefined").map(|text| (array, text))
+    });
+    let Some((array, text)) = task else {
+        ensure!(
+            shards.is_none_or(|count| count == 1),
+            "--shards {}: which of them is this? expected --shard i/n, or a task of a scheduler's array",
+            shards.unwrap_or(1)
+        );
+        return Ok(Shard::WHOLE);
+    };
+    let number = |name: &str, text: &str| -> Result<usize> {
+        text.parse().with_context(|| format!("{name}={text}: expected an integer >= 0"))
+    };
+    let of_env = |name: Option<&'static str>| -> Result<Option<usize>> {
+        let Some(name) = name else { return Ok(None) };
+        env(name).map(|text| number(name, &text)).transpose()
+    };
+    let task = number(array.index, &text)?;
+    let (first, step) = (of_env(array.first)?.unwrap_or(0), of_env(array.step)?.unwrap_or(1).max(1));
+    let index =
+        task.checked_sub(first).with_context(|| format!("{}={task}: comes before {first}", array.index))? / step;
+    let last = of_env(array.last)?.map(|last| (last.max(first) - first) / step + 1);
+    let count = match (shards, of_env(array.count)?.or(last)) {
+        (Some(count), _) | (None, Some(count)) => count,
+        (None, None) => bail!(
+            "{}={task}: a task of an array of {}, which does not say how many there are: expected --shards n, or --shard i/n",
+            array.index,
+            array.scheduler
+        ),
+    };
+    ensure!(index < count, "{}={task}: outside of the {count} shards: expected a number below {count}", array.index);
+    Ok(Shard { index, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(typed: Option<&str>, shards: Option<usize>, env: &[(&str, &str)]) -> Result<(usize, usize), String> {
+        let of = |name: &str| env.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string());
+        shard(typed, shards, &of).map(|s| (s.index, s.count)).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_shard_is_typed_or_told_by_a_scheduler() {
+        let slurm = [("SLURM_ARRAY_TASK_ID", "7"), ("SLURM_ARRAY_TASK_MIN", "3"), ("SLURM_ARRAY_TASK_MAX", "9")];
+        let every_second = [&slurm[..], &[("SLURM_ARRAY_TASK_STEP", "2")]].concat();
+        assert_eq!(found(None, None, &[]), Ok((0, 1)));
+        assert_eq!(found(Some("3/8"), None, &slurm), Ok((3, 8)));
+        assert_eq!(found(None, None, &slurm), Ok((4, 7)));
+        assert_eq!(found(None, None, &every_second), Ok((2, 4)));
+        // More shards than tasks: a part of a sweep.
+        assert_eq!(found(None, Some(100), &slurm), Ok((4, 100)));
+        assert_eq!(found(None, Some(5), &[("JOB_COMPLETION_INDEX", "4")]), Ok((4, 5)));
+        assert_eq!(found(None, None, &[("SGE_TASK_ID", "undefined")]), Ok((0, 1)));
+        let grid = [("SGE_TASK_ID", "5"), ("SGE_TASK_FIRST", "1"), ("SGE_TASK_LAST", "9"), ("SGE_TASK_STEPSIZE", "4")];
+        assert_eq!(found(None, None, &grid), Ok((1, 3)));
+        let batch = [("AWS_BATCH_JOB_ARRAY_INDEX", "2"), ("AWS_BATCH_JOB_ARRAY_SIZE", "4")];
+        assert_eq!(found(None, None, &batch), Ok((2, 4)));
+    }
+
+    #[test]
+    fn what_says_no_shard_is_refused() {
+        for typed in ["8/8", "1", "a/3", "-1/3", "1/0", "1/2/3", ""] {
+            assert!(found(Some(typed), None, &[]).unwrap_err().contains("0 <= i < n"), "{typed}");
+        }
+        assert!(found(None, None, &[("JOB_COMPLETION_INDEX", "4")]).unwrap_err().contains("--shards n"));
+        assert!(found(None, Some(4), &[("JOB_COMPLETION_INDEX", "4")]).unwrap_err().contains("below 4"));
+        assert!(found(None, None, &[("SLURM_ARRAY_TASK_ID", "x")]).unwrap_err().contains("an integer"));
+        assert!(found(None, Some(4), &[]).unwrap_err().contains("which of them"));
+    }
+
+    #[test]
+    fn shards_are_a_partition() {
+        for count in [1, 3, 8] {
+            for number in 0..50 {
+                assert_eq!((0..count).filter(|&index| Shard { index, count }.has(number)).count(), 1);
+            }
+        }
+    }
+}
