@@ -74,6 +74,9 @@ pub enum Sweep {
         /// The sweep's directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
+        /// Write every figure of the page as SVG into this directory
+        #[arg(long, value_name = "DIR")]
+        figures: Option<PathBuf>,
     },
     /// Print a script that runs a sweep as an array of tasks
     Emit(SweepEmit),
@@ -300,6 +303,7 @@ pub struct Report {
   grokscope train --p 97 --op div --train-fraction 0.4 --out runs/div
   grokscope train --preset transformer-lens --seed 1
   grokscope train --plan runs/default/plan.toml --set lr=1e-3     the same again, but for one field
+  grokscope train --each op=add,mul --each weight_decay=1,2       two networks side by side
   grokscope train --resume runs/default --steps 20000")]
 pub struct Train {
     /// Where the plan begins: default, demo, paper, transformer-lens or seed
@@ -311,6 +315,9 @@ pub struct Train {
     /// Any field of the plan, e.g. --set d_mlp=256; may be repeated
     #[arg(long, value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
+    /// A field with a value of its own for each model, e.g. --each lr=1e-3,2e-3; may be repeated
+    #[arg(long, value_name = "FIELD=V,V,..")]
+    pub each: Vec<String>,
     /// Print the plan with its memory and the time of a step, measured on a few, and stop
     #[arg(long)]
     pub dry_run: bool,

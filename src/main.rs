@@ -9,6 +9,7 @@ use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
 use grokscope::report::{summary, verdict};
 use grokscope::run::formats::Format;
+use grokscope::run::inputs::member_plan;
 use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
 use grokscope::session::exchange::{self, Origin};
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         Command::Export(arguments) => export(&arguments),
         Command::Import(arguments) => import(&arguments),
         Command::Sweep(Sweep::Run(arguments)) => sweep_run(&arguments),
-        Command::Sweep(Sweep::Merge { directory }) => sweep_merge(&directory),
+        Command::Sweep(Sweep::Merge { directory, figures }) => sweep_merge(&directory, figures.as_deref()),
         Command::Sweep(Sweep::Emit(arguments)) => sweep_emit(&arguments),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => manual(&directory),
@@ -154,7 +155,7 @@ fn bench(arguments: &Bench) -> Result<u8> {
         arguments.seconds
     );
     let older = arguments.compare.as_deref().map(bench::read).transpose()?;
-    let changes = assignments(&arguments.set)?;
+    let changes = assignments("--set", &arguments.set)?;
     if let Some(grow) = &arguments.grow {
         let fixed = changes.iter().any(|(field, _)| field == grow);
         ensure!(!fixed, "--grow {grow} gives {grow} values of its own: expected no --set {grow}");
@@ -192,9 +193,9 @@ fn bench(arguments: &Bench) -> Result<u8> {
 }
 
 /// FIELD=VALUE as typed.
-fn assignments(texts: &[String]) -> Result<Vec<(String, String)>> {
+fn assignments(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>> {
     let assignment = |text: &String| {
-        let (field, value) = text.split_once('=').with_context(|| format!("--set {text}: expected FIELD=VALUE"))?;
+        let (field, value) = text.split_once('=').with_context(|| format!("{flag} {text}: expected FIELD=VALUE"))?;
         Ok((field.trim().to_string(), value.trim().to_string()))
     };
     texts.iter().map(assignment).collect()
@@ -252,8 +253,12 @@ fn sweep_run(arguments: &SweepRun) -> Result<u8> {
     Ok(if progress.interrupted || progress.elsewhere > 0 { INTERRUPTED } else { 0 })
 }
 
-fn sweep_merge(directory: &Path) -> Result<u8> {
-    say(&sweep::Sweep::open(directory)?.merge()?.summary());
+fn sweep_merge(directory: &Path, figures: Option<&Path>) -> Result<u8> {
+    let merged = sweep::Sweep::open(directory)?.merge()?;
+    if let Some(directory) = figures {
+        merged.write_figures(directory)?;
+    }
+    say(&merged.summary());
     Ok(0)
 }
 
@@ -330,25 +335,54 @@ fn train(arguments: &Train) -> Result<u8> {
     let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
     options.tensorboard = arguments.tensorboard;
     options.at_once = at_once(&arguments.at_once)?;
-    let mut changes = assignments(&arguments.set)?;
+    let mut changes = assignments("--set", &arguments.set)?;
     changes.extend(arguments.fields.typed());
     if let Some(directory) = &arguments.resume {
         ensure!(
-            arguments.preset.is_none() && arguments.plan.is_none() && !arguments.dry_run,
-            "--resume takes its plan from {}: expected no --preset, --plan or --dry-run beside it",
+            arguments.preset.is_none() && arguments.plan.is_none() && !arguments.dry_run && arguments.each.is_empty(),
+            "--resume takes its plan from {}: expected no --preset, --plan, --each or --dry-run beside it",
             directory.display()
         );
         listen_for_stop()?;
         return tell(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &options);
     }
+    let each = assignments("--each", &arguments.each)?;
+    if let Some(count) = each.first().map(|(_, values)| values.split(',').count())
+        && !changes.iter().any(|(field, _)| field == "models")
+    {
+        changes.push(("models".into(), count.to_string()));
+    }
     let plan = plan(arguments, &changes)?;
+    let members = members(&plan, &each)?;
     if arguments.dry_run {
+        ensure!(each.is_empty(), "--dry-run is of one plan: expected no --each beside it");
         return dry_run(&plan, &options);
     }
     listen_for_stop()?;
     let directory =
         arguments.out.clone().unwrap_or_else(|| free_name(arguments.preset.as_deref().unwrap_or("default")));
-    tell(session::train(&plan, &directory, &options)?, &options)
+    tell(session::train_members(&members, &directory, &options)?, &options)
+}
+
+/// The plans of an ensemble's models: the next seeds, and what `--each` gives to each of them.
+fn members(plan: &Plan, each: &[(String, String)]) -> Result<Vec<Plan>> {
+    let mut members: Vec<Plan> = (0..plan.models).map(|index| member_plan(plan, index)).collect();
+    for (field, values) in each {
+        let values: Vec<&str> = values.split(',').map(str::trim).collect();
+        ensure!(
+            values.len() == members.len(),
+            "--each {field}: {} values for {} models: expected one for each",
+            values.len(),
+            members.len()
+        );
+        ensure!(field != "models", "--each models: expected another field: a model is one");
+        for (member, value) in members.iter_mut().zip(values) {
+            let mut draft = Draft::from_plan(member)?;
+            draft.set(field, value)?;
+            *member = draft.finish().with_context(|| format!("--each {field}={value}"))?;
+        }
+    }
+    Ok(members)
 }
 
 /// Preset, then file, then assignments.

@@ -133,8 +133,8 @@ pub fn page(shown: &Shown) -> String {
     let body = html! {
         (lead(shown))
         section #phases { h2 { "Phases of learning" } (phases(shown)) }
-        section #steps { h2 { "When, and how often" } (distributions(shown)) }
-        section #frequencies { h2 { "Frequencies" } (frequencies(shown)) }
+        section #steps { h2 { "When, and how often" } (steps(shown)) }
+        section #frequencies { h2 { "Frequencies" } (keys(shown)) }
         section #runs { h2 { "Runs" } (runs(shown)) }
         footer {
             "Made by grokscope " (env!("CARGO_PKG_VERSION")) ". The numbers stand in sweep.csv and sweep.parquet. Phases follow Liu et al. 2022, "
@@ -145,6 +145,11 @@ pub fn page(shown: &Shown) -> String {
     // While runs are under way the page may be made again at any time.
     let script = html! { @if !ended { script { (PreEscaped("setTimeout(() => location.reload(), 30000);")) } } };
     document(&format!("Sweep: {}", shown.title), body, script).into_string()
+}
+
+/// A percentage that no line breaks.
+fn tied(share: f64) -> String {
+    percent(share).replace(' ', "\u{a0}")
 }
 
 fn lead(shown: &Shown) -> Markup {
@@ -161,7 +166,7 @@ fn lead(shown: &Shown) -> Markup {
             @if !others.is_empty() { " (" (others.join(", ")) ")" }
             ". " (grokked) " of them have grokked"
             @if let Some((lo, hi)) = share_interval(grokked, done) {
-                ": " (percent(grokked as f64 / done as f64)) ", between " (percent(lo)) " and " (percent(hi)) " at 95 %"
+                ": " (tied(grokked as f64 / done as f64)) ", between " (tied(lo)) " and " (tied(hi)) " at 95\u{a0}%"
             }
             "."
         }
@@ -169,17 +174,23 @@ fn lead(shown: &Shown) -> Markup {
     }
 }
 
-fn phases(shown: &Shown) -> Markup {
+/// Every figure of the page as a file: (name, SVG).
+pub fn figure_files(shown: &Shown) -> Vec<(String, String)> {
+    let all = [diagrams(shown), distributions(shown), frequencies(shown)].into_iter().flatten();
+    all.map(|figure| (format!("{}.svg", figure.name), svg::standalone(&figure))).collect()
+}
+
+/// A diagram for every pair of axes, or for the only one.
+fn diagrams(shown: &Shown) -> Vec<Figure> {
     let axes = shown.axes();
-    let mut figures = Vec::new();
-    for (i, across) in axes.iter().enumerate() {
-        for down in &axes[..i] {
-            figures.push(diagram(shown, across, Some(down)));
-        }
-    }
     if let [only] = axes[..] {
-        figures.push(diagram(shown, only, None));
+        return vec![diagram(shown, only, None)];
     }
+    let pairs = axes.iter().enumerate().flat_map(|(i, across)| axes[..i].iter().map(move |down| (across, down)));
+    pairs.map(|(across, down)| diagram(shown, across, Some(down))).collect()
+}
+
+fn phases(shown: &Shown) -> Markup {
     let counts = KINDS.iter().enumerate().map(|(number, (name, ..))| {
         let count = shown.runs.iter().filter(|run| kind(run) == Some(number)).count();
         vec![html! { (name) }, html! { (count) }]
@@ -191,7 +202,7 @@ fn phases(shown: &Shown) -> Markup {
             "of the test pairs are. " b { "Comprehension" } ": it generalises less than " (shown.delay) " steps after it has fitted. " b { "Grokking" }
             ": later. " b { "Memorisation" } ": never. " b { "Confusion" } ": it does not even fit."
         }
-        (show(&figures))
+        (show(&diagrams(shown)))
         div.scroll { (table(&["phase", "runs"], counts.collect())) }
     }
 }
@@ -217,17 +228,19 @@ fn diagram(shown: &Shown, across: &str, down: Option<&&str>) -> Figure {
     lattice(&name, &title, (across, &labels(&columns)), (down, &row_labels), &cells, KINDS)
 }
 
-fn distributions(shown: &Shown) -> Markup {
-    let axes = shown.axes();
-    let figures: Vec<Figure> =
-        axes.iter().flat_map(|field| [steps_by(shown, field), shares_by(shown, field)]).collect();
+/// When, and how often, by each of the axes.
+fn distributions(shown: &Shown) -> Vec<Figure> {
+    shown.axes().iter().flat_map(|field| [steps_by(shown, field), shares_by(shown, field)]).collect()
+}
+
+fn steps(shown: &Shown) -> Markup {
     html! {
         p {
             "Dots are runs that have grokked, at the first evaluation with 99.9 % of the test pairs right; over them the median, with the interval that holds "
             "it at 95 % (order statistics; all values where there are fewer than six). Shares have Wilson's intervals at 95 %. Runs that did not grok by their last "
             "step have no dot: a median over few of many runs is of the fast ones."
         }
-        (show(&figures))
+        (show(&distributions(shown)))
     }
 }
 
@@ -259,8 +272,13 @@ fn shares_by(shown: &Shown, field: &str) -> Figure {
     strips(&format!("shares-{field}"), &format!("Share that grokked by {field}"), field, axis, &columns, KINDS)
 }
 
-fn frequencies(shown: &Shown) -> Markup {
-    let grokked: Vec<&Place> = shown.runs.iter().filter(|run| run.grokked == Some(true)).collect();
+fn grokked(shown: &Shown) -> Vec<&Place> {
+    shown.runs.iter().filter(|run| run.grokked == Some(true)).collect()
+}
+
+/// How many key frequencies, which, and the measures of Clock and Pizza, of those that have grokked.
+fn frequencies(shown: &Shown) -> Vec<Figure> {
+    let grokked = grokked(shown);
     let keys = || grokked.iter().filter_map(|run| run.keys.as_ref());
     let mut figures = Vec::new();
     let count = |of: &dyn Fn(&Vec<usize>) -> usize, value: usize| keys().filter(|keys| of(keys) == value).count();
@@ -303,9 +321,13 @@ fn frequencies(shown: &Shown) -> Markup {
         let series = Series { look: Look::Points, ..line("", 0, points.into_iter()) };
         figures.push(svg::chart("clock-pizza", "Clock (lower left) or Pizza (upper right)", x, y, &[series], &[]));
     }
+    figures
+}
+
+fn keys(shown: &Shown) -> Markup {
     html! {
-        p { "Of the " (grokked.len()) " networks that have grokked. By symmetry every frequency is as likely as any other where p is prime; what differs between settings is how many there are." }
-        (show(&figures))
+        p { "Of the " (grokked(shown).len()) " networks that have grokked. By symmetry every frequency is as likely as any other where p is prime; what differs between settings is how many there are." }
+        (show(&frequencies(shown)))
     }
 }
 

@@ -120,10 +120,16 @@ impl fmt::Display for Stopped {
 /// Devices that may go away one after the other without a checkpoint in between.
 const LOSSES: usize = 3;
 
-/// Trains a new run in `directory`.
+/// Trains a new run in `directory`, or an ensemble whose models have the next seeds.
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
+    let plans: Vec<Plan> = (0..plan.models).map(|index| member_plan(plan, index)).collect();
+    train_members(&plans, directory, options)
+}
+
+/// The same for models that differ in more than their seeds. `plans` are of one model each.
+pub fn train_members(plans: &[Plan], directory: &Path, options: &Options) -> Result<Ended> {
     let mut locks = Vec::new();
-    persist(train_once(plan, directory, options, &mut locks), directory, &[], options)
+    persist(train_once(plans, directory, options, &mut locks), directory, &[], options)
 }
 
 /// Goes on from the last checkpoint on a fresh device, as often as the device goes away. The directory is locked all the while.
@@ -163,19 +169,25 @@ fn first_state(run: &RunDir) -> Result<State<f32>> {
 
 /// Nothing is written before the engine of the first wave is there. `locks` then keep others out of the directory, and of those of
 /// the models.
-fn train_once(plan: &Plan, directory: &Path, options: &Options, locks: &mut Vec<disk::Lock>) -> Result<Ended> {
-    let plan = &resolved(plan)?;
+fn train_once(plans: &[Plan], directory: &Path, options: &Options, locks: &mut Vec<disk::Lock>) -> Result<Ended> {
     let choice = devices::choose(&options.device)?;
-    // Before the pairs of a rule are made: there may be no room for them.
-    devices::fitting(&program::of_plan(plan)?, plan, planned_rows(plan)?, &choice.chosen)?;
-    let train = train_pairs(plan, None)?;
+    let mut starts: Vec<Start> = Vec::with_capacity(plans.len());
+    for (index, plan) in plans.iter().enumerate() {
+        let plan = resolved(plan)?;
+        let alike = starts.last().filter(|before| Plan { seed: plan.seed, ..before.run.plan.clone() } == plan);
+        let train = match alike {
+            Some(before) => before.train.clone(),
+            None => {
+                // Before the pairs of a rule are made: there may be no room for them.
+                devices::fitting(&program::of_plan(&plan)?, &plan, planned_rows(&plan)?, &choice.chosen)?;
+                train_pairs(&plan, None)?
+            }
+        };
+        let path = if plans.len() == 1 { directory.into() } else { directory.join(format!("model-{index}")) };
+        starts.push(Start { run: RunDir { path, plan }, index, train, step: 0, history: Vec::new(), begun: false });
+    }
     run::refuse_held(directory)?;
-    let start = |index: usize| {
-        let path = if plan.models == 1 { directory.into() } else { directory.join(format!("model-{index}")) };
-        let run = RunDir { path, plan: member_plan(plan, index) };
-        Start { run, index, train: train.clone(), step: 0, history: Vec::new(), begun: false }
-    };
-    let mut waves = waves((0..plan.models).map(start).collect(), &choice.chosen, options)?;
+    let mut waves = waves(starts, &choice.chosen, options)?;
     first_state(&waves[0][0].run)?;
     let machine = Machine::open(&waves[0], choice, options)?;
     locks.push(run::begin(directory)?);

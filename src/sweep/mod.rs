@@ -15,10 +15,10 @@ pub mod table;
 
 use crate::plan::one_line;
 use crate::progress::{Bar, Style, note};
-use crate::report::sweep::{Place, Shown};
+use crate::report::sweep::{self as report, Place, Shown};
 use crate::run::disk;
 use crate::session::Options;
-use crate::session::many::{End, Job, Progress, train_all};
+use crate::session::many::{End, Found, Job, Progress, find, train_all};
 use anyhow::{Context, Result, bail, ensure};
 use plan::SweepPlan;
 use shard::Shard;
@@ -113,17 +113,27 @@ impl Sweep {
     pub fn run(&self, shard: Shard, options: &Options) -> Result<Progress> {
         self.settle()?;
         let own = |(number, _): &(usize, &plan::Planned)| shard.has(*number);
-        let jobs: Vec<Job> = (self.plan.runs.iter().enumerate().filter(own))
-            .map(|(_, run)| Job { directory: self.runs().join(&run.id), plan: run.plan.clone() })
-            .collect();
-        let bar = Bar::new(options.style, jobs.len() as u64, "runs");
+        let jobs = self.plan.runs.iter().enumerate().filter(own).map(|(_, run)| self.job(run));
+        let (mut left, mut before) = (Vec::new(), 0);
+        for job in jobs {
+            match find(&job)? {
+                Found::Ended(..) => before += 1,
+                _ => left.push(job),
+            }
+        }
+        let count = left.len() + before;
+        let bar = Bar::new(options.style, count as u64, "runs");
+        if options.style == Style::Human {
+            bar.say(&format!("{count} runs, {before} were done before -> {}", self.directory.display()));
+        }
+        (0..before).for_each(|_| bar.step());
         let quiet = Options { style: Style::Quiet, ..options.clone() };
-        let (mut ended, mut merged) = (0, Instant::now());
+        let (mut ended, mut merged) = (before, Instant::now());
         let mut told = |index: usize, end: &End| {
             ended += 1;
             bar.step();
             if options.style == Style::Human {
-                bar.say(&format!("{ended}/{}  {}  {}", jobs.len(), self.title(&jobs[index].plan), ending(end)));
+                bar.say(&format!("{ended}/{count}  {}  {}", self.title(&left[index].plan), ending(end)));
             }
             if shard == Shard::WHOLE && merged.elapsed() > BETWEEN_MERGES {
                 if let Err(error) = self.merge() {
@@ -132,9 +142,13 @@ impl Sweep {
                 merged = Instant::now();
             }
         };
-        let progress = train_all(&jobs, &self.directory, &quiet, &mut told);
+        let progress = train_all(&left, &self.directory, &quiet, &mut told);
         bar.finish();
         progress
+    }
+
+    fn job(&self, run: &plan::Planned) -> Job {
+        Job { directory: self.runs().join(&run.id), plan: run.plan.clone() }
     }
 
     /// The fields of a run that vary.
@@ -156,9 +170,9 @@ impl Sweep {
         let write = |name: &str, bytes: &[u8]| disk::write_shared(&self.directory.join(name), bytes);
         write("sweep.csv", &table::csv(&columns)?)?;
         write("sweep.parquet", &table::parquet(&columns)?)?;
-        let page = crate::report::sweep::page(&self.shown(&rows, &columns));
-        write("index.html", page.as_bytes())?;
-        Ok(Merged { directory: self.directory.clone(), rows })
+        let shown = self.shown(&rows, &columns);
+        write("index.html", report::page(&shown).as_bytes())?;
+        Ok(Merged { directory: self.directory.clone(), rows, shown })
     }
 
     /// What the page shows.
@@ -202,9 +216,17 @@ pub struct Merged {
     pub directory: PathBuf,
     /// A row a run.
     pub rows: Vec<Row>,
+    shown: Shown,
 }
 
 impl Merged {
+    /// Writes every figure of the page as a file.
+    pub fn write_figures(&self, directory: &Path) -> Result<()> {
+        disk::make_directory(directory)?;
+        let mut files = report::figure_files(&self.shown).into_iter();
+        files.try_for_each(|(name, text)| disk::write_whole(&directory.join(name), text.as_bytes()))
+    }
+
     /// Runs of a status.
     pub fn count(&self, status: Status) -> usize {
         self.rows.iter().filter(|row| row.status == status).count()

@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["analysis"]),
     ("train", &["model", "plan", "program"]),
     ("run", &["method", "model", "plan", "program", "task", "train"]),
+    ("sweep", &["analysis", "plan", "progress", "random", "report", "run", "session", "train"]),
     ("bench", &["devices", "gpu", "model", "plan", "program", "run", "task"]),
 ];
 

@@ -27,6 +27,7 @@ mod sanitizer;
 mod shell;
 mod soak;
 mod support;
+mod sweeps;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
         exchange::tests(),
         exchange::lens_tests(),
         shell::tests(),
+        sweeps::tests(),
         bounds::tests(),
         finite::tests(),
         faults::tests(),

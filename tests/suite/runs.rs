@@ -190,6 +190,24 @@ fn ensemble() -> Outcome {
         same(&path("waves").join(format!("model-{k}")), &alone)?;
         ends.extend(metrics(&alone)?.last().map(|row| row.step));
     }
+    let each = [
+        "--each",
+        "op=add,mul,sub",
+        "--each",
+        "train_fraction=0.5,0.7,0.9",
+        "--each",
+        "lr=1e-3,2e-3,3e-3",
+        "--each",
+        "split=philox:1,philox:2,torch:3",
+    ];
+    train("cpu", &path("each"), &[&rest[..], &each].concat())?;
+    let own = [["mul", "0.7", "2e-3", "philox:2"], ["sub", "0.9", "3e-3", "torch:3"]];
+    for (k, [op, fraction, lr, split]) in (1..).zip(own) {
+        let (alone, seed) = (path(&format!("own-{k}")), k.to_string());
+        let fields = ["--op", op, "--train-fraction", fraction, "--lr", lr, "--split", split, "--seed", &seed];
+        train("cpu", &alone, &[&rest[..], &fields].concat())?;
+        same(&path("each").join(format!("model-{k}")), &alone)?;
+    }
     ends.dedup();
     require!(ends.len() > 1, "all models ended at {ends:?}");
     Ok(())
