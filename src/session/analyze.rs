@@ -119,8 +119,7 @@ pub fn report(
         "{}: not there: expected the findings that grokscope analyze makes",
         findings_path.display()
     );
-    let findings: Analysis = serde_json::from_slice(&disk::read(&findings_path)?)
-        .with_context(|| format!("{}: not the findings of an analysis", findings_path.display()))?;
+    let findings = self::findings(&findings_path)?;
     // The page needs no split, so a model made elsewhere need not come with it again.
     let here = Model { train_pairs: findings.model().train_pairs, ..facts(&source) };
     let group = Group::of(source.op, source.shape.p);
@@ -155,6 +154,12 @@ pub fn report(
         write_all(directory, tables.iter().map(|table| (format!("{}.csv", table.name), table.to_csv())).collect())?;
     }
     Ok(written)
+}
+
+/// Reads the findings of an analysis.
+pub fn findings(path: &Path) -> Result<Analysis> {
+    serde_json::from_slice(&disk::read(path)?)
+        .with_context(|| format!("{}: not the findings of an analysis", path.display()))
 }
 
 /// What the page shows: findings with their pictures, or a survey, which has none.

@@ -1,9 +1,11 @@
 //! Runs with directories of their own that are trained side by side: those that are done are left alone, those that were begun go on.
 
 use super::machine::{Machine, Start, waves};
-use super::{LOSSES, Options, Stopped, causes, first_state, resolved};
+use super::{LOSSES, Options, Stopped, analyze, causes, first_state, planned_rows, resolved};
+use crate::analysis::Analysis;
 use crate::devices;
 use crate::plan::{Plan, one_line};
+use crate::program;
 use crate::progress::note;
 use crate::run::disk::{self, Lock, kind_of};
 use crate::run::inputs::train_pairs;
@@ -36,8 +38,8 @@ pub enum Found {
     Nothing,
     /// A checkpoint to go on from, with its step and the rows before it.
     Begun(RunDir, u64, Vec<Evaluation>),
-    /// All of it.
-    Ended(RunDir, End),
+    /// All of it, with the analysis of a run that has one.
+    Ended(RunDir, End, Option<Box<Analysis>>),
     /// Something that is no run of this plan; and what is wrong.
     Damaged(String),
 }
@@ -72,7 +74,7 @@ fn look(job: &Job) -> Result<Found> {
         job.directory.join("plan.toml").display()
     );
     if let Some(divergence) = run.divergence()? {
-        return Ok(Found::Ended(run, End::Diverged(divergence)));
+        return Ok(Found::Ended(run, End::Diverged(divergence), None));
     }
     let Some(summary) = run.summary()? else {
         let Newest { step, .. } = run.newest_state()?;
@@ -89,7 +91,12 @@ fn look(job: &Job) -> Result<Found> {
         summary.steps
     );
     run.checkpoint_weights(summary.steps)?;
-    Ok(Found::Ended(run, End::Done(summary.into())))
+    // Without keys it could not be analysed.
+    let analysis = match summary.key_frequencies {
+        Some(_) => Some(Box::new(analyze::findings(&run.path.join("findings.json"))?)),
+        None => None,
+    };
+    Ok(Found::Ended(run, End::Done(summary.into()), analysis))
 }
 
 /// Whether a run's plan is the one asked for; it keeps copies of files, and knows which program `auto` was.
@@ -101,13 +108,20 @@ fn plans_agree(has: &Plan, wanted: &Plan) -> bool {
     *has == Plan { program, split: split.clone(), init: init.clone(), ..wanted.clone() }
 }
 
+/// Refuses a device that is not there, or too many models at once for it, before anything is written.
+pub fn check(job: &Job, options: &Options) -> Result<()> {
+    let (plan, choice) = (resolved(&job.plan)?, devices::choose(&options.device)?);
+    let room = devices::fitting(&program::of_plan(&plan)?, &plan, planned_rows(&plan)?, &choice.chosen)?;
+    room.at_once(options.at_once).map(|_| ())
+}
+
 /// Trains what is left of some runs, side by side where they can be, and tells each end. `root` holds all of them.
 pub fn train_all(jobs: &[Job], root: &Path, options: &Options, told: &mut dyn FnMut(usize, &End)) -> Result<Progress> {
     let mut progress = Progress { interrupted: false, elsewhere: 0 };
     let mut starts = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         match find(job)? {
-            Found::Ended(_, end) => told(index, &end),
+            Found::Ended(_, end, _) => told(index, &end),
             _ => starts.push(start(index, job)?),
         }
     }
@@ -190,7 +204,7 @@ fn train_once(
     let mut starts = Vec::new();
     for &index in indices {
         match find(&jobs[index])? {
-            Found::Ended(_, end) => told(index, &end),
+            Found::Ended(_, end, _) => told(index, &end),
             Found::Damaged(problem) => {
                 let moved = move_away(&jobs[index].directory)?;
                 note(&format!("{problem}: moved to {}, and done again", moved.display()));

@@ -52,8 +52,8 @@ pub fn slurm(job: &Job) -> String {
 # A minute before the end of its time: a checkpoint, and code 75.
 #SBATCH --signal=USR1@60
 
-# The numbers of the shards come from SLURM_ARRAY_TASK_ID. Runs that are done are left alone, those that were begun go on.
-srun --ntasks=1 grokscope sweep run {plan} --out {directory} --shards {shards} --threads {cpus} --quiet
+# Runs that are done are left alone, those that were begun go on. sbatch --array=3 does shard 3 once more.
+srun --ntasks=1 grokscope sweep run {plan} --out {directory} --shard "${{SLURM_ARRAY_TASK_ID}}/{shards}" --threads {cpus} --quiet
 code=$?
 # 75: stopped, and can go on. Everything else is final: 0 done, 1 an error in what was asked for.
 if [ "$code" -eq 75 ]; then

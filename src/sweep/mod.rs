@@ -18,7 +18,7 @@ use crate::progress::{Bar, Style, note};
 use crate::report::sweep::{self as report, Place, Shown};
 use crate::run::disk;
 use crate::session::Options;
-use crate::session::many::{End, Found, Job, Progress, find, train_all};
+use crate::session::many::{self, End, Found, Job, Progress, find, train_all};
 use anyhow::{Context, Result, bail, ensure};
 use plan::SweepPlan;
 use shard::Shard;
@@ -111,7 +111,6 @@ impl Sweep {
 
     /// Trains what is left of a shard. Whoever does all of it keeps table and page up to date meanwhile.
     pub fn run(&self, shard: Shard, options: &Options) -> Result<Progress> {
-        self.settle()?;
         let own = |(number, _): &(usize, &plan::Planned)| shard.has(*number);
         let jobs = self.plan.runs.iter().enumerate().filter(own).map(|(_, run)| self.job(run));
         let (mut left, mut before) = (Vec::new(), 0);
@@ -121,6 +120,10 @@ impl Sweep {
                 _ => left.push(job),
             }
         }
+        if let Some(first) = left.first() {
+            many::check(first, options)?;
+        }
+        self.settle()?;
         let count = left.len() + before;
         let bar = Bar::new(options.style, count as u64, "runs");
         if options.style == Style::Human {

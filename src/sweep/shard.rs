@@ -25,6 +25,8 @@ impl Shard {
 /// last number or how many there are.
 struct Array {
     scheduler: &'static str,
+    /// What its users begin to count with.
+    base: usize,
     index: &'static str,
     first: Option<&'static str>,
     step: Option<&'static str>,
@@ -35,15 +37,25 @@ struct Array {
 const ARRAYS: &[Array] = &[
     Array {
         scheduler: "Slurm",
+        base: 0,
         index: "SLURM_ARRAY_TASK_ID",
         first: Some("SLURM_ARRAY_TASK_MIN"),
         step: Some("SLURM_ARRAY_TASK_STEP"),
         last: Some("SLURM_ARRAY_TASK_MAX"),
         count: None,
     },
-    Array { scheduler: "Kubernetes", index: "JOB_COMPLETION_INDEX", first: None, step: None, last: None, count: None },
+    Array {
+        scheduler: "Kubernetes",
+        base: 0,
+        index: "JOB_COMPLETION_INDEX",
+        first: None,
+        step: None,
+        last: None,
+        count: None,
+    },
     Array {
         scheduler: "Grid Engine",
+        base: 1,
         index: "SGE_TASK_ID",
         first: Some("SGE_TASK_FIRST"),
         step: Some("SGE_TASK_STEPSIZE"),
@@ -52,13 +64,14 @@ const ARRAYS: &[Array] = &[
     },
     Array {
         scheduler: "AWS Batch",
+        base: 0,
         index: "AWS_BATCH_JOB_ARRAY_INDEX",
         first: None,
         step: None,
         last: None,
         count: Some("AWS_BATCH_JOB_ARRAY_SIZE"),
     },
-    Array { scheduler: "PBS", index: "PBS_ARRAY_INDEX", first: None, step: None, last: None, count: None },
+    Array { scheduler: "PBS", base: 0, index: "PBS_ARRAY_INDEX", first: None, step: None, last: None, count: None },
 ];
 
 /// `--shard i/n` as typed; else what the scheduler's environment says, with `--shards n` where it does not say how many; else all.
@@ -90,7 +103,10 @@ pub fn shard(typed: Option<&str>, shards: Option<usize>, env: &dyn Fn(&str) -> O
         env(name).map(|text| number(name, &text)).transpose()
     };
     let task = number(array.index, &text)?;
-    let (first, step) = (of_env(array.first)?.unwrap_or(0), of_env(array.step)?.unwrap_or(1).max(1));
+    // Where it is said how many there are, numbers are taken as they stand: a task that is queued again by itself does its own shard.
+    let whole = shards.is_none();
+    let first = if whole { of_env(array.first)?.unwrap_or(array.base) } else { array.base };
+    let step = if whole { of_env(array.step)?.unwrap_or(1).max(1) } else { 1 };
     let index =
         task.checked_sub(first).with_context(|| format!("{}={task}: comes before {first}", array.index))? / step;
     let last = of_env(array.last)?.map(|last| (last.max(first) - first) / step + 1);
@@ -123,8 +139,10 @@ mod tests {
         assert_eq!(found(Some("3/8"), None, &slurm), Ok((3, 8)));
         assert_eq!(found(None, None, &slurm), Ok((4, 7)));
         assert_eq!(found(None, None, &every_second), Ok((2, 4)));
-        // More shards than tasks: a part of a sweep.
-        assert_eq!(found(None, Some(100), &slurm), Ok((4, 100)));
+        // With their number given, a task that is queued by itself does its own.
+        let again = [("SLURM_ARRAY_TASK_ID", "7"), ("SLURM_ARRAY_TASK_MIN", "7"), ("SLURM_ARRAY_TASK_MAX", "7")];
+        assert_eq!(found(None, Some(100), &again), Ok((7, 100)));
+        assert_eq!(found(None, Some(9), &[("SGE_TASK_ID", "9"), ("SGE_TASK_FIRST", "9")]), Ok((8, 9)));
         assert_eq!(found(None, Some(5), &[("JOB_COMPLETION_INDEX", "4")]), Ok((4, 5)));
         assert_eq!(found(None, None, &[("SGE_TASK_ID", "undefined")]), Ok((0, 1)));
         let grid = [("SGE_TASK_ID", "5"), ("SGE_TASK_FIRST", "1"), ("SGE_TASK_LAST", "9"), ("SGE_TASK_STEPSIZE", "4")];

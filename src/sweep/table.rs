@@ -4,7 +4,7 @@ use super::plan::SweepPlan;
 use crate::analysis::Analysis;
 use crate::analysis::sweep::{LEARNED, Phase};
 use crate::plan::Plan;
-use crate::run::RunDir;
+use crate::run::{RunDir, Summary};
 use crate::session::many::{End, Found, Job, find};
 use crate::train::Evaluation;
 use anyhow::{Context, Result};
@@ -92,35 +92,26 @@ pub fn rows(sweep: &SweepPlan, runs: &Path) -> Result<Vec<Row>> {
             Found::Nothing => (Status::Waiting, None, None),
             Found::Begun(..) => (Status::Begun, None, None),
             Found::Damaged(problem) => (Status::Damaged, None, Some(problem)),
-            Found::Ended(_, End::Diverged(_)) => (Status::Diverged, None, None),
-            Found::Ended(run, End::Done(_)) => match outcome(&run, sweep.delay) {
-                Ok(outcome) => (Status::Done, Some(outcome), None),
-                Err(problem) => (Status::Damaged, None, Some(format!("{problem:#}"))),
-            },
+            Found::Ended(_, End::Diverged(_), _) => (Status::Diverged, None, None),
+            Found::Ended(run, End::Done(summary), analysis) => {
+                (Status::Done, Some(outcome(&run, *summary, analysis.as_deref(), sweep.delay)?), None)
+            }
         };
         Ok(Row { id: planned.id.clone(), status, plan: planned.plan.clone(), outcome, problem })
     };
     sweep.runs.iter().map(row).collect()
 }
 
-fn outcome(run: &RunDir, delay: u64) -> Result<Outcome> {
-    let (rows, summary) = (run.metrics()?, run.summary()?.context("a run that is done has a summary")?);
+fn outcome(run: &RunDir, summary: Summary, analysis: Option<&Analysis>, delay: u64) -> Result<Outcome> {
+    let rows = run.metrics()?;
     let reached = |accuracy: &dyn Fn(&Evaluation) -> Option<f64>| {
         rows.iter().find(|row| accuracy(row).is_some_and(|accuracy| accuracy >= LEARNED)).map(|row| row.step)
     };
     let fitted_step = reached(&|row| Some(row.train_accuracy));
     let generalised_step = reached(&|row| row.test_accuracy);
-    let findings = run.path.join("findings.json");
-    let measures = match findings.is_file() {
-        true => {
-            let analysis: Analysis = serde_json::from_slice(&crate::run::disk::read(&findings)?)
-                .with_context(|| format!("{}: not the findings of an analysis", findings.display()))?;
-            match analysis {
-                Analysis::Findings(findings) => Some(findings.clock_or_pizza),
-                Analysis::Survey(_) => None,
-            }
-        }
-        false => None,
+    let measures = match analysis {
+        Some(Analysis::Findings(findings)) => Some(&findings.clock_or_pizza),
+        _ => None,
     };
     Ok(Outcome {
         grokked: summary.grokked,
@@ -132,7 +123,7 @@ fn outcome(run: &RunDir, delay: u64) -> Result<Outcome> {
         stopped_by: summary.stopped_by,
         last: rows.last().context("a run that is done has rows")?.clone(),
         key_frequencies: summary.key_frequencies,
-        gradient_symmetricity: measures.as_ref().map(|of| of.gradient_symmetricity_wide),
+        gradient_symmetricity: measures.map(|of| of.gradient_symmetricity_wide),
         distance_irrelevance: measures.and_then(|of| of.distance_irrelevance),
     })
 }

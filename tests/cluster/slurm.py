@@ -6,6 +6,7 @@ Starts munged, slurmctld and slurmd on the loopback, without systemd and without
 has to be that of a sweep in a single process, byte for byte.
 """
 
+import csv
 import json
 import os
 import pathlib
@@ -22,10 +23,10 @@ preset = "demo"
 p = 23
 d_model = 32
 d_mlp = 64
-steps = 4000
+steps = 16000
 stop_at_test_loss = 0.0
-eval_every = 100
-checkpoint_every = 100
+eval_every = 500
+checkpoint_every = 500
 [grid]
 weight_decay = [1, 2]
 seed = { from = 0, to = 11 }
@@ -56,7 +57,6 @@ KillWait=10
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,requeue_delay=1,bf_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-RequeueExit=
 JobRequeue=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
@@ -126,7 +126,11 @@ class Cluster:
                 daemon.kill()
 
     def ask(self, *command, check=True):
-        return subprocess.run(command, env=self.env, check=check, capture_output=True, text=True).stdout
+        dead = [daemon.args[0] for daemon in self.daemons if daemon.poll() is not None]
+        require(not dead, f"{dead} ended: {''.join(log.read_text() for log in self.place.glob('*.out'))[-2000:]}")
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True)
+        require(done.returncode == 0 or not check, f"{command} ended with {done.returncode}: {done.stderr}{self.place}")
+        return done.stdout
 
 
 def main():
@@ -149,11 +153,13 @@ def main():
             return cluster.ask("scontrol", "show", "job", f"{job}_{task}", check=False)
 
         def begun(task):
-            """Whether a run of the task's shard has a checkpoint beyond its first, and is not done."""
+            """Whether the runs of the task's shard have a checkpoint beyond their first, and none is done."""
             if states().get(str(task)) != "RUNNING":
                 return False
-            mine = [run for run in out.glob("runs/*") if not (run / "summary.json").exists() and len(list(run.glob("checkpoints/step-*"))) > 2]
-            return bool(mine)
+            cluster.ask(str(grokscope), "sweep", "merge", str(out))
+            with open(out / "sweep.csv", newline="") as table:
+                mine = [out / "runs" / row["run"] for number, row in enumerate(csv.DictReader(table)) if number % 8 == task]
+            return all(not (run / "summary.json").exists() and len(list(run.glob("checkpoints/step-*"))) > 2 for run in mine)
 
         # Requeued by an administrator in the middle: TERM, a checkpoint, and from there on again.
         wait("task 0 to be under way", 120, lambda: begun(0))
@@ -163,7 +169,8 @@ def main():
         cluster.ask("scancel", "--signal=KILL", f"{job}_1")
         # Told that its time is up: USR1, a checkpoint, code 75, and the script queues itself again.
         wait("task 2 to be under way", 240, lambda: begun(2))
-        cluster.ask("scancel", "--signal=USR1", f"{job}_2")
+        # To the step, as --signal=USR1@60 of the script does.
+        cluster.ask("scancel", "--signal=USR1", f"{job}_2.0")
         wait("the array to end", 900, lambda: not [task for task, state in states().items() if state not in ("COMPLETED", "FAILED", "CANCELLED")])
         logs = {task: (place / f"grokscope-sweep-{job}_{task}.log").read_text() for task in range(8)}
         restarts = {task: int(re.search(r"Restarts=(\d+)", details(task)).group(1)) for task in (0, 1, 2)}
@@ -176,7 +183,7 @@ def main():
         before = cluster.ask(str(grokscope), "sweep", "merge", str(out))
         require("24 runs: 2" in before and "begun" in before, f"after the killed task: {before}")
         # What the killed one left is done by queueing its shard once more.
-        again = re.search(r"(\d+)", cluster.ask("sbatch", f"--chdir={place}", "--array=0-7", "--wait", str(script), check=False)).group(1)
+        again = re.search(r"(\d+)", cluster.ask("sbatch", f"--chdir={place}", "--array=1", "--wait", str(script))).group(1)
         require(again != job, "a second job")
     subprocess.run([grokscope, "sweep", "merge", out], check=True)
     subprocess.run([grokscope, "sweep", "merge", out], check=True)
