@@ -90,7 +90,7 @@ pub enum Sweep {
 Without --shard a task of an array knows its shard: Slurm, Kubernetes, Grid Engine, AWS Batch and PBS say it in the environment.
 Exit codes: 0 done, diverged runs included (the table names them), 1 an error, 75 stopped and to be called again.")]
 pub struct SweepRun {
-    /// The sweep's plan: any field of a run's plan, [grid] with lists or ranges, [random] with draws
+    /// The sweep's plan: any field of a run's plan, a table `[grid]` of lists or ranges, a table `[random]` of draws
     #[arg(value_name = "PLAN.toml")]
     pub plan: PathBuf,
     /// The sweep's directory; by default runs/ and the plan's name
