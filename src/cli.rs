@@ -315,7 +315,7 @@ pub struct Train {
     /// Any field of the plan, e.g. --set d_mlp=256; may be repeated
     #[arg(long, value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
-    /// A field with a value of its own for each model, e.g. --each lr=1e-3,2e-3; may be repeated
+    /// A field with a value of its own for each model, e.g. --each lr=1e-3,2e-3; may be repeated. Without --models all have one seed
     #[arg(long, value_name = "FIELD=V,V,..")]
     pub each: Vec<String>,
     /// Print the plan with its memory and the time of a step, measured on a few, and stop

@@ -239,10 +239,25 @@ fn sweep_run(arguments: &SweepRun) -> Result<u8> {
     };
     let sweep = sweep::Sweep::new(&arguments.plan, directory, arguments.extend)?;
     listen_for_stop()?;
-    let progress = sweep.run(shard, &options)?;
+    let progress = match sweep.run(shard, &options) {
+        // A write that failed, say, where there are checkpoints to go on from.
+        Err(error) if error.is::<Stopped>() => {
+            note(&format!("error: {}", one_line(session::causes(&error))));
+            note("stopped: the same command goes on");
+            return Ok(INTERRUPTED);
+        }
+        progress => progress?,
+    };
     // Other shards are under way: who calls merge has all of them.
     if shard == sweep::shard::Shard::WHOLE {
         say(&sweep.merge()?.summary());
+    } else if !progress.interrupted {
+        say(&format!(
+            "shard {}/{} is at its end: grokscope sweep merge {} makes the table of all",
+            shard.index,
+            shard.count,
+            sweep.directory.display()
+        ));
     }
     if progress.elsewhere > 0 {
         note(&format!("{} runs are being trained by another process: expected this command again", progress.elsewhere));
@@ -347,13 +362,20 @@ fn train(arguments: &Train) -> Result<u8> {
         return tell(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &options);
     }
     let each = assignments("--each", &arguments.each)?;
+    for (i, (field, _)) in each.iter().enumerate() {
+        let same = |(other, _): &(String, String)| other.replace('-', "_") == field.replace('-', "_");
+        let others = changes.iter().chain(&each[..i]).any(same);
+        ensure!(!others, "--each {field}: has another value besides: expected one of the two");
+    }
+    // Without --models they differ in what is said, and not in their seeds.
+    let one_seed = !each.is_empty() && !changes.iter().any(|(field, _)| field == "models");
     if let Some(count) = each.first().map(|(_, values)| values.split(',').count())
         && !changes.iter().any(|(field, _)| field == "models")
     {
         changes.push(("models".into(), count.to_string()));
     }
     let plan = plan(arguments, &changes)?;
-    let members = members(&plan, &each)?;
+    let members = members(&plan, &each, one_seed)?;
     if arguments.dry_run {
         ensure!(each.is_empty(), "--dry-run is of one plan: expected no --each beside it");
         return dry_run(&plan, &options);
@@ -365,8 +387,9 @@ fn train(arguments: &Train) -> Result<u8> {
 }
 
 /// The plans of an ensemble's models: the next seeds, and what `--each` gives to each of them.
-fn members(plan: &Plan, each: &[(String, String)]) -> Result<Vec<Plan>> {
-    let mut members: Vec<Plan> = (0..plan.models).map(|index| member_plan(plan, index)).collect();
+fn members(plan: &Plan, each: &[(String, String)], one_seed: bool) -> Result<Vec<Plan>> {
+    let seeds = |index| if one_seed { 0 } else { index };
+    let mut members: Vec<Plan> = (0..plan.models).map(|index| member_plan(plan, seeds(index))).collect();
     for (field, values) in each {
         let values: Vec<&str> = values.split(',').map(str::trim).collect();
         ensure!(

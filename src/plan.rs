@@ -387,6 +387,11 @@ impl Draft {
     }
 }
 
+/// Whether a field takes numbers that need not be whole; an error for a field that there is not.
+pub fn is_number(name: &str) -> Result<bool> {
+    Ok(matches!(kind_of(name)?, Kind::Number))
+}
+
 fn kind_of(name: &str) -> Result<&'static Kind> {
     match FIELDS.iter().find(|(field, ..)| *field == name) {
         Some((_, kind, _)) => Ok(kind),

@@ -54,7 +54,9 @@ pub fn share_interval(hits: usize, n: usize) -> Option<(f64, f64)> {
     let middle = share + z * z / (2.0 * n);
     let reach = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z * z / n;
-    Some((((middle - reach) / scale).max(0.0), ((middle + reach) / scale).min(1.0)))
+    let (lo, hi) = ((middle - reach) / scale, (middle + reach) / scale);
+    // Exactly, where rounding would leave a trace.
+    Some((if share == 0.0 { 0.0 } else { lo }, if share == 1.0 { 1.0 } else { hi }))
 }
 
 /// A median with bounds.

@@ -164,9 +164,9 @@ fn lead(shown: &Shown) -> Markup {
         p.lead {
             (done) " of " (shown.runs.len()) " runs are done"
             @if !others.is_empty() { " (" (others.join(", ")) ")" }
-            ". " (grokked) " of them have grokked"
+            ". Grokked: " (grokked)
             @if let Some((lo, hi)) = share_interval(grokked, done) {
-                ": " (tied(grokked as f64 / done as f64)) ", between " (tied(lo)) " and " (tied(hi)) " at 95\u{a0}%"
+                ", " (tied(grokked as f64 / done as f64)) ", between " (tied(lo)) " and " (tied(hi)) " at 95\u{a0}%"
             }
             "."
         }
@@ -230,7 +230,9 @@ fn diagram(shown: &Shown, across: &str, down: Option<&&str>) -> Figure {
 
 /// When, and how often, by each of the axes.
 fn distributions(shown: &Shown) -> Vec<Figure> {
-    shown.axes().iter().flat_map(|field| [steps_by(shown, field), shares_by(shown, field)]).collect()
+    let any = shown.runs.iter().any(|run| run.grok_step.is_some());
+    let of = |field: &&str| [any.then(|| steps_by(shown, field)), Some(shares_by(shown, field))];
+    shown.axes().iter().flat_map(of).flatten().collect()
 }
 
 fn steps(shown: &Shown) -> Markup {
@@ -326,7 +328,7 @@ fn frequencies(shown: &Shown) -> Vec<Figure> {
 
 fn keys(shown: &Shown) -> Markup {
     html! {
-        p { "Of the " (grokked(shown).len()) " networks that have grokked. By symmetry every frequency is as likely as any other where p is prime; what differs between settings is how many there are." }
+        p { "Of the networks that have grokked, " (grokked(shown).len()) ". By symmetry every frequency is as likely as any other where p is prime; what differs between settings is how many there are." }
         (show(&frequencies(shown)))
     }
 }

@@ -54,8 +54,15 @@ pub struct Progress {
 
 /// Looks at a run's directory without changing it. An error is one of the system's.
 pub fn find(job: &Job) -> Result<Found> {
-    if !job.directory.join("plan.toml").exists() || run::refuse_begun(&job.directory).is_err() {
+    if run::refuse_begun(&job.directory).is_err() {
         return Ok(Found::Nothing);
+    }
+    if !job.directory.join("plan.toml").exists() {
+        return Ok(match run::refuse_held(&job.directory) {
+            Ok(()) => Found::Nothing,
+            Err(problem) if kind_of(&problem).is_some() => return Err(problem),
+            Err(_) => Found::Damaged(format!("{}: holds something that is no run", job.directory.display())),
+        });
     }
     match look(job) {
         // A file that is gone is damage; one that cannot be read for now is not.
@@ -91,6 +98,12 @@ fn look(job: &Job) -> Result<Found> {
         summary.steps
     );
     run.checkpoint_weights(summary.steps)?;
+    let (model, last) = (run.path.join("model.safetensors"), run.checkpoint_path(summary.steps));
+    ensure!(
+        disk::read(&model)? == disk::read(&last.join("model.safetensors"))?,
+        "{}: is not the model of the last checkpoint",
+        model.display()
+    );
     // Without keys it could not be analysed.
     let analysis = match summary.key_frequencies {
         Some(_) => Some(Box::new(analyze::findings(&run.path.join("findings.json"))?)),

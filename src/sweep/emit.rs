@@ -52,7 +52,7 @@ pub fn slurm(job: &Job) -> String {
 # A minute before the end of its time: a checkpoint, and code 75.
 #SBATCH --signal=USR1@60
 
-# Runs that are done are left alone, those that were begun go on. sbatch --array=3 does shard 3 once more.
+# Runs that are done are left alone, those that were begun go on. sbatch --array={last} does shard {last} once more.
 srun --ntasks=1 grokscope sweep run {plan} --out {directory} --shard "${{SLURM_ARRAY_TASK_ID}}/{shards}" --threads {cpus} --quiet
 code=$?
 # 75: stopped, and can go on. Everything else is final: 0 done, 1 an error in what was asked for.

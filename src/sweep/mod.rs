@@ -63,12 +63,28 @@ impl Sweep {
             "{}: holds something that is no sweep: expected a new or an empty directory",
             directory.display()
         );
+        let own = |file: &Path| {
+            let first = file.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
+            first.is_some_and(|name| [PLAN, "sweep.csv", "sweep.parquet", "index.html", "runs"].contains(&&*name))
+        };
         let mut copies = Vec::new();
         for file in files.into_iter().filter(|file| file.is_relative() || path.is_absolute()) {
             let above = path.parent().unwrap_or(Path::new(""));
             match file.strip_prefix(above) {
                 Ok(inside) if inside.components().all(|part| matches!(part, Component::Normal(_))) => {
-                    copies.push((file.clone(), directory.join(inside)));
+                    ensure!(
+                        !own(inside),
+                        "{}: has a name that the sweep's directory has itself: expected another",
+                        file.display()
+                    );
+                    let to = directory.join(inside);
+                    ensure!(
+                        extends || !to.is_file() || disk::read(&to)? == disk::read(&file)?,
+                        "{}: is not what it was when {} was begun: expected another --out, or --extend to go on with the new one",
+                        file.display(),
+                        directory.display()
+                    );
+                    copies.push((file.clone(), to));
                 }
                 _ if file.is_absolute() => {}
                 _ => bail!(
@@ -113,21 +129,30 @@ impl Sweep {
     pub fn run(&self, shard: Shard, options: &Options) -> Result<Progress> {
         let own = |(number, _): &(usize, &plan::Planned)| shard.has(*number);
         let jobs = self.plan.runs.iter().enumerate().filter(own).map(|(_, run)| self.job(run));
-        let (mut left, mut before) = (Vec::new(), 0);
+        let (mut left, mut before, mut begun) = (Vec::new(), 0, 0);
         for job in jobs {
             match find(&job)? {
                 Found::Ended(..) => before += 1,
-                _ => left.push(job),
+                found => {
+                    begun += usize::from(matches!(found, Found::Begun(..)));
+                    left.push(job);
+                }
             }
         }
         if let Some(first) = left.first() {
             many::check(first, options)?;
         }
         self.settle()?;
-        let count = left.len() + before;
+        let (count, all) = (left.len() + before, self.plan.runs.len());
         let bar = Bar::new(options.style, count as u64, "runs");
         if options.style == Style::Human {
-            bar.say(&format!("{count} runs, {before} were done before -> {}", self.directory.display()));
+            let part =
+                if count < all { format!(" of {all} (shard {}/{})", shard.index, shard.count) } else { String::new() };
+            let going_on = if begun > 0 { format!(", {begun} go on from their checkpoints") } else { String::new() };
+            bar.say(&format!(
+                "{count} runs{part}, {before} were done before{going_on} -> {}",
+                self.directory.display()
+            ));
         }
         (0..before).for_each(|_| bar.step());
         let quiet = Options { style: Style::Quiet, ..options.clone() };

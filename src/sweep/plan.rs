@@ -1,6 +1,6 @@
 //! The plan of a sweep: a grid, or draws, over fields of the plan of a run.
 
-use crate::plan::{Draft, Plan, one_line};
+use crate::plan::{Draft, Plan, is_number, one_line};
 use crate::random::Philox;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -117,9 +117,14 @@ impl SweepPlan {
             draft.overlay_with_files(&text, origin).with_context(what)?;
             let plan = draft.finish().with_context(what)?;
             let id = files.identity(&plan)?;
-            if let Some(first) = seen.insert(id.clone(), number) {
+            if let Some(&first) = seen.get(&id) {
+                // Draws that are equal are one run.
+                if draws.is_some() {
+                    continue;
+                }
                 bail!("runs {first} and {number} are the same, {}: expected every value once", what());
             }
+            seen.insert(id.clone(), number);
             runs.push(Planned { id, plan });
         }
         Ok(Self { text: text.into(), delay, varied, runs })
@@ -163,7 +168,13 @@ impl Range {
                 format!("{field}: a range has no {name}: expected {{ from = .., to = .. }} with numbers")
             })
         };
-        let (from, to) = (end("from")?, end("to")?);
+        let (mut from, mut to) = (end("from")?, end("to")?);
+        if is_number(field)? {
+            // As the plan takes 1 for 1.0.
+            for end in [&mut from, &mut to] {
+                *end = end.as_integer().map_or(end.clone(), |n| Value::Float(n as f64));
+            }
+        }
         let count = match table.remove("count") {
             None => None,
             Some(value) => {
@@ -335,6 +346,10 @@ impl Files<'_> {
                 *path = path.rsplit('.').next().unwrap_or_default().into();
             }
         }
+        if plan.split.ends_with(".csv") {
+            // The file replaces it.
+            named.train_fraction = 1.0;
+        }
         // Without the meanings that stand beside the fields.
         hash.update(toml::to_string(&named).context("a plan")?);
         Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
@@ -361,6 +376,8 @@ mod tests {
         assert_eq!(sweep.varied, ["lr", "seed"]);
         let again = read("preset = 'demo'\nsteps = 7\n[grid]\nseed = [5]\nlr = [2e-3]").unwrap();
         assert_eq!(again.runs[0].id, sweep.runs[4].id);
+        let halves = read("[grid]\nweight_decay = { from = 0, to = 1, count = 3 }").unwrap();
+        assert_eq!(halves.runs.iter().map(|run| run.plan.weight_decay).collect::<Vec<_>>(), [0.0, 0.5, 1.0]);
         let logarithmic = read("[grid]\nweight_decay = { from = 0.01, to = 100, count = 5, scale = 'log' }").unwrap();
         let decays: Vec<f64> = logarithmic.runs.iter().map(|run| run.plan.weight_decay).collect();
         assert_eq!(decays, [0.01, 0.1, 1.0, 10.0, 100.0]);
@@ -380,6 +397,8 @@ mod tests {
         let below = rates.iter().filter(|&&lr| lr < 1e-3).count();
         assert!((15..=35).contains(&below), "{below} of 50 below the middle");
         assert!((0..10).all(|seed| many.runs.iter().any(|run| run.plan.seed == seed)));
+        let equal = read("[random]\ndraws = 40\nseed = [1, 2, 3]").unwrap();
+        assert_eq!(equal.runs.len(), 3);
     }
 
     #[test]
@@ -396,7 +415,7 @@ mod tests {
             ("[grid]\nseed = [1]\n[random]\ndraws = 2\nseed = [1]", &["[grid] and in [random]"]),
             ("[grid]\nlr = [-1]", &["lr = -1", ">= 0"]),
             ("[grid]\nd_model = [128, 130]\nn_heads = [4]", &["d_model = 130", "not divided"]),
-            ("[grid]\nlr = { from = 1.0, to = 2.0 }", &["lr", "count"]),
+            ("[grid]\nlr = { from = 1, to = 2 }", &["lr", "count"]),
             ("[grid]\nlr = { from = 2.0, to = 1.0, count = 3 }", &["from = 2 is not below"]),
             ("[grid]\nlr = { from = 0.0, to = 1.0, count = 3, scale = 'log' }", &["> 0"]),
             ("[grid]\nlr = { from = 1.0, to = 2.0, count = 3, step = 1 }", &["no 'step'"]),

@@ -42,7 +42,7 @@ const ARRAYS: &[Array] = &[
         first: Some("SLURM_ARRAY_TASK_MIN"),
         step: Some("SLURM_ARRAY_TASK_STEP"),
         last: Some("SLURM_ARRAY_TASK_MAX"),
-        count: None,
+        count: Some("SLURM_ARRAY_TASK_COUNT"),
     },
     Array {
         scheduler: "Kubernetes",
@@ -103,14 +103,20 @@ pub fn shard(typed: Option<&str>, shards: Option<usize>, env: &dyn Fn(&str) -> O
         env(name).map(|text| number(name, &text)).transpose()
     };
     let task = number(array.index, &text)?;
-    // Where it is said how many there are, numbers are taken as they stand: a task that is queued again by itself does its own shard.
-    let whole = shards.is_none();
-    let first = if whole { of_env(array.first)?.unwrap_or(array.base) } else { array.base };
-    let step = if whole { of_env(array.step)?.unwrap_or(1).max(1) } else { 1 };
-    let index =
-        task.checked_sub(first).with_context(|| format!("{}={task}: comes before {first}", array.index))? / step;
-    let last = of_env(array.last)?.map(|last| (last.max(first) - first) / step + 1);
-    let count = match (shards, of_env(array.count)?.or(last)) {
+    // Where it is said how many there are, numbers are taken as they stand, so that a task that is queued again by itself does its own
+    // shard. Where it is not, the array must look like all of them.
+    let first = if shards.is_none() { of_env(array.first)?.unwrap_or(array.base) } else { array.base };
+    let (step, tasks) = (of_env(array.step)?.unwrap_or(1), of_env(array.count)?);
+    let last = of_env(array.last)?.map(|last| last.max(first) - first + 1);
+    let is_whole = first <= 1 && step == 1 && (tasks.is_none() || last.is_none() || tasks == last);
+    ensure!(
+        shards.is_some() || is_whole,
+        "{}={task}: an array of {} with numbers that do not go from 0 or 1 to its last without gaps: expected --shards n, or --shard i/n",
+        array.index,
+        array.scheduler
+    );
+    let index = task.checked_sub(first).with_context(|| format!("{}={task}: comes before {first}", array.index))?;
+    let count = match (shards, tasks.or(last)) {
         (Some(count), _) | (None, Some(count)) => count,
         (None, None) => bail!(
             "{}={task}: a task of an array of {}, which does not say how many there are: expected --shards n, or --shard i/n",
@@ -133,20 +139,29 @@ mod tests {
 
     #[test]
     fn a_shard_is_typed_or_told_by_a_scheduler() {
-        let slurm = [("SLURM_ARRAY_TASK_ID", "7"), ("SLURM_ARRAY_TASK_MIN", "3"), ("SLURM_ARRAY_TASK_MAX", "9")];
-        let every_second = [&slurm[..], &[("SLURM_ARRAY_TASK_STEP", "2")]].concat();
+        let array =
+            |id, min, max| [("SLURM_ARRAY_TASK_ID", id), ("SLURM_ARRAY_TASK_MIN", min), ("SLURM_ARRAY_TASK_MAX", max)];
+        let slurm = array("4", "0", "6");
+        let with = |name, value| [&slurm[..], &[(name, value)]].concat();
         assert_eq!(found(None, None, &[]), Ok((0, 1)));
         assert_eq!(found(Some("3/8"), None, &slurm), Ok((3, 8)));
         assert_eq!(found(None, None, &slurm), Ok((4, 7)));
-        assert_eq!(found(None, None, &every_second), Ok((2, 4)));
+        assert_eq!(found(None, None, &array("4", "1", "7")), Ok((3, 7)));
+        assert_eq!(found(None, None, &with("SLURM_ARRAY_TASK_COUNT", "7")), Ok((4, 7)));
+        // Parts of arrays: --array=0,4,6 and --array=0-6:2 and --array=4.
+        let parts =
+            [with("SLURM_ARRAY_TASK_COUNT", "3"), with("SLURM_ARRAY_TASK_STEP", "2"), array("4", "4", "4").to_vec()];
+        for part in parts {
+            assert!(found(None, None, &part).unwrap_err().contains("expected --shards n"), "{part:?}");
+        }
         // With their number given, a task that is queued by itself does its own.
         let again = [("SLURM_ARRAY_TASK_ID", "7"), ("SLURM_ARRAY_TASK_MIN", "7"), ("SLURM_ARRAY_TASK_MAX", "7")];
         assert_eq!(found(None, Some(100), &again), Ok((7, 100)));
         assert_eq!(found(None, Some(9), &[("SGE_TASK_ID", "9"), ("SGE_TASK_FIRST", "9")]), Ok((8, 9)));
         assert_eq!(found(None, Some(5), &[("JOB_COMPLETION_INDEX", "4")]), Ok((4, 5)));
         assert_eq!(found(None, None, &[("SGE_TASK_ID", "undefined")]), Ok((0, 1)));
-        let grid = [("SGE_TASK_ID", "5"), ("SGE_TASK_FIRST", "1"), ("SGE_TASK_LAST", "9"), ("SGE_TASK_STEPSIZE", "4")];
-        assert_eq!(found(None, None, &grid), Ok((1, 3)));
+        let grid = [("SGE_TASK_ID", "5"), ("SGE_TASK_FIRST", "1"), ("SGE_TASK_LAST", "9")];
+        assert_eq!(found(None, None, &grid), Ok((4, 9)));
         let batch = [("AWS_BATCH_JOB_ARRAY_INDEX", "2"), ("AWS_BATCH_JOB_ARRAY_SIZE", "4")];
         assert_eq!(found(None, None, &batch), Ok((2, 4)));
     }

@@ -158,9 +158,9 @@ fn shards() -> Outcome {
             4 => {
                 let mut command = desk.command("parts", &["--quiet"]);
                 command.envs([
-                    ("SLURM_ARRAY_TASK_ID", "14"),
-                    ("SLURM_ARRAY_TASK_MIN", "10"),
-                    ("SLURM_ARRAY_TASK_MAX", "14"),
+                    ("SLURM_ARRAY_TASK_ID", "4"),
+                    ("SLURM_ARRAY_TASK_MIN", "0"),
+                    ("SLURM_ARRAY_TASK_MAX", "4"),
                 ]);
                 command
             }
@@ -252,13 +252,15 @@ fn damage() -> Outcome {
     std::fs::write(runs[3].join("checkpoints/step-000060/model.safetensors"), "short")?;
     std::fs::copy(runs[5].join("plan.toml"), runs[4].join("plan.toml"))?;
     std::fs::write(runs[6].join("findings.json"), "[")?;
+    std::fs::write(runs[8].join("model.safetensors"), "junk")?;
+    std::fs::remove_file(runs[9].join("plan.toml"))?;
     // One that was cut off before its end, and whose checkpoints are gone.
     std::fs::remove_file(runs[7].join("summary.json"))?;
     std::fs::remove_dir_all(runs[7].join("checkpoints"))?;
     let merged = ended(grokscope(&["sweep", "merge"]).arg(desk.path("hurt")).output()?, 0)?;
-    require!(merged.contains("5 done") && merged.contains("7 damaged"), "{merged}");
+    require!(merged.contains("3 done") && merged.contains("9 damaged"), "{merged}");
     let said = desk.run("hurt", &["--quiet"])?;
-    require!(said.matches("done again").count() == 7, "{said}");
+    require!(said.matches("done again").count() == 9, "{said}");
     desk.same_tables("whole", "hurt")?;
     let moved = files(&desk.path("hurt/runs"))?;
     require!(moved.keys().any(|name| name.contains(".damaged-1/plan.toml")), "what was damaged is lost");
@@ -312,6 +314,17 @@ fn files_go_along() -> Outcome {
     std::fs::write(desk.path("pairs.csv"), (0..60).map(|i| format!("{},{}\n", i % 13, i / 13)).collect::<String>())?;
     desk.run("out", &["--quiet"])?;
     let table = desk.table("out")?;
+    // A file that was changed is another plan.
+    let base = std::fs::read_to_string(desk.path("base.toml"))?;
+    std::fs::write(desk.path("base.toml"), base.replace("steps = 60\n", "steps = 70\n"))?;
+    let said = ended(desk.command("out", &[]).output()?, 1)?;
+    require!(said.contains("base.toml: is not what it was") && said.contains("--extend"), "{said}");
+    // One that the sweep would write over.
+    std::fs::write(desk.path("sweep.csv"), "0,1\n")?;
+    std::fs::write(desk.path("taken.toml"), "[grid]\nsplit = ['sweep.csv']\n")?;
+    let taken = desk.path("taken.toml").display().to_string();
+    let said = ended(grokscope(&["sweep", "run", &taken, "--out"]).arg(desk.path("taken")).output()?, 1)?;
+    require!(said.contains("has a name that the sweep's directory has itself"), "{said}");
     for name in ["base.toml", "pairs.csv"] {
         std::fs::remove_file(desk.path(name))?;
     }
