@@ -8,13 +8,7 @@ cd "$(dirname "$0")/.."
 packages=()
 for command in slurmctld slurmd sbatch munged; do command -v "$command" >/dev/null || packages=(slurmctld slurmd slurm-client munge); done
 command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
-if [ ${#packages[@]} -gt 0 ]; then
-    as_root=""
-    [ "$(id -u)" = 0 ] || as_root="sudo"
-    echo "installing ${packages[*]}, which the tests run on" >&2
-    $as_root apt-get update -qq
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
-fi
+[ ${#packages[@]} -eq 0 ] || scripts/install.sh "${packages[@]}"
 venv=target/cluster-venv
 scripts/venv.sh tests/cluster/requirements.txt "$venv"
 cargo build --release --locked

@@ -24,13 +24,7 @@ if [ "${GROKSCOPE_NO_ADAPTER:-}" != 1 ] && [ -z "${GROKSCOPE_TEST_ADAPTER:-}" ] 
 fi
 [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ] || packages+=(chromium chromium-driver fonts-dejavu-core)
 can_make_venv || packages+=(python3 python3-venv)
-if [ ${#packages[@]} -gt 0 ]; then
-    as_root=""
-    [ "$(id -u)" = 0 ] || as_root="sudo"
-    echo "installing ${packages[*]}, which the tests run on" >&2
-    $as_root apt-get update -qq
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
-fi
+[ ${#packages[@]} -eq 0 ] || scripts/install.sh "${packages[@]}"
 
 venv=target/test-venv
 scripts/venv.sh tests/requirements.txt "$venv"

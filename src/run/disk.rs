@@ -18,28 +18,23 @@ pub fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 /// Writes a file under a temporary name, syncs it and renames it into place.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || {
-        write_synced(&temporary, bytes)?;
-        put_in_place(&temporary, path)
-    };
-    write().map_err(|error| {
-        // What is left of a failure takes room that the next try may need.
-        let _ = fs::remove_file(&temporary);
-        failed(path, error)
-    })
+    write_by_way_of(&path.with_extension("tmp"), path, bytes)
 }
 
 /// The same where other processes may write the file at the same time: one of them is the last.
 pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    write_by_way_of(&path.with_file_name(format!(".{name}.{}.tmp", std::process::id())), path, bytes)
+}
+
+fn write_by_way_of(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
-        write_synced(&temporary, bytes)?;
-        put_in_place(&temporary, path)
+        write_synced(temporary, bytes)?;
+        put_in_place(temporary, path)
     };
     write().map_err(|error| {
-        let _ = fs::remove_file(&temporary);
+        // What is left of a failure takes room that the next try may need.
+        let _ = fs::remove_file(temporary);
         failed(path, error)
     })
 }

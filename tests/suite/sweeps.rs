@@ -309,7 +309,7 @@ fn other_plan() -> Outcome {
 }
 
 fn files_go_along() -> Outcome {
-    let desk = Desk::new(&format!("plan = 'base.toml'\n[grid]\nsplit = ['pairs.csv', 'philox:0']\nseed = [0]\n"))?;
+    let desk = Desk::new("plan = 'base.toml'\n[grid]\nsplit = ['pairs.csv', 'philox:0']\nseed = [0]\n")?;
     std::fs::write(desk.path("base.toml"), BASE.replace("preset = 'demo'\n", ""))?;
     std::fs::write(desk.path("pairs.csv"), (0..60).map(|i| format!("{},{}\n", i % 13, i / 13)).collect::<String>())?;
     desk.run("out", &["--quiet"])?;
