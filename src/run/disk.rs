@@ -3,8 +3,10 @@
 use anyhow::{Context, Result, bail};
 use same_file::Handle;
 use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes a call again while a signal interrupts it.
 pub fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -21,10 +23,13 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_by_way_of(&path.with_extension("tmp"), path, bytes)
 }
 
-/// The same where other processes may write the file at the same time: one of them is the last.
+/// The same where other processes, of other machines too, may write the file at the same time: one of them is the last.
 pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    write_by_way_of(&path.with_file_name(format!(".{name}.{}.tmp", std::process::id())), path, bytes)
+    // In containers every process is number 1, so that the number alone is no name.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let draw = RandomState::new().hash_one((now, std::process::id()));
+    write_by_way_of(&path.with_file_name(format!(".{name}.{draw:016x}.tmp")), path, bytes)
 }
 
 fn write_by_way_of(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {

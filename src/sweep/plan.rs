@@ -301,7 +301,9 @@ impl Draws {
             let value = match drawn {
                 Drawn::From(values) => values[(place * values.len() as f64) as usize].clone(),
                 Drawn::Between(range) => match range.integers() {
-                    Some((from, to)) if !range.log => Value::Integer(from + (place * (to - from + 1) as f64) as i64),
+                    Some((from, to)) if !range.log => {
+                        Value::Integer(from.saturating_add((place * (to.abs_diff(from) as f64 + 1.0)) as i64).min(to))
+                    }
                     Some(_) => Value::Integer(range.at(place).round() as i64),
                     None => Value::Float(tidy(range.at(place))),
                 },
