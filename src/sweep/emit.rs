@@ -24,7 +24,8 @@ pub struct Job<'a> {
 fn name(plan: &str) -> String {
     let stem = std::path::Path::new(plan).file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
     let tidy: String = stem.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    format!("grokscope-{}", tidy.trim_matches('-')).trim_end_matches('-').chars().take(50).collect()
+    let name: String = format!("grokscope-{}", tidy.trim_matches('-')).chars().take(50).collect();
+    name.trim_end_matches('-').into()
 }
 
 /// A word for a shell.
@@ -99,6 +100,7 @@ spec:
       - action: Ignore
         onPodConditions:
           - type: DisruptionTarget
+            status: "True"
       # An error in what was asked for: the same would come of every other try.
       - action: FailJob
         onExitCodes:
