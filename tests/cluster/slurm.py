@@ -154,7 +154,7 @@ def main():
 
         def begun(task):
             """Whether the runs of the task's shard have a checkpoint beyond their first, and none is done."""
-            if states().get(str(task)) != "RUNNING":
+            if states().get(str(task)) != "RUNNING" or not (out / "sweep.toml").exists():
                 return False
             cluster.ask(str(grokscope), "sweep", "merge", str(out))
             with open(out / "sweep.csv", newline="") as table:
