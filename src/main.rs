@@ -369,10 +369,8 @@ fn train(arguments: &Train) -> Result<u8> {
     }
     // Without --models they differ in what is said, and not in their seeds.
     let one_seed = !each.is_empty() && !changes.iter().any(|(field, _)| field == "models");
-    if let Some(count) = each.first().map(|(_, values)| values.split(',').count())
-        && !changes.iter().any(|(field, _)| field == "models")
-    {
-        changes.push(("models".into(), count.to_string()));
+    if one_seed {
+        changes.push(("models".into(), each[0].1.split(',').count().to_string()));
     }
     let plan = plan(arguments, &changes)?;
     let members = members(&plan, &each, one_seed)?;

@@ -324,10 +324,7 @@ impl Draft {
 
     /// Lays the fields of a TOML file over the draft, as they stand. `origin` is the file's path.
     pub fn overlay(&mut self, text: &str, origin: &str) -> Result<()> {
-        let table: Table = text.parse().map_err(|e: toml::de::Error| {
-            let line = text[..e.span().map_or(0, |span| span.start).min(text.len())].lines().count().max(1);
-            anyhow::anyhow!("{origin}:{line}: not TOML: {}", one_line(e.message()))
-        })?;
+        let table = table_of(text).map_err(|(line, problem)| anyhow::anyhow!("{origin}:{line}: {problem}"))?;
         for (name, value) in table {
             self.assign(&name, value).with_context(|| format!("{origin}: not a plan"))?;
         }
@@ -385,6 +382,14 @@ impl Draft {
         plan.validate()?;
         Ok(plan)
     }
+}
+
+/// A text as TOML; else the line of the problem, and what it is.
+pub fn table_of(text: &str) -> Result<Table, (usize, String)> {
+    text.parse().map_err(|e: toml::de::Error| {
+        let line = text[..e.span().map_or(0, |span| span.start).min(text.len())].lines().count().max(1);
+        (line, format!("not TOML: {}", one_line(e.message())))
+    })
 }
 
 /// Whether a field takes numbers that need not be whole; an error for a field that there is not.

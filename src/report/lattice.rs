@@ -1,6 +1,6 @@
 //! Figures over axes of values that stand beside each other, evenly: a lattice of cells, and columns of dots.
 
-use super::svg::{Axis, Figure, LEFT, RIGHT, WIDTH, class, frame, r, short, vertical_axis};
+use super::svg::{Axis, Figure, LEFT, Look, RIGHT, Series, WIDTH, class, frame, legend, r, short, vertical_axis};
 use maud::{Markup, html};
 
 /// Something that is shown by itself, and leads to its page.
@@ -17,7 +17,7 @@ pub struct Spot {
 pub type Kinds = [(&'static str, usize, &'static str)];
 
 /// A column of dots, with their middle and its bounds.
-pub struct Box {
+pub struct Strip {
     /// The value that it stands over.
     pub label: String,
     /// Dots at their heights.
@@ -37,7 +37,14 @@ pub fn lattice(
 ) -> Figure {
     let (columns, rows) = (across.1.len().max(1), down.1.len().max(1));
     let side = ((WIDTH - LEFT - RIGHT) / columns as f64).min(72.0);
-    let (legend, legend_height) = legend(kinds);
+    let of_kind = |&(name, colour, _): &(&str, usize, &str)| Series {
+        name: name.into(),
+        colour,
+        points: Vec::new(),
+        look: Look::Bars,
+    };
+    let named: Vec<Series> = kinds.iter().map(of_kind).collect();
+    let (legend, legend_height) = legend(&named.iter().collect::<Vec<_>>());
     let top = 26.0 + legend_height;
     let bottom = top + side * rows as f64;
     let right = LEFT + side * columns as f64;
@@ -91,29 +98,8 @@ fn linked(spot: &Spot, contents: Markup) -> Markup {
     }
 }
 
-fn legend(kinds: &Kinds) -> (Markup, f64) {
-    const LETTER: f64 = 6.1;
-    let mut places = Vec::new();
-    let (mut x, mut y) = (8.0, 32.0);
-    for (name, ..) in kinds {
-        let width = 30.0 + name.len() as f64 * LETTER;
-        if x + width > WIDTH && x > 8.0 {
-            (x, y) = (8.0, y + 15.0);
-        }
-        places.push((x, y));
-        x += width;
-    }
-    let markup = html! {
-        @for ((name, colour, _), (x, y)) in kinds.iter().zip(&places) {
-            rect class=(format!("bar {}", class(*colour))) x=(r(x + 4.0)) y=(r(y - 9.0)) width="10" height="10" {}
-            text.small x=(r(x + 21.0)) y=(r(*y)) { (name) }
-        }
-    };
-    (markup, y - 18.0)
-}
-
 /// Columns of dots over the values of `field`, each with its middle and its bounds.
-pub fn strips(name: &str, title: &str, field: &str, axis: Axis, columns: &[Box], kinds: &Kinds) -> Figure {
+pub fn strips(name: &str, title: &str, field: &str, axis: Axis, columns: &[Strip], kinds: &Kinds) -> Figure {
     let (top, height) = (28.0, 170.0);
     let bottom = top + height;
     let room = (WIDTH - LEFT - RIGHT) / columns.len().max(1) as f64;

@@ -254,7 +254,7 @@ pub(super) fn frame(title: &str, height: f64, contents: Markup) -> Markup {
     }
 }
 
-fn legend(series: &[&Series]) -> (Markup, f64) {
+pub(super) fn legend(series: &[&Series]) -> (Markup, f64) {
     let mut places = Vec::new();
     let (mut x, mut y) = (8.0, 32.0);
     for series in series {

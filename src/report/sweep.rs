@@ -2,7 +2,7 @@
 
 use super::article::{document, percent, show, table};
 use super::figures::line;
-use super::lattice::{Box, Spot, lattice, strips};
+use super::lattice::{Spot, Strip, lattice, strips};
 use super::scale::Scale;
 use super::svg::{self, Axis, Figure, Look, Series, short};
 use crate::analysis::sweep::{Phase, median, share_interval};
@@ -250,13 +250,13 @@ fn steps_by(shown: &Shown, field: &str) -> Figure {
     let column = |value: &&str| {
         let grokked: Vec<&Place> = shown.of(field, value).filter(|run| run.grok_step.is_some()).collect();
         let steps: Vec<f64> = grokked.iter().filter_map(|run| run.grok_step.map(|step| step as f64)).collect();
-        Box {
+        Strip {
             label: label(value),
             spots: grokked.iter().zip(&steps).map(|(run, &step)| (step, shown.spot(run))).collect(),
             middle: median(&steps).map(|median| (median.value, median.interval)),
         }
     };
-    let columns: Vec<Box> = shown.values(field).iter().map(column).collect();
+    let columns: Vec<Strip> = shown.values(field).iter().map(column).collect();
     let all = columns.iter().flat_map(|column| column.spots.iter().map(|(step, _)| *step));
     let axis = Axis { name: "grokking step (updates)", scale: Scale::linear_over(all.collect::<Vec<_>>().into_iter()) };
     strips(&format!("steps-{field}"), &format!("Grokking step by {field}"), field, axis, &columns, KINDS)
@@ -267,9 +267,9 @@ fn shares_by(shown: &Shown, field: &str) -> Figure {
         let known: Vec<bool> = shown.of(field, value).filter_map(|run| run.grokked).collect();
         let hits = known.iter().filter(|&&grokked| grokked).count();
         let middle = share_interval(hits, known.len()).map(|interval| (hits as f64 / known.len() as f64, interval));
-        Box { label: label(value), spots: Vec::new(), middle }
+        Strip { label: label(value), spots: Vec::new(), middle }
     };
-    let columns: Vec<Box> = shown.values(field).iter().map(column).collect();
+    let columns: Vec<Strip> = shown.values(field).iter().map(column).collect();
     let axis = Axis { name: "share that grokked", scale: Scale::linear(0.0, 1.0) };
     strips(&format!("shares-{field}"), &format!("Share that grokked by {field}"), field, axis, &columns, KINDS)
 }

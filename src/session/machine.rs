@@ -78,7 +78,7 @@ pub(super) fn train_waves(
         }
         let machine = match first.take() {
             Some(machine) => Ok(machine),
-            None => devices::choose(&options.device).and_then(|choice| Machine::open(&starts, choice, options)),
+            None => devices::choose(&options.device).and_then(|choice| Machine::open(&starts, &choice, options)),
         };
         let machine = machine.map_err(|error| stopped(error, &paths, directory, false))?;
         ended.absorb(machine.train(starts, &paths, directory, options)?);
@@ -99,7 +99,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// For a wave.
-    pub fn open(starts: &[Start], choice: Choice, options: &Options) -> Result<Self> {
+    pub fn open(starts: &[Start], choice: &Choice, options: &Options) -> Result<Self> {
         let program = program::of_plan(&starts[0].run.plan)?;
         let (mut trains, mut grids) = (Vec::new(), Vec::new());
         for Start { run: RunDir { plan, .. }, train, .. } in starts {
@@ -108,7 +108,7 @@ impl Machine {
         }
         let layout = Layout::new(starts[0].run.plan.shape(), &trains, &grids);
         let (engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
-        Ok(Self { engine, device, why: choice.why })
+        Ok(Self { engine, device, why: choice.why.clone() })
     }
 
     /// Trains a wave; `paths` are those of all waves.

@@ -1,7 +1,7 @@
 //! Runs with directories of their own that are trained side by side: those that are done are left alone, those that were begun go on.
 
 use super::machine::{Machine, Start, waves};
-use super::{LOSSES, Options, Stopped, analyze, causes, first_state, planned_rows, resolved};
+use super::{Losses, Options, analyze, first_state, planned_rows, resolved};
 use crate::analysis::Analysis;
 use crate::devices;
 use crate::plan::{Plan, one_line};
@@ -135,7 +135,7 @@ pub fn train_all(jobs: &[Job], root: &Path, options: &Options, told: &mut dyn Fn
     for (index, job) in jobs.iter().enumerate() {
         match find(job)? {
             Found::Ended(_, end, _) => told(index, &end),
-            _ => starts.push(start(index, job)?),
+            found => starts.push(start(index, job, found)?),
         }
     }
     if starts.is_empty() {
@@ -147,16 +147,13 @@ pub fn train_all(jobs: &[Job], root: &Path, options: &Options, told: &mut dyn Fn
             break;
         }
         let indices: Vec<usize> = wave.into_iter().map(|start| start.index).collect();
-        if train_wave(jobs, &indices, root, options, told, &mut progress)? == Interrupted(true) {
+        if train_wave(jobs, &indices, root, options, told, &mut progress)? != Outcome::Done {
             progress.interrupted = true;
             break;
         }
     }
     Ok(progress)
 }
-
-#[derive(PartialEq)]
-struct Interrupted(bool);
 
 /// Trains the runs of a wave, on a fresh device where one goes away, as long as it comes further.
 fn train_wave(
@@ -166,7 +163,7 @@ fn train_wave(
     options: &Options,
     told: &mut dyn FnMut(usize, &End),
     progress: &mut Progress,
-) -> Result<Interrupted> {
+) -> Result<Outcome> {
     let mut locks = Vec::new();
     let mut left: Vec<usize> = Vec::new();
     for &index in indices {
@@ -178,21 +175,12 @@ fn train_wave(
             None => progress.elsewhere += 1,
         }
     }
-    let (mut last, mut losses) = (None, 0);
+    let mut losses = Losses::default();
     loop {
-        let error = match train_once(jobs, &left, root, options, told) {
-            Ok(interrupted) => return Ok(interrupted),
-            Err(error) => error,
-        };
-        let Some(stopped) = error.downcast_ref::<Stopped>().filter(|stopped| stopped.lost).cloned() else {
-            return Err(error);
-        };
-        losses = if last == Some(stopped.step) { losses + 1 } else { 1 };
-        if losses == LOSSES {
-            return Err(error);
+        match train_once(jobs, &left, root, options, told) {
+            Err(error) if losses.survived(&error).is_some() => {}
+            ended => return ended,
         }
-        last = Some(stopped.step);
-        note(&one_line(format!("{}: going on from step {} on a fresh device", causes(&error), stopped.step)));
     }
 }
 
@@ -213,7 +201,7 @@ fn train_once(
     root: &Path,
     options: &Options,
     told: &mut dyn FnMut(usize, &End),
-) -> Result<Interrupted> {
+) -> Result<Outcome> {
     let mut starts = Vec::new();
     for &index in indices {
         match find(&jobs[index])? {
@@ -221,16 +209,17 @@ fn train_once(
             Found::Damaged(problem) => {
                 let moved = move_away(&jobs[index].directory)?;
                 note(&format!("{problem}: moved to {}, and done again", moved.display()));
-                starts.push(start(index, &jobs[index])?);
+                starts.push(start(index, &jobs[index], Found::Nothing)?);
             }
-            _ => starts.push(start(index, &jobs[index])?),
+            found => starts.push(start(index, &jobs[index], found)?),
         }
     }
     if starts.is_empty() {
-        return Ok(Interrupted(false));
+        return Ok(Outcome::Done);
     }
-    for mut starts in waves(starts, &devices::choose(&options.device)?.chosen, options)? {
-        let machine = Machine::open(&starts, devices::choose(&options.device)?, options)?;
+    let choice = devices::choose(&options.device)?;
+    for mut starts in waves(starts, &choice.chosen, options)? {
+        let machine = Machine::open(&starts, &choice, options)?;
         for start in &mut starts {
             if start.begun {
                 start.run.rewind(start.step, &start.history)?;
@@ -250,15 +239,15 @@ fn train_once(
             told(index, &End::Diverged(divergence));
         }
         if ended.outcome != Outcome::Done {
-            return Ok(Interrupted(true));
+            return Ok(ended.outcome);
         }
     }
-    Ok(Interrupted(false))
+    Ok(Outcome::Done)
 }
 
-/// Where a run stands. What is damaged begins anew.
-fn start(index: usize, job: &Job) -> Result<Start> {
-    if let Found::Begun(run, step, history) = find(job)? {
+/// A run from where it was found to stand. What is damaged begins anew.
+fn start(index: usize, job: &Job, found: Found) -> Result<Start> {
+    if let Found::Begun(run, step, history) = found {
         let train = train_pairs(&run.plan, run.split_text()?)?;
         return Ok(Start { run, index, train, step, history, begun: true });
     }

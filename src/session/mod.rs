@@ -132,6 +132,29 @@ pub fn train_members(plans: &[Plan], directory: &Path, options: &Options) -> Res
     persist(train_once(plans, directory, options, &mut locks), directory, &[], options)
 }
 
+/// Devices that went away one after the other.
+#[derive(Default)]
+struct Losses {
+    /// The newest checkpoint at the last of them.
+    step: Option<u64>,
+    /// How many since that checkpoint.
+    count: usize,
+}
+
+impl Losses {
+    /// Where to go on from on a fresh device, which is told; none where the error is another one, or the last that is borne.
+    fn survived(&mut self, error: &anyhow::Error) -> Option<Stopped> {
+        let stopped = error.downcast_ref::<Stopped>().filter(|stopped| stopped.lost)?.clone();
+        self.count = if self.step == Some(stopped.step) { self.count + 1 } else { 1 };
+        if self.count == LOSSES {
+            return None;
+        }
+        self.step = Some(stopped.step);
+        note(&one_line(format!("{}: going on from step {} on a fresh device", causes(error), stopped.step)));
+        Some(stopped)
+    }
+}
+
 /// Goes on from the last checkpoint on a fresh device, as often as the device goes away. The directory is locked all the while.
 fn persist(
     mut ended: Result<Ended>,
@@ -139,16 +162,9 @@ fn persist(
     changes: &[(String, String)],
     options: &Options,
 ) -> Result<Ended> {
-    let (mut last, mut losses) = (None, 0);
+    let mut losses = Losses::default();
     loop {
-        let stopped = ended.as_ref().err().and_then(|error| error.downcast_ref::<Stopped>()).cloned();
-        let (Some(stopped), Err(error)) = (stopped.filter(|stopped| stopped.lost), &ended) else { return ended };
-        losses = if last == Some(stopped.step) { losses + 1 } else { 1 };
-        if losses == LOSSES {
-            return ended;
-        }
-        note(&one_line(format!("{}: going on from step {} on a fresh device", causes(error), stopped.step)));
-        last = Some(stopped.step);
+        let Some(stopped) = ended.as_ref().err().and_then(|error| losses.survived(error)) else { return ended };
         let again = resume::prepare(directory, changes, options).and_then(|prepared| prepared.go(directory, options));
         ended = again.map_err(|error| match error.is::<Stopped>() {
             true => error,
@@ -189,7 +205,7 @@ fn train_once(plans: &[Plan], directory: &Path, options: &Options, locks: &mut V
     run::refuse_held(directory)?;
     let mut waves = waves(starts, &choice.chosen, options)?;
     first_state(&waves[0][0].run)?;
-    let machine = Machine::open(&waves[0], choice, options)?;
+    let machine = Machine::open(&waves[0], &choice, options)?;
     locks.push(run::begin(directory)?);
     for Start { run, train, .. } in waves.iter_mut().flatten() {
         if run.path != directory {

@@ -147,7 +147,7 @@ impl Prepared {
         }
         let mut machine = None;
         if let Some(first) = self.waves.first() {
-            machine = Some(Machine::open(first, devices::choose(&options.device)?, options)?);
+            machine = Some(Machine::open(first, &devices::choose(&options.device)?, options)?);
             self.rewind(directory)?;
         }
         let mut result = Ended::nothing(directory);

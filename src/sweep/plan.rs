@@ -1,6 +1,6 @@
 //! The plan of a sweep: a grid, or draws, over fields of the plan of a run.
 
-use crate::plan::{Draft, Plan, is_number, one_line};
+use crate::plan::{Draft, Plan, is_number, table_of};
 use crate::random::Philox;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -43,10 +43,7 @@ impl SweepPlan {
     }
 
     fn read(text: &str, origin: &str, file: &dyn Fn(&Path) -> Result<Vec<u8>>) -> Result<Self> {
-        let mut table: Table = text.parse().map_err(|e: toml::de::Error| {
-            let line = text[..e.span().map_or(0, |span| span.start).min(text.len())].lines().count().max(1);
-            anyhow::anyhow!("line {line}: not TOML: {}", one_line(e.message()))
-        })?;
+        let mut table = table_of(text).map_err(|(line, problem)| anyhow::anyhow!("line {line}: {problem}"))?;
         let beside = |name: &str| Path::new(origin).parent().unwrap_or(Path::new("")).join(name);
         let grid = take_table(&mut table, "grid")?;
         let random = take_table(&mut table, "random")?;
