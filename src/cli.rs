@@ -77,6 +77,9 @@ pub enum Sweep {
         /// Write every figure of the page as SVG into this directory
         #[arg(long, value_name = "DIR")]
         figures: Option<PathBuf>,
+        /// Fetch what DIR lacks from the object store that the sweep's tasks put their runs into, and put table and page there
+        #[arg(long, value_name = "URL")]
+        store: Option<String>,
     },
     /// Print a script that runs a sweep as an array of tasks
     Emit(SweepEmit),
@@ -105,6 +108,9 @@ pub struct SweepRun {
     /// How many shards there are, where a scheduler says the number of this one
     #[arg(long, value_name = "N", conflicts_with = "shard")]
     pub shards: Option<std::num::NonZeroUsize>,
+    /// Put every run that has ended into an object store, and leave alone what is there: file:///PATH or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
     /// Make the page of every run as well
     #[arg(long)]
     pub pages: bool,

@@ -109,8 +109,9 @@ impl Room {
 /// Models that the CPU engine trains side by side for each thread, unless it is told: each core has work, and what they use stays small.
 const MODELS_A_THREAD: usize = 4;
 
-/// How many models of a plan fit, before anything is made; an error where not even one does.
-pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chosen) -> Result<Room> {
+/// How many models of a plan fit, before anything is made; an error where not even one does. `threads` are those of the CPU engine, 0
+/// being one for each core.
+pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chosen, threads: usize) -> Result<Room> {
     let sizes = Sizes { shape: plan.shape(), rows: train_rows.max(plan.p * plan.p) };
     let (bytes, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
     let what = format!("p = {}", plan.p);
@@ -122,7 +123,8 @@ pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chose
         Chosen::Cpu => {
             check_memory(bytes, &what, expected)?;
             let models = available_memory().map_or(usize::MAX, |free| (free / bytes.max(1)) as usize);
-            let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+            let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+            let threads = if threads == 0 { cores } else { threads };
             Ok(Room { models, bytes, worth: MODELS_A_THREAD * threads, machine: "the CPU engine".into() })
         }
         Chosen::Gpu(adapter) => {

@@ -14,9 +14,9 @@ use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
 use grokscope::session::exchange::{self, Origin};
 use grokscope::session::{self, Ended, Estimate, Options, Stopped};
-use grokscope::sweep;
+use grokscope::sweep::{self, shard::Shard};
 use grokscope::train::{Divergence, Outcome};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,6 +29,8 @@ const INTERRUPTED: u8 = 75;
 
 fn main() -> ExitCode {
     quiet_drivers();
+    // Every run that is trained has a lock, which is an open file.
+    let _ = rlimit::increase_nofile_limit(1 << 16);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
@@ -52,7 +54,9 @@ fn main() -> ExitCode {
         Command::Export(arguments) => export(&arguments),
         Command::Import(arguments) => import(&arguments),
         Command::Sweep(Sweep::Run(arguments)) => sweep_run(&arguments),
-        Command::Sweep(Sweep::Merge { directory, figures }) => sweep_merge(&directory, figures.as_deref()),
+        Command::Sweep(Sweep::Merge { directory, figures, store }) => {
+            sweep_merge(&directory, figures.as_deref(), store.as_deref())
+        }
         Command::Sweep(Sweep::Emit(arguments)) => sweep_emit(&arguments),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => manual(&directory),
@@ -237,19 +241,25 @@ fn sweep_run(arguments: &SweepRun) -> Result<u8> {
         Some(directory) => directory.clone(),
         None => sweep::default_directory(&arguments.plan)?,
     };
-    let sweep = sweep::Sweep::new(&arguments.plan, directory, arguments.extend)?;
     listen_for_stop()?;
-    let progress = match sweep.run(shard, &options) {
-        // A write that failed, say, where there are checkpoints to go on from.
-        Err(error) if error.is::<Stopped>() => {
-            note(&format!("error: {}", one_line(session::causes(&error))));
+    match sweep_shard(arguments, directory, shard, &options) {
+        // A full disk, say: what was asked for is well, and what there is can go on.
+        Err(error) if sweep::passes(&error) => {
+            let causes = if error.is::<Stopped>() { session::causes(&error) } else { format!("{error:#}") };
+            note(&format!("error: {}", one_line(causes)));
             note("stopped: the same command goes on");
-            return Ok(INTERRUPTED);
+            Ok(INTERRUPTED)
         }
-        progress => progress?,
-    };
+        code => code,
+    }
+}
+
+fn sweep_shard(arguments: &SweepRun, directory: PathBuf, shard: Shard, options: &Options) -> Result<u8> {
+    let store = arguments.store.as_deref().map(sweep::store::Store::open).transpose()?;
+    let sweep = sweep::Sweep::new(&arguments.plan, directory, arguments.extend, store)?;
+    let progress = sweep.run(shard, options)?;
     // Other shards are under way: who calls merge has all of them.
-    if shard == sweep::shard::Shard::WHOLE {
+    if shard == Shard::WHOLE {
         say(&sweep.merge()?.summary());
     } else if !progress.interrupted {
         say(&format!(
@@ -259,17 +269,23 @@ fn sweep_run(arguments: &SweepRun) -> Result<u8> {
             sweep.directory.display()
         ));
     }
+    for problem in &progress.left_out {
+        note(&format!("left out: {problem}"));
+    }
     if progress.elsewhere > 0 {
         note(&format!("{} runs are being trained by another process: expected this command again", progress.elsewhere));
     }
     if progress.interrupted {
         note("stopped: the same command goes on");
     }
-    Ok(if progress.interrupted || progress.elsewhere > 0 { INTERRUPTED } else { 0 })
+    let unfinished = progress.interrupted || progress.elsewhere > 0 || !progress.left_out.is_empty();
+    Ok(if unfinished { INTERRUPTED } else { 0 })
 }
 
-fn sweep_merge(directory: &Path, figures: Option<&Path>) -> Result<u8> {
-    let merged = sweep::Sweep::open(directory)?.merge()?;
+fn sweep_merge(directory: &Path, figures: Option<&Path>, store: Option<&str>) -> Result<u8> {
+    let store = store.map(sweep::store::Store::open).transpose()?;
+    let merged = sweep::Sweep::open(directory, store)?.merge()?;
+    merged.problems().for_each(note);
     if let Some(directory) = figures {
         merged.write_figures(directory)?;
     }

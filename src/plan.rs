@@ -307,6 +307,7 @@ pub fn preset(name: &str) -> Result<Plan> {
 /// assert!(format!("{error:#}").starts_with("mine.toml: not a plan"));
 /// # anyhow::Ok(())
 /// ```
+#[derive(Clone)]
 pub struct Draft {
     fields: Table,
 }
@@ -335,15 +336,19 @@ impl Draft {
     pub fn overlay_with_files(&mut self, text: &str, origin: &str) -> Result<()> {
         let mut own = Self { fields: Table::new() };
         own.overlay(text, origin)?;
-        for name in ["split", "init"] {
-            if let Some(Value::String(path)) = own.fields.get_mut(name)
-                && (path.ends_with(".csv") || path.ends_with(".safetensors"))
-                && let Some(directory) = std::path::Path::new(origin).parent()
-            {
-                *path = directory.join(&*path).display().to_string();
-            }
+        own.fields.into_iter().try_for_each(|(name, value)| self.assign_beside(&name, value, origin))
+    }
+
+    /// Sets one field. A file that it names lies beside `origin`.
+    pub fn assign_beside(&mut self, name: &str, value: Value, origin: &str) -> Result<()> {
+        self.assign(name, value)?;
+        if ["split", "init"].contains(&name)
+            && let Some(Value::String(path)) = self.fields.get_mut(name)
+            && (path.ends_with(".csv") || path.ends_with(".safetensors"))
+            && let Some(directory) = std::path::Path::new(origin).parent()
+        {
+            *path = directory.join(&*path).display().to_string();
         }
-        self.fields.extend(own.fields);
         Ok(())
     }
 
@@ -387,9 +392,14 @@ impl Draft {
 /// A text as TOML; else the line of the problem, and what it is.
 pub fn table_of(text: &str) -> Result<Table, (usize, String)> {
     text.parse().map_err(|e: toml::de::Error| {
-        let line = text[..e.span().map_or(0, |span| span.start).min(text.len())].lines().count().max(1);
+        let line = 1 + text[..e.span().map_or(0, |span| span.start).min(text.len())].matches('\n').count();
         (line, format!("not TOML: {}", one_line(e.message())))
     })
+}
+
+/// Whether the plan has a field of that name.
+pub fn is_field(name: &str) -> bool {
+    kind_of(name).is_ok()
 }
 
 /// Whether a field takes numbers that need not be whole; an error for a field that there is not.

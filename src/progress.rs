@@ -108,7 +108,7 @@ impl Bar {
         let terminal = style == Style::Human && std::io::stderr().is_terminal();
         Self(terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
-            let template = "{bar:20} {pos}/{len}  {eta} left  {msg}";
+            let template = "{bar:20} {pos}/{len}  {eta} left at most  {msg}";
             bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
             bar.set_message(what.to_string());
             bar
@@ -125,8 +125,27 @@ impl Bar {
 
     /// One more is done.
     pub fn step(&self) {
+        self.advance(1);
+    }
+
+    /// So many more are done.
+    pub fn advance(&self, steps: u64) {
         if let Some(bar) = &self.0 {
-            bar.inc(1);
+            bar.inc(steps);
+        }
+    }
+
+    /// So many need not be done.
+    pub fn shorten(&self, steps: u64) {
+        if let Some(bar) = &self.0 {
+            bar.dec_length(steps);
+        }
+    }
+
+    /// Changes the words beside the bar.
+    pub fn message(&self, text: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text.to_string());
         }
     }
 

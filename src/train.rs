@@ -252,11 +252,17 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let states = self.engine.read_states().await?;
+        let mut finished = false;
         for (state, index) in states.iter().zip(self.live.clone()) {
             let member = &mut self.members[index];
             if member.stopped || !member.wants_to_stop(self.step) {
                 continue;
             }
+            // To finish one takes seconds: whoever is asked to stop leaves the others at their last step.
+            if finished && observer.interrupted() {
+                break;
+            }
+            finished = true;
             if let Some(what) = state.not_finite() {
                 self.diverge(observer, index, self.step, what)?;
                 continue;

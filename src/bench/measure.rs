@@ -56,7 +56,7 @@ impl Work {
     /// A round: a fresh engine, whole steps for at least `time`, and single kernels for as long.
     pub fn measure(&self, chosen: &Chosen, threads: usize, time: Duration) -> Result<Times> {
         let Self { plan, program, train } = self;
-        devices::fitting(program, plan, train.len(), chosen)?.at_once(plan.models)?;
+        devices::fitting(program, plan, train.len(), chosen, threads)?.at_once(plan.models)?;
         let grid = Pairs::grid(plan.op.parse()?, plan.p);
         let layout = Layout::new(plan.shape(), &vec![train.clone(); plan.models], &vec![grid; plan.models]);
         let began = Instant::now();

@@ -6,13 +6,22 @@ pub struct Scale {
     lo: f64,
     hi: f64,
     log: bool,
+    /// Whether there is nothing between whole numbers.
+    whole: bool,
 }
 
 impl Scale {
     /// From `lo` to `hi`, or to `lo` + 1 where `hi` is not above `lo`.
     pub fn linear(lo: f64, hi: f64) -> Self {
         let hi = if hi > lo { hi } else { lo + 1.0 };
-        Self { lo, hi, log: false }
+        Self { lo, hi, log: false, whole: false }
+    }
+
+    /// From 0 to a whole number above all values, which are counts.
+    pub fn counts(values: impl Iterator<Item = f64>) -> Self {
+        let hi = ends(values).1.max(1.0);
+        let step = tick_step(hi).max(1.0);
+        Self { lo: 0.0, hi: (hi / step).ceil() * step, log: false, whole: true }
     }
 
     /// From 0, or below it, to a round number above all values.
@@ -30,7 +39,7 @@ impl Scale {
         let (lo, hi) = ends(values.filter(|&x| x > 0.0));
         let (lo, hi) = if lo > hi { (1e-1, 1.0) } else { (lo, hi) };
         let (lo, hi) = (10f64.powf(lo.log10().floor()), 10f64.powf(hi.log10().ceil()));
-        Self { lo, hi: if hi > lo { hi } else { 10.0 * lo }, log: true }
+        Self { lo, hi: if hi > lo { hi } else { 10.0 * lo }, log: true, whole: false }
     }
 
     /// The share of the way from `lo` to `hi`, held inside it.
@@ -54,7 +63,7 @@ impl Scale {
             let every = ((last - first) as usize).div_ceil(6).max(1);
             return (first..=last).step_by(every).map(|e| (10f64.powi(e), format!("1e{e}"))).collect();
         }
-        let step = tick_step(self.hi - self.lo);
+        let step = tick_step(self.hi - self.lo).max(if self.whole { 1.0 } else { 0.0 });
         let (first, last) = ((self.lo / step).ceil() as i64, (self.hi / step + 1e-9).floor() as i64);
         let decimals = (-step.log10()).ceil().max(0.0) as usize;
         (first..=last).map(|i| (i as f64 * step, thousands(format!("{:.decimals$}", i as f64 * step)))).collect()
@@ -88,6 +97,15 @@ fn thousands(number: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_have_whole_ticks() {
+        for (most, hi) in [(0.0, 1.0), (1.0, 1.0), (2.0, 2.0), (7.0, 8.0), (23.0, 25.0)] {
+            let scale = Scale::counts([0.0, most].into_iter());
+            assert_eq!(scale.hi(), hi);
+            assert!(scale.ticks().iter().all(|(value, text)| value.fract() == 0.0 && !text.contains('.')), "{most}");
+        }
+    }
 
     #[test]
     fn ticks_are_round_and_lie_on_the_axis() {

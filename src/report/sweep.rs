@@ -27,7 +27,7 @@ pub struct Shown {
 pub struct Place {
     /// Its report, or its directory where it has none; nothing where it has not begun.
     pub link: Option<String>,
-    /// done, diverged, begun, waiting or damaged.
+    /// done, diverged, begun, waiting, damaged or unreadable.
     pub status: &'static str,
     /// A text a column of the table.
     pub cells: Vec<Option<String>>,
@@ -154,19 +154,21 @@ fn tied(share: f64) -> String {
 
 fn lead(shown: &Shown) -> Markup {
     let of = |status: &str| shown.runs.iter().filter(|run| run.status == status).count();
-    let (done, grokked) = (of("done"), shown.runs.iter().filter(|run| run.grokked == Some(true)).count());
-    let others: Vec<String> = ["diverged", "begun", "waiting", "damaged"]
+    let (done, grokked) = (of("done"), grokked(shown).len());
+    let tested = shown.runs.iter().filter(|run| run.grokked.is_some()).count();
+    let runs = |count: usize| if count == 1 { "run is" } else { "runs are" };
+    let others: Vec<String> = ["diverged", "begun", "waiting", "damaged", "unreadable"]
         .into_iter()
         .filter(|status| of(status) > 0)
         .map(|status| format!("{} {status}", of(status)))
         .collect();
     html! {
         p.lead {
-            (done) " of " (shown.runs.len()) " runs are done"
+            (done) " of " (shown.runs.len()) " " (runs(shown.runs.len())) " done"
             @if !others.is_empty() { " (" (others.join(", ")) ")" }
             ". Grokked: " (grokked)
-            @if let Some((lo, hi)) = share_interval(grokked, done) {
-                ", " (tied(grokked as f64 / done as f64)) ", between " (tied(lo)) " and " (tied(hi)) " at 95\u{a0}%"
+            @if let Some((lo, hi)) = share_interval(grokked, tested) {
+                ", " (tied(grokked as f64 / tested as f64)) ", between " (tied(lo)) " and " (tied(hi)) " at 95\u{a0}%"
             }
             "."
         }
@@ -200,7 +202,7 @@ fn phases(shown: &Shown) -> Markup {
             "Each square is a run, and a link to its report, or to its directory where none was made ("
             code { "grokscope report DIR" } " makes one). A network has fitted when nine tenths of its train pairs are right, and generalises when nine tenths "
             "of the test pairs are. " b { "Comprehension" } ": it generalises less than " (shown.delay) " steps after it has fitted. " b { "Grokking" }
-            ": later. " b { "Memorisation" } ": never. " b { "Confusion" } ": it does not even fit."
+            ": later. " b { "Memorisation" } ": never. " b { "Confusion" } ": it does not even fit. Runs that diverged, and those with no pair left to test on, have no phase."
         }
         (show(&diagrams(shown)))
         div.scroll { (table(&["phase", "runs"], counts.collect())) }
@@ -238,15 +240,16 @@ fn distributions(shown: &Shown) -> Vec<Figure> {
 fn steps(shown: &Shown) -> Markup {
     html! {
         p {
-            "Dots are runs that have grokked, at the first evaluation with 99.9 % of the test pairs right; over them the median, with the interval that holds "
-            "it at 95 % (order statistics; all values where there are fewer than six). Shares have Wilson's intervals at 95 %. Runs that did not grok by their last "
-            "step have no dot: a median over few of many runs is of the fast ones."
+            "Dots are runs that have grokked at some time, at the first evaluation with 99.9 % of the test pairs right; over them the median, with the interval "
+            "that holds it at 95 % (order statistics; all values where there are fewer than six). Runs that did not grok by their last step have no dot: a median "
+            "over few of many runs is of the fast ones. Shares are of the runs that are done, without those that diverged, and count those that hold it at their last "
+            "step, with Wilson's intervals at 95 %."
         }
         (show(&distributions(shown)))
     }
 }
 
-fn steps_by(shown: &Shown, field: &str) -> Figure {
+fn step_strips(shown: &Shown, field: &str) -> Vec<Strip> {
     let column = |value: &&str| {
         let grokked: Vec<&Place> = shown.of(field, value).filter(|run| run.grok_step.is_some()).collect();
         let steps: Vec<f64> = grokked.iter().filter_map(|run| run.grok_step.map(|step| step as f64)).collect();
@@ -256,20 +259,28 @@ fn steps_by(shown: &Shown, field: &str) -> Figure {
             middle: median(&steps).map(|median| (median.value, median.interval)),
         }
     };
-    let columns: Vec<Strip> = shown.values(field).iter().map(column).collect();
+    shown.values(field).iter().map(column).collect()
+}
+
+fn steps_by(shown: &Shown, field: &str) -> Figure {
+    let columns = step_strips(shown, field);
     let all = columns.iter().flat_map(|column| column.spots.iter().map(|(step, _)| *step));
     let axis = Axis { name: "grokking step (updates)", scale: Scale::linear_over(all.collect::<Vec<_>>().into_iter()) };
     strips(&format!("steps-{field}"), &format!("Grokking step by {field}"), field, axis, &columns, KINDS)
 }
 
-fn shares_by(shown: &Shown, field: &str) -> Figure {
+fn share_strips(shown: &Shown, field: &str) -> Vec<Strip> {
     let column = |value: &&str| {
         let known: Vec<bool> = shown.of(field, value).filter_map(|run| run.grokked).collect();
         let hits = known.iter().filter(|&&grokked| grokked).count();
         let middle = share_interval(hits, known.len()).map(|interval| (hits as f64 / known.len() as f64, interval));
         Strip { label: label(value), spots: Vec::new(), middle }
     };
-    let columns: Vec<Strip> = shown.values(field).iter().map(column).collect();
+    shown.values(field).iter().map(column).collect()
+}
+
+fn shares_by(shown: &Shown, field: &str) -> Figure {
+    let columns = share_strips(shown, field);
     let axis = Axis { name: "share that grokked", scale: Scale::linear(0.0, 1.0) };
     strips(&format!("shares-{field}"), &format!("Share that grokked by {field}"), field, axis, &columns, KINDS)
 }
@@ -278,28 +289,30 @@ fn grokked(shown: &Shown) -> Vec<&Place> {
     shown.runs.iter().filter(|run| run.grokked == Some(true)).collect()
 }
 
+/// How many of the networks of a modulus use each frequency.
+fn key_uses(networks: &[&Place], p: usize) -> Vec<(f64, f64)> {
+    let of_p = || networks.iter().filter(|run| run.p == p).filter_map(|run| run.keys.as_ref());
+    let uses = |k: usize| of_p().filter(|keys| keys.contains(&k)).count() as f64;
+    (1..=p / 2).map(|k| (k as f64, uses(k))).collect()
+}
+
 /// How many key frequencies, which, and the measures of Clock and Pizza, of those that have grokked.
 fn frequencies(shown: &Shown) -> Vec<Figure> {
     let grokked = grokked(shown);
     let keys = || grokked.iter().filter_map(|run| run.keys.as_ref());
     let mut figures = Vec::new();
-    let count = |of: &dyn Fn(&Vec<usize>) -> usize, value: usize| keys().filter(|keys| of(keys) == value).count();
     let most = keys().map(Vec::len).max().unwrap_or(0);
     let bars = |points: Vec<(f64, f64)>| Series { name: String::new(), colour: 0, points, look: Look::Bars };
-    let axis = |name, points: &[(f64, f64)]| Axis {
-        name,
-        scale: Scale::linear_over(points.iter().map(|p| p.1).collect::<Vec<_>>().into_iter()),
-    };
+    let axis = |name, points: &[(f64, f64)]| Axis { name, scale: Scale::counts(points.iter().map(|p| p.1)) };
     if most > 0 {
-        let numbers: Vec<(f64, f64)> = (0..=most).map(|n| (n as f64, count(&Vec::len, n) as f64)).collect();
-        let x = Axis { name: "key frequencies of a network", scale: Scale::linear(0.0, most as f64 + 1.0) };
+        let having = |n: usize| keys().filter(|keys| keys.len() == n).count() as f64;
+        let numbers: Vec<(f64, f64)> = (0..=most).map(|n| (n as f64, having(n))).collect();
+        let x = Axis { name: "key frequencies of a network", scale: Scale::counts([most as f64 + 1.0].into_iter()) };
         let y = axis("networks that grokked", &numbers);
         figures.push(svg::chart("key-counts", "How many key frequencies", x, y, &[bars(numbers)], &[]));
         let moduli: std::collections::BTreeSet<usize> = grokked.iter().map(|run| run.p).collect();
         for p in moduli {
-            let of_p = || grokked.iter().filter(|run| run.p == p).filter_map(|run| run.keys.as_ref());
-            let uses = |k: usize| of_p().filter(|keys| keys.contains(&k)).count() as f64;
-            let points: Vec<(f64, f64)> = (1..=p / 2).map(|k| (k as f64, uses(k))).collect();
+            let points = key_uses(&grokked, p);
             let x = Axis { name: "frequency k", scale: Scale::linear(0.0, (p / 2) as f64) };
             let y = axis("networks that use it", &points);
             figures.push(svg::chart(
@@ -348,4 +361,71 @@ fn runs(shown: &Shown) -> Markup {
         std::iter::once(first).chain(cells).collect::<Vec<_>>()
     };
     html! { div.scroll { (table(&head, shown.runs.iter().map(row).collect())) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs at decays of 1 and 10, by their steps of grokking, whether they hold it, and their frequencies.
+    fn shown() -> Shown {
+        let run =
+            |decay: &str, status: &'static str, grok_step: Option<u64>, grokked: Option<bool>, keys: &[usize]| Place {
+                link: None,
+                status,
+                cells: vec![Some(decay.into())],
+                phase: grokked.map(|grokked| if grokked { Phase::Grokking } else { Phase::Memorisation }),
+                grokked,
+                grok_step,
+                keys: Some(keys.to_vec()),
+                p: 13,
+                symmetricity: None,
+                irrelevance: None,
+            };
+        let runs = vec![
+            run("10.0", "done", Some(100), Some(true), &[1, 5]),
+            run("10.0", "done", Some(300), Some(false), &[2]),
+            run("10.0", "diverged", None, None, &[]),
+            run("1.0", "done", Some(500), Some(true), &[5]),
+            run("1.0", "done", None, Some(false), &[]),
+            run("1.0", "done", None, Some(false), &[]),
+            run("1.0", "done", Some(900), Some(true), &[4, 5, 6]),
+            run("1.0", "waiting", None, None, &[]),
+        ];
+        let (varied, columns) = (vec!["weight_decay".to_string()], vec!["weight_decay".to_string()]);
+        Shown { title: "test".into(), delay: 1000, varied, columns, runs }
+    }
+
+    #[test]
+    fn steps_are_of_those_that_grokked_at_some_time() {
+        let strips = step_strips(&shown(), "weight_decay");
+        let found: Vec<_> = strips
+            .iter()
+            .map(|strip| {
+                (strip.spots.iter().map(|(step, _)| *step).collect::<Vec<_>>(), strip.middle.map(|middle| middle.0))
+            })
+            .collect();
+        assert_eq!(found, [(vec![500.0, 900.0], Some(700.0)), (vec![100.0, 300.0], Some(200.0))]);
+    }
+
+    #[test]
+    fn shares_are_of_those_that_are_done_and_hold_it() {
+        let strips = share_strips(&shown(), "weight_decay");
+        let shares: Vec<_> = strips.iter().map(|strip| strip.middle.unwrap().0).collect();
+        assert_eq!(shares, [0.5, 0.5]);
+        // Of four, and of two: fewer say less.
+        let widths: Vec<f64> = strips.iter().map(|strip| strip.middle.map(|(_, (lo, hi))| hi - lo).unwrap()).collect();
+        assert!(widths[0] < widths[1]);
+        let text = page(&shown());
+        assert!(text.contains("6 of 8 runs are done (1 diverged, 1 waiting)"), "{text}");
+        assert!(text.contains("Grokked: 3, 50"), "{text}");
+    }
+
+    #[test]
+    fn frequencies_are_counted_where_they_are_used() {
+        let shown = shown();
+        let used: Vec<f64> = key_uses(&grokked(&shown), 13).into_iter().map(|(_, uses)| uses).collect();
+        assert_eq!(used, [1.0, 0.0, 0.0, 1.0, 3.0, 1.0]);
+        assert!(key_uses(&grokked(&shown), 17).iter().all(|(_, uses)| *uses == 0.0));
+    }
 }

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use same_file::Handle;
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes a call again while a signal interrupts it.
@@ -44,8 +45,8 @@ fn write_by_way_of(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Writes files into a directory that appears under its name only when all of them are there.
-pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+/// Writes files, with `/` between the parts of their names, into a directory that appears under its name only when all of them are there.
+pub fn write_directory(path: &Path, files: &[(impl AsRef<Path>, Vec<u8>)]) -> Result<()> {
     let temporary = path.with_extension("tmp");
     let write = || {
         if temporary.is_dir() {
@@ -54,10 +55,15 @@ pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
             fs::remove_file(&temporary)?;
         }
         retried(|| fs::create_dir_all(&temporary))?;
+        let mut made = BTreeSet::from([temporary.clone()]);
         for (name, bytes) in files {
-            write_synced(&temporary.join(name), bytes)?;
+            let file = temporary.join(name);
+            let above = file.parent().unwrap_or(&temporary);
+            retried(|| fs::create_dir_all(above))?;
+            made.extend(above.ancestors().take_while(|above| **above != temporary).map(Path::to_path_buf));
+            write_synced(&file, bytes)?;
         }
-        sync_directory(&temporary)?;
+        made.iter().try_for_each(|directory| sync_directory(directory))?;
         put_in_place(&temporary, path)
     };
     write().map_err(|error| {
@@ -164,6 +170,49 @@ pub fn move_contents(from: &Path, to: &Path) -> Result<()> {
         sync_directory(from)
     };
     move_all().with_context(failed)
+}
+
+/// Names of the files in a directory and those in it, with `/` between their parts, in order; without locks and what was cut off.
+pub fn files(path: &Path) -> Result<Vec<String>> {
+    let (mut names, mut pending) = (Vec::new(), vec![(path.to_path_buf(), String::new())]);
+    while let Some((directory, prefix)) = pending.pop() {
+        for entry in entries(&directory).with_context(|| format!("{}: could not be listed", directory.display()))? {
+            let own = entry.file_name().to_string_lossy().into_owned();
+            let name = format!("{prefix}{own}");
+            if own == LOCK || own.ends_with(".tmp") {
+            } else if entry.path().is_dir() {
+                pending.push((entry.path(), format!("{name}/")));
+            } else {
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether a relative path stays in the directory that it is joined to.
+pub fn is_inside(path: &Path) -> bool {
+    path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Whether an error may be gone another time, with nothing changed in what was asked for: a full disk, say, or a device that failed.
+pub fn passes(error: &anyhow::Error) -> bool {
+    use ErrorKind::*;
+    let lasting = [
+        NotFound,
+        PermissionDenied,
+        AlreadyExists,
+        NotADirectory,
+        IsADirectory,
+        DirectoryNotEmpty,
+        ReadOnlyFilesystem,
+        InvalidInput,
+        InvalidData,
+        InvalidFilename,
+        Unsupported,
+    ];
+    kind_of(error).is_some_and(|kind| !lasting.contains(&kind))
 }
 
 /// What stands in a directory.

@@ -1,6 +1,7 @@
 //! The observer that writes run directories, shows progress and keeps the time.
 
 use super::board::Board;
+use super::many::{End, Watch};
 use super::{Options, analyze};
 use crate::analysis::Analysis;
 use crate::program::State;
@@ -20,6 +21,8 @@ const STRETCH_SECONDS: f64 = 0.25;
 pub struct Keeper<'a> {
     /// A directory for each model.
     pub runs: Vec<RunDir>,
+    /// Their numbers among all that the command trains.
+    numbers: Vec<usize>,
     /// What the user sees.
     pub progress: Progress,
     options: &'a Options,
@@ -31,9 +34,9 @@ pub struct Keeper<'a> {
     /// Whether `recent` has been told.
     evaluated: bool,
     all: Times,
-    /// Of the members that are done.
+    /// Of the members that are done, by their numbers.
     pub summaries: Vec<(usize, Summary)>,
-    /// Of the members whose numbers went bad.
+    /// Of the members whose numbers went bad, by their numbers.
     pub diverged: Vec<(usize, Divergence)>,
     /// Analyses of the members that are done.
     pub findings: Vec<Analysis>,
@@ -43,6 +46,7 @@ pub struct Keeper<'a> {
     pub device: String,
     /// One for each run, or none.
     boards: Vec<Board>,
+    watch: &'a mut dyn Watch,
 }
 
 /// Times, of which every n-th is kept, so that a run of any length holds no more than some of them.
@@ -85,19 +89,22 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 impl<'a> Keeper<'a> {
-    /// For runs that go on towards `steps` updates.
+    /// For runs, with their numbers, that go on towards `steps` updates.
     pub fn new(
-        runs: Vec<RunDir>,
+        runs: Vec<(usize, RunDir)>,
         progress: Progress,
         options: &'a Options,
         steps: u64,
         device: String,
         boards: Vec<Board>,
+        watch: &'a mut dyn Watch,
     ) -> Self {
+        let (numbers, runs) = runs.into_iter().unzip();
         let now = Instant::now();
         let (recent, all, summaries) = (Times::new(), Times::new(), Vec::new());
         Self {
             runs,
+            numbers,
             progress,
             options,
             began: now,
@@ -111,7 +118,13 @@ impl<'a> Keeper<'a> {
             steps,
             device,
             boards,
+            watch,
         }
+    }
+
+    /// Models that are still trained.
+    fn live(&self) -> usize {
+        self.runs.len() - self.summaries.len() - self.diverged.len()
     }
 }
 
@@ -188,13 +201,17 @@ impl Observer for Keeper<'_> {
             stopped_by: member.stop_rule(last.step).map(String::from),
         };
         run.write_summary(&summary)?;
-        self.summaries.push((index, summary));
+        let number = self.numbers[index];
+        self.watch.ended(number, &End::Done(summary.clone().into()));
+        self.summaries.push((number, summary));
         Ok(())
     }
 
     fn diverged(&mut self, member: usize, divergence: &Divergence) -> Result<()> {
         self.runs[member].write_divergence(divergence)?;
-        self.diverged.push((member, divergence.clone()));
+        let number = self.numbers[member];
+        self.watch.ended(number, &End::Diverged(divergence.clone()));
+        self.diverged.push((number, divergence.clone()));
         Ok(())
     }
 
@@ -206,6 +223,7 @@ impl Observer for Keeper<'_> {
         self.recent.push(ms);
         self.all.push(ms);
         self.progress.stepped(step);
+        self.watch.stepped((self.live() * steps) as u64);
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 use super::board::Board;
 use super::keeper::Keeper;
+use super::many::{Nobody, Watch};
 use super::{Ended, Options, stopped};
 use crate::devices::{self, Choice, Chosen};
 use crate::method::Method;
-use crate::plan::Shape;
+use crate::plan::{Plan, Shape};
 use crate::program;
 use crate::program::batch::Layout;
 use crate::program::engine::Engine;
@@ -28,30 +29,50 @@ pub(super) struct Start {
     pub begun: bool,
 }
 
-impl Start {
-    /// What models must have in common to be trained side by side: one list of kernels of one size, and one clock.
-    fn kind(&self) -> (u64, Shape, Method, &str) {
-        let plan = &self.run.plan;
-        (self.step, plan.shape(), plan.method(), &plan.program)
+/// What a model needs beside others.
+pub(super) trait Seat {
+    /// Updates done.
+    fn step(&self) -> u64;
+    /// What is trained; its program is resolved.
+    fn plan(&self) -> &Plan;
+    /// Train pairs.
+    fn rows(&self) -> usize;
+}
+
+impl Seat for Start {
+    fn step(&self) -> u64 {
+        self.step
     }
+    fn plan(&self) -> &Plan {
+        &self.run.plan
+    }
+    fn rows(&self) -> usize {
+        self.train.len()
+    }
+}
+
+/// What models must have in common to be trained side by side: one list of kernels of one size, and one clock.
+fn kind(seat: &impl Seat) -> (u64, Shape, Method, &str) {
+    let plan = seat.plan();
+    (seat.step(), plan.shape(), plan.method(), &plan.program)
 }
 
 /// Puts models together that can be trained side by side, as many as fit (or as the options say) a wave, those that have least steps
 /// behind them first.
-pub(super) fn waves(mut starts: Vec<Start>, chosen: &Chosen, options: &Options) -> Result<Vec<Vec<Start>>> {
-    starts.sort_by_key(|start| start.step);
-    let mut groups: Vec<Vec<Start>> = Vec::new();
-    for start in starts {
-        match groups.iter_mut().find(|group| group[0].kind() == start.kind()) {
-            Some(group) => group.push(start),
-            None => groups.push(vec![start]),
+pub(super) fn waves<S: Seat>(mut seats: Vec<S>, chosen: &Chosen, options: &Options) -> Result<Vec<Vec<S>>> {
+    seats.sort_by_key(Seat::step);
+    let mut groups: Vec<Vec<S>> = Vec::new();
+    for seat in seats {
+        match groups.iter_mut().find(|group| kind(&group[0]) == kind(&seat)) {
+            Some(group) => group.push(seat),
+            None => groups.push(vec![seat]),
         }
     }
     let mut waves = Vec::new();
     for mut group in groups {
-        let rows = group.iter().map(|start| start.train.len()).max().unwrap_or(0);
-        let plan = &group[0].run.plan;
-        let room = devices::fitting(&program::of_plan(plan)?, plan, rows, chosen)?;
+        let rows = group.iter().map(Seat::rows).max().unwrap_or(0);
+        let plan = group[0].plan();
+        let room = devices::fitting(&program::of_plan(plan)?, plan, rows, chosen, options.threads)?;
         let at_once = room.at_once(options.at_once)?;
         while group.len() > at_once {
             let rest = group.split_off(at_once);
@@ -81,7 +102,7 @@ pub(super) fn train_waves(
             None => devices::choose(&options.device).and_then(|choice| Machine::open(&starts, &choice, options)),
         };
         let machine = machine.map_err(|error| stopped(error, &paths, directory, false))?;
-        ended.absorb(machine.train(starts, &paths, directory, options)?);
+        ended.absorb(machine.train(starts, &paths, directory, options, &mut Nobody)?);
         if ended.outcome != Outcome::Done {
             break;
         }
@@ -118,11 +139,12 @@ impl Machine {
         paths: &[PathBuf],
         directory: &Path,
         options: &Options,
+        watch: &mut dyn Watch,
     ) -> Result<Ended> {
         if options.style == Style::Human {
             self.introduce(&starts, directory)?;
         }
-        self.train_to_the_end(starts, directory, options)
+        self.train_to_the_end(starts, directory, options, watch)
             .map_err(|error| stopped(error, paths, directory, self.engine.is_lost()))
     }
 
@@ -143,10 +165,16 @@ impl Machine {
         Ok(())
     }
 
-    fn train_to_the_end(&mut self, starts: Vec<Start>, directory: &Path, options: &Options) -> Result<Ended> {
+    fn train_to_the_end(
+        &mut self,
+        starts: Vec<Start>,
+        directory: &Path,
+        options: &Options,
+        watch: &mut dyn Watch,
+    ) -> Result<Ended> {
         let step = starts[0].step;
         let steps = starts.iter().map(|start| start.run.plan.steps).max().unwrap_or(step);
-        let (mut members, mut runs, mut indices, mut boards) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut members, mut runs, mut boards) = (Vec::new(), Vec::new(), Vec::new());
         for (k, start) in starts.into_iter().enumerate() {
             let state = start.run.state(step)?;
             self.engine.write_state(k, &state)?;
@@ -156,20 +184,13 @@ impl Machine {
             if options.tensorboard {
                 boards.push(Board::open(&start.run, step, &state.weights)?);
             }
-            runs.push(start.run);
-            indices.push(start.index);
+            runs.push((start.index, start.run));
         }
         let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
-        let mut keeper = Keeper::new(runs, progress, options, steps, self.device.clone(), boards);
+        let mut keeper = Keeper::new(runs, progress, options, steps, self.device.clone(), boards, watch);
         let outcome = pollster::block_on(Trainer::new(&mut self.engine, members, step).run(&mut keeper));
         keeper.progress.finish();
-        let numbered = |member: usize| indices[member];
-        Ok(Ended {
-            outcome: outcome?,
-            directory: directory.into(),
-            summaries: keeper.summaries.into_iter().map(|(member, summary)| (numbered(member), summary)).collect(),
-            diverged: keeper.diverged.into_iter().map(|(member, found)| (numbered(member), found)).collect(),
-            findings: keeper.findings,
-        })
+        let Keeper { summaries, diverged, findings, .. } = keeper;
+        Ok(Ended { outcome: outcome?, directory: directory.into(), summaries, diverged, findings })
     }
 }

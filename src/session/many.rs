@@ -1,17 +1,18 @@
 //! Runs with directories of their own that are trained side by side: those that are done are left alone, those that were begun go on.
 
-use super::machine::{Machine, Start, waves};
+use super::machine::{Machine, Seat, Start, waves};
 use super::{Losses, Options, analyze, first_state, planned_rows, resolved};
 use crate::analysis::Analysis;
 use crate::devices;
 use crate::plan::{Plan, one_line};
-use crate::program;
 use crate::progress::note;
 use crate::run::disk::{self, Lock, kind_of};
-use crate::run::inputs::train_pairs;
+use crate::run::inputs::{first_weights, train_pairs};
 use crate::run::{self, Newest, RunDir, Summary};
 use crate::train::{Divergence, Evaluation, Outcome};
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeSet, HashSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -42,34 +43,73 @@ pub enum Found {
     Ended(RunDir, End, Option<Box<Analysis>>),
     /// Something that is no run of this plan; and what is wrong.
     Damaged(String),
+    /// It cannot be read for now; and why.
+    Unreadable(String),
 }
 
-/// How far the runs came.
+/// Follows runs that are trained side by side.
+pub trait Watch {
+    /// So many updates were done, those of all models counted together.
+    fn stepped(&mut self, updates: u64);
+    /// A run has ended.
+    fn ended(&mut self, number: usize, end: &End);
+}
+
+/// Follows nothing.
+pub struct Nobody;
+
+impl Watch for Nobody {
+    fn stepped(&mut self, _: u64) {}
+    fn ended(&mut self, _: usize, _: &End) {}
+}
+
+/// Tells each end once: where a device goes away, its wave is looked at again.
+struct Once<'a> {
+    told: HashSet<usize>,
+    watch: &'a mut dyn Watch,
+}
+
+impl Watch for Once<'_> {
+    fn stepped(&mut self, updates: u64) {
+        self.watch.stepped(updates);
+    }
+    fn ended(&mut self, number: usize, end: &End) {
+        if self.told.insert(number) {
+            self.watch.ended(number, end);
+        }
+    }
+}
+
+/// How training came to its end.
 pub struct Progress {
     /// Whether it was asked to stop.
     pub interrupted: bool,
     /// Runs that another process is training, or has begun to.
     pub elsewhere: usize,
+    /// What became of runs that are left as they are, because something is wrong with their directories.
+    pub left_out: BTreeSet<String>,
 }
 
-/// Looks at a run's directory without changing it. An error is one of the system's.
-pub fn find(job: &Job) -> Result<Found> {
-    if run::refuse_begun(&job.directory).is_err() {
-        return Ok(Found::Nothing);
-    }
-    if !job.directory.join("plan.toml").exists() {
-        return Ok(match run::refuse_held(&job.directory) {
-            Ok(()) => Found::Nothing,
-            Err(problem) if kind_of(&problem).is_some() => return Err(problem),
-            Err(_) => Found::Damaged(format!("{}: holds something that is no run", job.directory.display())),
-        });
-    }
-    match look(job) {
-        // A file that is gone is damage; one that cannot be read for now is not.
-        Err(problem) if kind_of(&problem).is_none_or(|kind| kind == std::io::ErrorKind::NotFound) => {
-            Ok(Found::Damaged(one_line(format!("{problem:#}"))))
+/// Looks at a run's directory without changing it.
+pub fn find(job: &Job) -> Found {
+    let directory = &job.directory;
+    // A file that is gone is damage; one that cannot be read for now is not.
+    let told = |problem: anyhow::Error| match kind_of(&problem) {
+        None | Some(ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory) => {
+            Found::Damaged(one_line(format!("{problem:#}")))
         }
-        found => found,
+        Some(_) => Found::Unreadable(one_line(format!("{problem:#}"))),
+    };
+    let is_begun = run::refuse_begun(directory).is_ok();
+    if is_begun && directory.join("plan.toml").exists() {
+        return look(job).unwrap_or_else(told);
+    }
+    match run::refuse_held(directory) {
+        Ok(()) => Found::Nothing,
+        Err(problem) if is_begun && kind_of(&problem).is_none() => {
+            Found::Damaged(format!("{}: holds something that is no run", directory.display()))
+        }
+        Err(problem) => told(problem),
     }
 }
 
@@ -114,78 +154,190 @@ fn look(job: &Job) -> Result<Found> {
 
 /// Whether a run's plan is the one asked for; it keeps copies of files, and knows which program `auto` was.
 fn plans_agree(has: &Plan, wanted: &Plan) -> bool {
-    let program = if wanted.program == "auto" { has.program.clone() } else { wanted.program.clone() };
+    let mut wanted = wanted.clone();
+    if wanted.program == "auto" {
+        wanted.program = has.program.clone();
+    }
     let of_file = |has: &str, wanted: &str, kind| has.ends_with(kind) && wanted.ends_with(kind);
-    let split = if of_file(&has.split, &wanted.split, ".csv") { &has.split } else { &wanted.split };
-    let init = if of_file(&has.init, &wanted.init, ".safetensors") { &has.init } else { &wanted.init };
-    *has == Plan { program, split: split.clone(), init: init.clone(), ..wanted.clone() }
+    if of_file(&has.split, &wanted.split, ".csv") {
+        // The file says which pairs, and how many.
+        wanted.split = has.split.clone();
+        wanted.train_fraction = has.train_fraction;
+    }
+    if of_file(&has.init, &wanted.init, ".safetensors") {
+        wanted.init = has.init.clone();
+    }
+    *has == wanted
 }
 
-/// Refuses a device that is not there, or too many models at once for it, before anything is written.
-pub fn check(job: &Job, options: &Options) -> Result<()> {
-    let (plan, choice) = (resolved(&job.plan)?, devices::choose(&options.device)?);
-    let room = devices::fitting(&program::of_plan(&plan)?, &plan, planned_rows(&plan)?, &choice.chosen)?;
-    room.at_once(options.at_once).map(|_| ())
+/// A run that is not at its end.
+struct Unfinished {
+    /// Its number among the jobs.
+    number: usize,
+    /// With its program resolved.
+    plan: Plan,
+    step: u64,
+    rows: usize,
 }
 
-/// Trains what is left of some runs, side by side where they can be, and tells each end. `root` holds all of them.
-pub fn train_all(jobs: &[Job], root: &Path, options: &Options, told: &mut dyn FnMut(usize, &End)) -> Result<Progress> {
-    let mut progress = Progress { interrupted: false, elsewhere: 0 };
-    let mut starts = Vec::new();
-    for (index, job) in jobs.iter().enumerate() {
-        match find(job)? {
-            Found::Ended(_, end, _) => told(index, &end),
-            found => starts.push(start(index, job, found)?),
-        }
+impl Seat for Unfinished {
+    fn step(&self) -> u64 {
+        self.step
     }
-    if starts.is_empty() {
-        return Ok(progress);
+    fn plan(&self) -> &Plan {
+        &self.plan
     }
-    for wave in waves(starts, &devices::choose(&options.device)?.chosen, options)? {
-        if options.stop.load(Ordering::SeqCst) {
-            progress.interrupted = true;
-            break;
-        }
-        let indices: Vec<usize> = wave.into_iter().map(|start| start.index).collect();
-        if train_wave(jobs, &indices, root, options, told, &mut progress)? != Outcome::Done {
-            progress.interrupted = true;
-            break;
-        }
+    fn rows(&self) -> usize {
+        self.rows
     }
-    Ok(progress)
 }
 
-/// Trains the runs of a wave, on a fresh device where one goes away, as long as it comes further.
-fn train_wave(
-    jobs: &[Job],
-    indices: &[usize],
-    root: &Path,
-    options: &Options,
-    told: &mut dyn FnMut(usize, &End),
-    progress: &mut Progress,
-) -> Result<Outcome> {
-    let mut locks = Vec::new();
-    let mut left: Vec<usize> = Vec::new();
-    for &index in indices {
-        match take(&jobs[index].directory)? {
-            Some(lock) => {
-                locks.push(lock);
-                left.push(index);
+/// What is left to do of some runs.
+pub struct Left {
+    /// Runs that are at their end.
+    pub ended: usize,
+    /// Runs that go on from a checkpoint.
+    pub begun: usize,
+    /// Updates to do at most.
+    pub updates: u64,
+    /// What is wrong with runs that cannot be read.
+    unreadable: BTreeSet<String>,
+    /// Numbers of the others, as they are trained side by side.
+    waves: Vec<Vec<usize>>,
+}
+
+impl Left {
+    /// Looks at all of them, and refuses what this machine cannot train, before anything is written.
+    pub fn of(jobs: &[Job], options: &Options) -> Result<Self> {
+        let mut left = Self { ended: 0, begun: 0, updates: 0, unreadable: BTreeSet::new(), waves: Vec::new() };
+        let choice = devices::choose(&options.device)?;
+        let (mut seats, mut files) = (Vec::new(), HashSet::new());
+        for (number, job) in jobs.iter().enumerate() {
+            let (plan, step) = match find(job) {
+                Found::Ended(..) => {
+                    left.ended += 1;
+                    continue;
+                }
+                Found::Unreadable(problem) => {
+                    left.unreadable.insert(problem);
+                    continue;
+                }
+                Found::Begun(run, step, _) => {
+                    left.begun += 1;
+                    (run.plan, step)
+                }
+                Found::Nothing | Found::Damaged(_) => (resolved(&job.plan)?, 0),
+            };
+            if plan.init.ends_with(".safetensors")
+                && files.insert((plan.init.clone(), plan.p, plan.d_model, plan.n_heads, plan.d_mlp))
+            {
+                first_weights(&plan)?;
             }
-            None => progress.elsewhere += 1,
+            left.updates += plan.steps - step.min(plan.steps);
+            seats.push(Unfinished { number, rows: planned_rows(&plan)?, plan, step });
         }
+        let waves = waves(seats, &choice.chosen, options)?;
+        left.waves = waves.into_iter().map(|wave| wave.into_iter().map(|seat| seat.number).collect()).collect();
+        Ok(left)
     }
-    let mut losses = Losses::default();
-    loop {
-        match train_once(jobs, &left, root, options, told) {
-            Err(error) if losses.survived(&error).is_some() => {}
-            ended => return ended,
+
+    /// Trains it, side by side where that can be. `root` holds all of the runs.
+    pub fn train(self, jobs: &[Job], root: &Path, options: &Options, watch: &mut dyn Watch) -> Result<Progress> {
+        let mut watch = Once { told: HashSet::new(), watch };
+        let (mut interrupted, mut elsewhere, mut left_out) = (false, Vec::new(), self.unreadable);
+        for wave in &self.waves {
+            if interrupted || options.stop.load(Ordering::SeqCst) {
+                interrupted = true;
+                break;
+            }
+            let mut work = Wave { jobs, root, options, left_out: &mut left_out, elsewhere: &mut elsewhere };
+            interrupted = work.train(wave, &mut watch)? != Outcome::Done;
         }
+        elsewhere.retain(|&number| !matches!(find(&jobs[number]), Found::Ended(..)));
+        Ok(Progress { interrupted, elsewhere: elsewhere.len(), left_out })
     }
 }
 
-/// The lock of a run's directory, which is made; none where another process has it.
+/// Runs that go side by side.
+struct Wave<'a> {
+    jobs: &'a [Job],
+    root: &'a Path,
+    options: &'a Options,
+    left_out: &'a mut BTreeSet<String>,
+    elsewhere: &'a mut Vec<usize>,
+}
+
+impl Wave<'_> {
+    /// On a fresh device where one goes away, as long as it comes further.
+    fn train(&mut self, numbers: &[usize], watch: &mut dyn Watch) -> Result<Outcome> {
+        let (mut locks, mut own) = (Vec::new(), Vec::new());
+        for &number in numbers {
+            match take(&self.jobs[number].directory) {
+                Ok(Some(lock)) => {
+                    locks.push(lock);
+                    own.push(number);
+                }
+                Ok(None) => self.elsewhere.push(number),
+                Err(problem) => self.leave_out(&problem),
+            }
+        }
+        let mut losses = Losses::default();
+        loop {
+            match self.train_once(&own, watch) {
+                Err(error) if losses.survived(&error).is_some() => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    fn leave_out(&mut self, problem: &anyhow::Error) {
+        self.left_out.insert(one_line(format!("{problem:#}")));
+    }
+
+    /// Goes on with runs whose directories are locked, from wherever they stand now.
+    fn train_once(&mut self, numbers: &[usize], watch: &mut dyn Watch) -> Result<Outcome> {
+        let Self { jobs, root, options, .. } = *self;
+        let mut starts = Vec::new();
+        for &number in numbers {
+            match start(number, &jobs[number], watch) {
+                Ok(start) => starts.extend(start),
+                Err(problem) => self.leave_out(&problem),
+            }
+        }
+        if starts.is_empty() {
+            return Ok(Outcome::Done);
+        }
+        let choice = devices::choose(&options.device)?;
+        for mut starts in waves(starts, &choice.chosen, options)? {
+            let machine = Machine::open(&starts, &choice, options)?;
+            for start in &mut starts {
+                if start.begun {
+                    start.run.rewind(start.step, &start.history)?;
+                } else {
+                    run::clear(&start.run.path)?;
+                    let state = first_state(&start.run)?;
+                    start.run.create(&start.train, &state)?;
+                    run::begun(&start.run.path)?;
+                }
+            }
+            let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
+            let outcome = machine.train(starts, &paths, root, options, watch)?.outcome;
+            if outcome != Outcome::Done {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// The lock of a run's directory, which is made; none where another process has it. A file in its place gets another name.
 fn take(directory: &Path) -> Result<Option<Lock>> {
+    if directory.is_file() {
+        let free = free_name(directory)?;
+        std::fs::rename(directory, &free)
+            .with_context(|| format!("{}: could not be moved to {}", directory.display(), free.display()))?;
+        note(&format!("{}: is a file: moved to {}", directory.display(), free.display()));
+    }
     disk::make_directory(directory)?;
     match Lock::take(directory) {
         Ok(lock) => Ok(Some(lock)),
@@ -194,74 +346,40 @@ fn take(directory: &Path) -> Result<Option<Lock>> {
     }
 }
 
-/// Goes on with runs whose directories are locked, from wherever they stand now.
-fn train_once(
-    jobs: &[Job],
-    indices: &[usize],
-    root: &Path,
-    options: &Options,
-    told: &mut dyn FnMut(usize, &End),
-) -> Result<Outcome> {
-    let mut starts = Vec::new();
-    for &index in indices {
-        match find(&jobs[index])? {
-            Found::Ended(_, end, _) => told(index, &end),
-            Found::Damaged(problem) => {
-                let moved = move_away(&jobs[index].directory)?;
-                note(&format!("{problem}: moved to {}, and done again", moved.display()));
-                starts.push(start(index, &jobs[index], Found::Nothing)?);
-            }
-            found => starts.push(start(index, &jobs[index], found)?),
+/// A run from where it stands in its locked directory; what is damaged begins anew. None where it has ended, which is told.
+fn start(number: usize, job: &Job, watch: &mut dyn Watch) -> Result<Option<Start>> {
+    match find(job) {
+        Found::Ended(_, end, _) => {
+            watch.ended(number, &end);
+            return Ok(None);
         }
-    }
-    if starts.is_empty() {
-        return Ok(Outcome::Done);
-    }
-    let choice = devices::choose(&options.device)?;
-    for mut starts in waves(starts, &choice.chosen, options)? {
-        let machine = Machine::open(&starts, &choice, options)?;
-        for start in &mut starts {
-            if start.begun {
-                start.run.rewind(start.step, &start.history)?;
-            } else {
-                run::clear(&start.run.path)?;
-                let state = first_state(&start.run)?;
-                start.run.create(&start.train, &state)?;
-                run::begun(&start.run.path)?;
-            }
+        Found::Unreadable(problem) => bail!("{problem}"),
+        Found::Begun(run, step, history) => {
+            let train = train_pairs(&run.plan, run.split_text()?)?;
+            return Ok(Some(Start { run, index: number, train, step, history, begun: true }));
         }
-        let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
-        let ended = machine.train(starts, &paths, root, options)?;
-        for (index, summary) in ended.summaries {
-            told(index, &End::Done(summary.into()));
+        Found::Damaged(problem) => {
+            let moved = move_away(&job.directory)?;
+            note(&format!("{problem}: moved to {}, and done again", moved.display()));
         }
-        for (index, divergence) in ended.diverged {
-            told(index, &End::Diverged(divergence));
-        }
-        if ended.outcome != Outcome::Done {
-            return Ok(ended.outcome);
-        }
-    }
-    Ok(Outcome::Done)
-}
-
-/// A run from where it was found to stand. What is damaged begins anew.
-fn start(index: usize, job: &Job, found: Found) -> Result<Start> {
-    if let Found::Begun(run, step, history) = found {
-        let train = train_pairs(&run.plan, run.split_text()?)?;
-        return Ok(Start { run, index, train, step, history, begun: true });
+        Found::Nothing => {}
     }
     let plan = resolved(&job.plan)?;
     let train = train_pairs(&plan, None)?;
     let run = RunDir { path: job.directory.clone(), plan };
-    Ok(Start { run, index, train, step: 0, history: Vec::new(), begun: false })
+    Ok(Some(Start { run, index: number, train, step: 0, history: Vec::new(), begun: false }))
 }
 
-/// Gives a directory another name, so that nothing of it is lost, and makes an empty one in its place that is locked like it.
+/// Gives what is in a directory another place, so that nothing of it is lost, and leaves it empty and locked as it was.
 fn move_away(directory: &Path) -> Result<PathBuf> {
-    let name = directory.file_name().context("a run's directory has a name")?.to_string_lossy().into_owned();
-    let free = (1..1000).map(|n| directory.with_file_name(format!("{name}.damaged-{n}"))).find(|path| !path.exists());
-    let Some(free) = free else { bail!("{}: damaged for the thousandth time", directory.display()) };
+    let free = free_name(directory)?;
     disk::move_contents(directory, &free)?;
     Ok(free)
+}
+
+/// A name beside a directory's that nothing has.
+fn free_name(directory: &Path) -> Result<PathBuf> {
+    let name = directory.file_name().context("a run's directory has a name")?.to_string_lossy().into_owned();
+    let free = (1..1000).map(|n| directory.with_file_name(format!("{name}.damaged-{n}"))).find(|path| !path.exists());
+    free.with_context(|| format!("{}: damaged for the thousandth time", directory.display()))
 }

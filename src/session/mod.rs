@@ -107,6 +107,8 @@ pub struct Stopped {
     pub directory: PathBuf,
     /// Of the newest checkpoint.
     pub step: u64,
+    /// Steps of all models' newest checkpoints together: grows where any of them comes further.
+    pub progress: u64,
     /// Whether it was the device that went away.
     pub lost: bool,
 }
@@ -135,9 +137,9 @@ pub fn train_members(plans: &[Plan], directory: &Path, options: &Options) -> Res
 /// Devices that went away one after the other.
 #[derive(Default)]
 struct Losses {
-    /// The newest checkpoint at the last of them.
-    step: Option<u64>,
-    /// How many since that checkpoint.
+    /// How far all models had come at the last of them.
+    progress: Option<u64>,
+    /// How many since.
     count: usize,
 }
 
@@ -145,11 +147,11 @@ impl Losses {
     /// Where to go on from on a fresh device, which is told; none where the error is another one, or the last that is borne.
     fn survived(&mut self, error: &anyhow::Error) -> Option<Stopped> {
         let stopped = error.downcast_ref::<Stopped>().filter(|stopped| stopped.lost)?.clone();
-        self.count = if self.step == Some(stopped.step) { self.count + 1 } else { 1 };
+        self.count = if self.progress == Some(stopped.progress) { self.count + 1 } else { 1 };
         if self.count == LOSSES {
             return None;
         }
-        self.step = Some(stopped.step);
+        self.progress = Some(stopped.progress);
         note(&one_line(format!("{}: going on from step {} on a fresh device", causes(error), stopped.step)));
         Some(stopped)
     }
@@ -195,7 +197,13 @@ fn train_once(plans: &[Plan], directory: &Path, options: &Options, locks: &mut V
             Some(before) => before.train.clone(),
             None => {
                 // Before the pairs of a rule are made: there may be no room for them.
-                devices::fitting(&program::of_plan(&plan)?, &plan, planned_rows(&plan)?, &choice.chosen)?;
+                devices::fitting(
+                    &program::of_plan(&plan)?,
+                    &plan,
+                    planned_rows(&plan)?,
+                    &choice.chosen,
+                    options.threads,
+                )?;
                 train_pairs(&plan, None)?
             }
         };
@@ -219,17 +227,19 @@ fn train_once(plans: &[Plan], directory: &Path, options: &Options, locks: &mut V
     train_waves(Some(machine), waves, directory, options)
 }
 
-/// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that are not done, or
-/// of all where all are.
+/// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that have not ended, or
+/// of all where all have.
 fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path, lost: bool) -> anyhow::Error {
     let newest = |path: &PathBuf| -> Result<(bool, u64)> {
         let run = RunDir::open(path)?;
-        Ok((run.summary()?.is_some(), run.newest_state()?.step))
+        Ok((run.summary()?.is_some() || run.divergence()?.is_some(), run.newest_state()?.step))
     };
     let steps: Result<Vec<(bool, u64)>> = paths.iter().map(newest).collect();
-    match steps.ok().and_then(|steps| steps.into_iter().min()).map(|(_, step)| step) {
-        Some(step) => error.context(Stopped { directory: directory.into(), step, lost }),
-        // The directory is gone, say: there is nothing to go on from.
+    // Where the directory is gone, say, there is nothing to go on from.
+    let Ok(steps) = steps else { return error };
+    let progress = steps.iter().map(|(_, step)| step).sum();
+    match steps.into_iter().min() {
+        Some((_, step)) => error.context(Stopped { directory: directory.into(), step, progress, lost }),
         None => error,
     }
 }
@@ -252,7 +262,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     const TRIED: u64 = 5;
     let choice = devices::choose(&options.device)?;
     let program = program::of_plan(plan)?;
-    let room = devices::fitting(&program, plan, planned_rows(plan)?, &choice.chosen)?;
+    let room = devices::fitting(&program, plan, planned_rows(plan)?, &choice.chosen, options.threads)?;
     let at_once = room.at_once(options.at_once)?.min(plan.models);
     let train = train_pairs(plan, None)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);

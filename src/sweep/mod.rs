@@ -9,29 +9,33 @@
 //! Processes share no file that changes: each writes into the directories of its own runs alone.
 
 pub mod emit;
+mod follow;
+pub mod merged;
 pub mod plan;
 pub mod shard;
+pub mod store;
 pub mod table;
 
-use crate::plan::one_line;
-use crate::progress::{Bar, Style, note};
-use crate::report::sweep::{self as report, Place, Shown};
+use crate::plan::Plan;
+use crate::progress::{Style, note};
 use crate::run::disk;
 use crate::session::Options;
-use crate::session::many::{self, End, Found, Job, Progress, find, train_all};
+use crate::session::many::{Found, Job, Left, Progress, find};
 use anyhow::{Context, Result, bail, ensure};
+use follow::Follow;
+use merged::Merged;
 use plan::SweepPlan;
 use shard::Shard;
 use std::cell::RefCell;
-use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
-use table::{Row, Status};
-
-/// Time between two tables of a sweep that is under way.
-const BETWEEN_MERGES: Duration = Duration::from_secs(20);
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use store::{Pulled, Store};
 
 /// The plan's name in a sweep's directory.
 const PLAN: &str = "sweep.toml";
+
+/// What stands in a sweep's directory besides files that its plan names.
+const OWN: &[&str] = &[PLAN, "sweep.csv", "sweep.parquet", "index.html", "runs"];
 
 /// A sweep with its directory.
 pub struct Sweep {
@@ -39,17 +43,22 @@ pub struct Sweep {
     pub directory: PathBuf,
     /// What they are.
     pub plan: SweepPlan,
-    /// Files that lie beside the plan, and where they will lie beside its copy.
-    copies: Vec<(PathBuf, PathBuf)>,
+    /// Where they are put besides, for others who do not see the directory.
+    pub store: Option<Store>,
+    /// Whether the plan takes the place of an earlier one.
+    extends: bool,
+    /// Files that lie beside the plan, and where they lie beside its copy: their names there.
+    copies: Vec<(PathBuf, String)>,
 }
 
 impl Sweep {
     /// Reads a plan that is to be run in a directory, which may hold a part of it already. `extends`: the plan takes the place of the
     /// one that is there.
-    pub fn new(path: &Path, directory: PathBuf, extends: bool) -> Result<Self> {
-        let (plan, files) = read_plan(path)?;
+    pub fn new(path: &Path, directory: PathBuf, extends: bool, store: Option<Store>) -> Result<Self> {
+        let (plan, files) = read_plan(path, &disk::read)?;
         let there = directory.join(PLAN);
-        if there.is_file() && !extends {
+        let is_sweep = is_sweep(&directory)?;
+        if is_sweep && !extends {
             ensure!(
                 disk::read_text(&there)? == plan.text,
                 "{}: of another plan than {}: expected another --out, or --extend to go on with the new plan, which keeps the runs that both have",
@@ -57,23 +66,14 @@ impl Sweep {
                 path.display()
             );
         }
-        let empty = || disk::entries(&directory).map_or(true, |entries| entries.is_empty());
-        ensure!(
-            there.is_file() || directory.join("runs").is_dir() || empty(),
-            "{}: holds something that is no sweep: expected a new or an empty directory",
-            directory.display()
-        );
-        let own = |file: &Path| {
-            let first = file.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
-            first.is_some_and(|name| [PLAN, "sweep.csv", "sweep.parquet", "index.html", "runs"].contains(&&*name))
-        };
         let mut copies = Vec::new();
         for file in files.into_iter().filter(|file| file.is_relative() || path.is_absolute()) {
             let above = path.parent().unwrap_or(Path::new(""));
             match file.strip_prefix(above) {
-                Ok(inside) if inside.components().all(|part| matches!(part, Component::Normal(_))) => {
+                Ok(inside) if disk::is_inside(inside) => {
+                    let first = inside.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
                     ensure!(
-                        !own(inside),
+                        first.is_none_or(|name| !OWN.contains(&&*name)),
                         "{}: has a name that the sweep's directory has itself: expected another",
                         file.display()
                     );
@@ -84,7 +84,7 @@ impl Sweep {
                         file.display(),
                         directory.display()
                     );
-                    copies.push((file.clone(), to));
+                    copies.push((file.clone(), inside.to_string_lossy().replace('\\', "/")));
                 }
                 _ if file.is_absolute() => {}
                 _ => bail!(
@@ -94,213 +94,250 @@ impl Sweep {
                 ),
             }
         }
-        Ok(Self { directory, plan, copies })
+        // Another process may be at the same beginning.
+        let begins = |name: &str| {
+            name.ends_with(".tmp")
+                || name == "runs"
+                || copies.iter().any(|(_, own)| own.split('/').next() == Some(name))
+        };
+        ensure!(
+            is_sweep || (is_empty(&directory.join("runs"))? && entries(&directory)?.iter().all(|name| begins(name))),
+            "{}: holds something that is no sweep: expected a new or an empty directory",
+            directory.display()
+        );
+        Ok(Self { directory, plan, store, extends, copies })
     }
 
-    /// The sweep in a directory.
-    pub fn open(directory: &Path) -> Result<Self> {
+    /// The sweep in a directory; what the directory lacks is fetched from the store, where there is one.
+    pub fn open(directory: &Path, store: Option<Store>) -> Result<Self> {
         let there = directory.join(PLAN);
-        ensure!(there.is_file(), "{}: not a sweep: it has no {PLAN}", directory.display());
-        Ok(Self { directory: directory.into(), plan: read_plan(&there)?.0, copies: Vec::new() })
+        let fetch = |path: &Path| -> Result<Vec<u8>> {
+            if let (Some(store), Ok(name)) = (&store, path.strip_prefix(directory))
+                && !path.is_file()
+                && let Some(bytes) = store.get(&name.to_string_lossy())?
+            {
+                disk::make_directory(path.parent().unwrap_or(directory))?;
+                disk::write_shared(path, &bytes)?;
+            }
+            disk::read(path)
+        };
+        let is_there = there.is_file() || (store.is_some() && fetch(&there).is_ok());
+        ensure!(is_there, "{}: not a sweep: it has no {PLAN}", directory.display());
+        let (plan, _) = read_plan(&there, &fetch)?;
+        Ok(Self { directory: directory.into(), plan, store, extends: false, copies: Vec::new() })
     }
 
     fn runs(&self) -> PathBuf {
         self.directory.join("runs")
     }
 
-    /// Puts the plan into the directory, where other processes may be doing the same. Files that it names lie beside it there.
+    /// Puts the plan into directory and store, where other processes may be doing the same. Files that it names lie beside it there.
     fn settle(&self) -> Result<()> {
         disk::make_directory(&self.runs())?;
-        for (from, to) in &self.copies {
-            let bytes = disk::read(from)?;
-            if !to.is_file() || disk::read(to)? != bytes {
+        let mut files = Vec::new();
+        for (from, name) in &self.copies {
+            files.push((name.as_str(), disk::read(from)?));
+        }
+        files.push((PLAN, self.plan.text.clone().into_bytes()));
+        for (name, bytes) in &files {
+            let to = self.directory.join(name);
+            if !to.is_file() || disk::read(&to)? != *bytes {
                 disk::make_directory(to.parent().unwrap_or(&self.directory))?;
-                disk::write_shared(to, &bytes)?;
+                disk::write_shared(&to, bytes)?;
             }
         }
-        let there = self.directory.join(PLAN);
-        if there.is_file() && disk::read_text(&there)? == self.plan.text {
-            return Ok(());
+        let Some(store) = &self.store else { return Ok(()) };
+        for (name, bytes) in files {
+            match store.get(name)? {
+                Some(there) if there == bytes => {}
+                Some(_) if !self.extends => bail!(
+                    "{name} in the store is another one: expected another --store, or --extend to go on with the new one"
+                ),
+                _ => store.put(name, bytes)?,
+            }
         }
-        disk::write_shared(&there, self.plan.text.as_bytes())
+        Ok(())
     }
 
     /// Trains what is left of a shard. Whoever does all of it keeps table and page up to date meanwhile.
     pub fn run(&self, shard: Shard, options: &Options) -> Result<Progress> {
-        let own = |(number, _): &(usize, &plan::Planned)| shard.has(*number);
-        let jobs = self.plan.runs.iter().enumerate().filter(own).map(|(_, run)| self.job(run));
-        let (mut left, mut before, mut begun) = (Vec::new(), 0, 0);
-        for job in jobs {
-            match find(&job)? {
-                Found::Ended(..) => before += 1,
-                found => {
-                    begun += usize::from(matches!(found, Found::Begun(..)));
-                    left.push(job);
-                }
+        let done = self.store.as_ref().map_or(Ok(HashSet::new()), Store::done)?;
+        let own = self.plan.runs.iter().enumerate().filter(|(number, _)| shard.has(*number)).map(|(_, run)| run);
+        // A run that only the store has is left there.
+        let (mut jobs, mut stored) = (Vec::new(), 0);
+        for run in own {
+            let job = self.job(run);
+            match done.contains(&run.id) && !job.directory.exists() {
+                true => stored += 1,
+                false => jobs.push(job),
             }
         }
-        if let Some(first) = left.first() {
-            many::check(first, options)?;
-        }
+        let mut left = Left::of(&jobs, options)?;
         self.settle()?;
-        let (count, all) = (left.len() + before, self.plan.runs.len());
-        let bar = Bar::new(options.style, count as u64, "runs");
-        if options.style == Style::Human {
-            let part =
-                if count < all { format!(" of {all} (shard {}/{})", shard.index, shard.count) } else { String::new() };
-            let going_on = if begun > 0 { format!(", {begun} go on from their checkpoints") } else { String::new() };
-            bar.say(&format!(
-                "{count} runs{part}, {before} were done before{going_on} -> {}",
-                self.directory.display()
-            ));
+        jobs.iter_mut().for_each(|job| self.use_copies(&mut job.plan));
+        if self.pull_parts(&jobs)? {
+            left = Left::of(&jobs, options)?;
         }
-        (0..before).for_each(|_| bar.step());
+        self.introduce(shard, &left, stored, options);
         let quiet = Options { style: Style::Quiet, ..options.clone() };
-        let (mut ended, mut merged) = (before, Instant::now());
-        let mut told = |index: usize, end: &End| {
-            ended += 1;
-            bar.step();
-            if options.style == Style::Human {
-                bar.say(&format!("{ended}/{count}  {}  {}", self.title(&left[index].plan), ending(end)));
-            }
-            if shard == Shard::WHOLE && merged.elapsed() > BETWEEN_MERGES {
-                if let Err(error) = self.merge() {
-                    bar.say(&one_line(format!("the table is not up to date: {error:#}")));
-                }
-                merged = Instant::now();
-            }
-        };
-        let progress = train_all(&left, &self.directory, &quiet, &mut told);
-        bar.finish();
+        let mut follow = Follow::new(self, shard, &jobs, &left, stored, options.style);
+        let progress = left.train(&jobs, &self.directory, &quiet, &mut follow);
+        follow.finish();
+        if let Some(store) = &self.store {
+            push_all(store, &jobs)?;
+        }
         progress
+    }
+
+    fn introduce(&self, shard: Shard, left: &Left, stored: usize, options: &Options) {
+        if options.style != Style::Human {
+            return;
+        }
+        let all = self.plan.runs.len();
+        let (count, before) = (shard.count_of(all), left.ended + stored);
+        let part = match count < all {
+            true => format!(" of {all} (shard {}/{})", shard.index, shard.count),
+            false => String::new(),
+        };
+        let going_on = match left.begun {
+            0 => String::new(),
+            begun => format!(", {begun} go on from their checkpoints"),
+        };
+        note(&format!("{count} runs{part}, {before} were done before{going_on} -> {}", self.directory.display()));
+        if self.extends {
+            let ids: HashSet<&str> = self.plan.runs.iter().map(|run| run.id.as_str()).collect();
+            let others = entries(&self.runs()).unwrap_or_default();
+            let others = others.iter().filter(|name| is_id(name) && !ids.contains(name.as_str())).count();
+            if others > 0 {
+                note(&format!(
+                    "{others} runs of an earlier plan stay in {}, and are not in the table",
+                    self.runs().display()
+                ));
+            }
+        }
     }
 
     fn job(&self, run: &plan::Planned) -> Job {
         Job { directory: self.runs().join(&run.id), plan: run.plan.clone() }
     }
 
-    /// The fields of a run that vary.
-    fn title(&self, plan: &crate::plan::Plan) -> String {
-        let table = toml::Table::try_from(plan).unwrap_or_default();
-        let field = |name: &String| format!("{name} = {}", table.get(name).map_or("-".into(), toml::Value::to_string));
-        self.plan.varied.iter().map(field).collect::<Vec<_>>().join("  ")
+    /// Lets a plan name the copies of files: what lies beside the sweep's plan may change.
+    fn use_copies(&self, plan: &mut Plan) {
+        for named in [&mut plan.split, &mut plan.init] {
+            if let Some((_, name)) = self.copies.iter().find(|(from, _)| from == Path::new(named.as_str())) {
+                *named = self.directory.join(name).display().to_string();
+            }
+        }
+    }
+
+    /// Fetches runs that were stopped on another machine; whether there were any.
+    fn pull_parts(&self, jobs: &[Job]) -> Result<bool> {
+        let Some(store) = &self.store else { return Ok(false) };
+        let parts = store.parts()?;
+        let mut any = false;
+        for job in jobs.iter().filter(|job| !job.directory.exists()) {
+            let id = id_of(job);
+            if parts.contains(&id) {
+                match store.pull_part(&id, &job.directory) {
+                    Err(error) if disk::passes(&error) || store::passes(&error) => return Err(error),
+                    Err(error) => note(&format!("{error:#}: the run begins anew")),
+                    Ok(()) => any = true,
+                }
+            }
+        }
+        Ok(any)
     }
 
     /// Writes the table and the page of what has come of the runs so far. The same runs give the same files.
     pub fn merge(&self) -> Result<Merged> {
-        let rows = table::rows(&self.plan, &self.runs())?;
-        for row in &rows {
-            if let Some(problem) = &row.problem {
-                note(&format!("{problem}: expected grokscope sweep run to do it again"));
+        if let Some(store) = &self.store {
+            let done = store.done()?;
+            for job in self.plan.runs.iter().map(|run| self.job(run)) {
+                let id = id_of(&job);
+                if done.contains(&id)
+                    && !job.directory.exists()
+                    && let Pulled::Damaged(problem) = store.pull(&id, &job.directory)?
+                {
+                    note(&format!("{problem}: expected grokscope sweep run to do it again"));
+                }
             }
         }
-        let columns = table::columns(&rows, &self.plan.varied)?;
-        let write = |name: &str, bytes: &[u8]| disk::write_shared(&self.directory.join(name), bytes);
-        write("sweep.csv", &table::csv(&columns)?)?;
-        write("sweep.parquet", &table::parquet(&columns)?)?;
-        let shown = self.shown(&rows, &columns);
-        write("index.html", report::page(&shown).as_bytes())?;
-        Ok(Merged { directory: self.directory.clone(), rows, shown })
-    }
-
-    /// What the page shows.
-    fn shown(&self, rows: &[Row], columns: &[table::Column]) -> Shown {
-        let names = columns.iter().map(|column| column.name.clone()).collect();
-        let place = |(number, row): (usize, &Row)| {
-            let directory = format!("runs/{}", row.id);
-            let page = format!("{directory}/report.html");
-            let link = match (self.directory.join(&page).is_file(), row.status) {
-                (_, Status::Waiting) => None,
-                (true, _) => Some(page),
-                (false, _) => Some(format!("{directory}/")),
-            };
-            let outcome = row.outcome.as_ref();
-            Place {
-                link,
-                status: row.status.name(),
-                cells: columns.iter().map(|column| column.values.text(number)).collect(),
-                phase: outcome.map(|outcome| outcome.phase),
-                grokked: outcome.map(|outcome| outcome.grokked),
-                grok_step: outcome.and_then(|outcome| outcome.grok_step),
-                keys: outcome.and_then(|outcome| outcome.key_frequencies.clone()),
-                p: row.plan.p,
-                symmetricity: outcome.and_then(|outcome| outcome.gradient_symmetricity),
-                irrelevance: outcome.and_then(|outcome| outcome.distance_irrelevance),
+        let merged = Merged::write(self)?;
+        if let Some(store) = &self.store {
+            for name in merged::FILES {
+                store.put(name, disk::read(&self.directory.join(name))?)?;
             }
-        };
-        Shown {
-            title: self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            delay: self.plan.delay,
-            varied: self.plan.varied.clone(),
-            columns: names,
-            runs: rows.iter().enumerate().map(place).collect(),
+        }
+        Ok(merged)
+    }
+}
+
+/// Puts into the store what has ended here and what has been begun.
+fn push_all(store: &Store, jobs: &[Job]) -> Result<()> {
+    let done = store.done()?;
+    for job in jobs.iter().filter(|job| !done.contains(&id_of(job))) {
+        let id = id_of(job);
+        match find(job) {
+            Found::Ended(..) => store.push(&id, &job.directory)?,
+            Found::Begun(_, step, _) if step > 0 => store.push_part(&id, &job.directory)?,
+            _ => {}
         }
     }
+    Ok(())
 }
 
-/// What `merge` found.
-pub struct Merged {
-    /// The sweep's.
-    pub directory: PathBuf,
-    /// A row a run.
-    pub rows: Vec<Row>,
-    shown: Shown,
+fn id_of(job: &Job) -> String {
+    job.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-impl Merged {
-    /// Writes every figure of the page as a file.
-    pub fn write_figures(&self, directory: &Path) -> Result<()> {
-        disk::make_directory(directory)?;
-        let mut files = report::figure_files(&self.shown).into_iter();
-        files.try_for_each(|(name, text)| disk::write_whole(&directory.join(name), text.as_bytes()))
-    }
-
-    /// Runs of a status.
-    pub fn count(&self, status: Status) -> usize {
-        self.rows.iter().filter(|row| row.status == status).count()
-    }
-
-    /// A few lines for a terminal.
-    pub fn summary(&self) -> String {
-        let of = |status: Status| (self.count(status), status.name());
-        let all = [Status::Done, Status::Diverged, Status::Begun, Status::Waiting, Status::Damaged].map(of);
-        let counts: Vec<_> =
-            all.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
-        let grokked =
-            self.rows.iter().filter(|row| row.outcome.as_ref().is_some_and(|outcome| outcome.grokked)).count();
-        format!(
-            "{} runs: {}; {grokked} grokked\nthe table is {} (and .parquet), the page is {}",
-            self.rows.len(),
-            counts.join(", "),
-            self.directory.join("sweep.csv").display(),
-            self.directory.join("index.html").display()
-        )
-    }
-}
-
-/// A plan, and the files that it names.
-fn read_plan(path: &Path) -> Result<(SweepPlan, Vec<PathBuf>)> {
+/// A plan, and the files that it names, which are read by `read`.
+fn read_plan(path: &Path, read: &dyn Fn(&Path) -> Result<Vec<u8>>) -> Result<(SweepPlan, Vec<PathBuf>)> {
     let files = RefCell::new(Vec::new());
     let file = |path: &Path| {
         files.borrow_mut().push(path.to_path_buf());
-        disk::read(path)
+        read(path)
     };
     let plan = SweepPlan::new(&disk::read_text(path)?, &path.display().to_string(), &file)?;
     Ok((plan, files.into_inner()))
 }
 
-fn ending(end: &End) -> String {
-    match end {
-        End::Diverged(divergence) => format!("diverged at step {}", divergence.step),
-        End::Done(summary) => match (summary.grokked, summary.grok_step) {
-            (true, Some(step)) => format!("grokked at step {step}"),
-            _ => format!("did not grok in {} steps", summary.steps),
-        },
+/// Whether an error may be gone another time, with nothing changed in what was asked for.
+pub fn passes(error: &anyhow::Error) -> bool {
+    error.is::<crate::session::Stopped>() || disk::passes(error) || store::passes(error)
+}
+
+/// Names in a directory; none where it is not there.
+fn entries(directory: &Path) -> Result<Vec<String>> {
+    match disk::entries(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => {
+            let entries = entries.with_context(|| format!("{}: could not be listed", directory.display()))?;
+            Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        }
     }
 }
 
-/// A sweep's directory where none is named: runs/ and the plan's name.
+fn is_empty(directory: &Path) -> Result<bool> {
+    Ok(entries(directory)?.is_empty())
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a directory is a sweep's: it has a plan, and runs with the names of such.
+fn is_sweep(directory: &Path) -> Result<bool> {
+    let runs = directory.join("runs");
+    let own = |name: &String| is_id(name.split('.').next().unwrap_or_default());
+    Ok(directory.join(PLAN).is_file() && runs.is_dir() && entries(&runs)?.iter().all(own))
+}
+
+/// A sweep's directory where none is named: the one that its plan lies in, or runs/ and the plan's name.
 pub fn default_directory(plan: &Path) -> Result<PathBuf> {
+    let above = plan.parent().unwrap_or(Path::new(""));
+    if plan.file_name().is_some_and(|name| name == PLAN) && is_sweep(above)? {
+        return Ok(above.into());
+    }
     let name = plan.file_stem().with_context(|| format!("{}: has no name: expected --out DIR", plan.display()))?;
     Ok(Path::new("runs").join(name))
 }

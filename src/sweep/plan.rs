@@ -1,8 +1,8 @@
 //! The plan of a sweep: a grid, or draws, over fields of the plan of a run.
 
-use crate::plan::{Draft, Plan, is_number, table_of};
+use crate::plan::{Draft, Plan, is_field, is_number, table_of};
 use crate::random::Philox;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use toml::{Table, Value};
@@ -93,9 +93,13 @@ impl SweepPlan {
             !table.contains_key("models"),
             "models: a sweep trains its runs side by side as it is: expected seeds in [grid]"
         );
-        let fixed = toml::to_string(&table).context("fields of the plan")?;
-        base.overlay_with_files(&fixed, origin)?;
-        let base = base.finish()?;
+        for (field, value) in table {
+            let known = "and, of a sweep, preset, plan, delay, [grid] and [random]";
+            base.assign_beside(&field, value, origin).map_err(|problem| match is_field(&field) {
+                true => problem,
+                false => anyhow!("{problem}, {known}"),
+            })?;
+        }
 
         let cells = grid
             .iter()
@@ -109,9 +113,10 @@ impl SweepPlan {
         for number in 0..count {
             let own = assignments(&grid, draws.as_ref(), number);
             let what = || own.iter().map(|(field, value)| format!("{field} = {value}")).collect::<Vec<_>>().join(", ");
-            let mut draft = Draft::from_plan(&base)?;
-            let text = toml::to_string(&own.iter().cloned().collect::<Table>()).with_context(what)?;
-            draft.overlay_with_files(&text, origin).with_context(what)?;
+            let mut draft = base.clone();
+            for (field, value) in &own {
+                draft.assign_beside(field, value.clone(), origin)?;
+            }
             let plan = draft.finish().with_context(what)?;
             let id = files.identity(&plan)?;
             if let Some(&first) = seen.get(&id) {
@@ -145,6 +150,14 @@ fn choices(field: String, value: Value) -> Result<Choices> {
         other => bail!("[grid] {field} = {other}: expected a list of values, or {{ from = .., to = .. }}"),
     };
     ensure!(!values.is_empty(), "[grid] {field} = []: expected at least one value");
+    let number = |value: &Value| value.as_float().or(value.as_integer().map(|n| n as f64));
+    let same = |a: &Value, b: &Value| a == b || number(a).is_some_and(|a| number(b) == Some(a));
+    for (i, value) in values.iter().enumerate() {
+        ensure!(
+            !values[..i].iter().any(|other| same(other, value)),
+            "[grid] {field}: {value} stands there twice: expected every value once"
+        );
+    }
     Ok((field, values))
 }
 
@@ -263,6 +276,10 @@ impl Draws {
                 .with_context(|| format!("draw_seed = {value}: expected an integer >= 0"))?,
         };
         let field = |(field, value): (String, Value)| {
+            ensure!(
+                is_field(&field),
+                "[random]: no field is called '{field}': expected draws, draw_seed, or a field of the plan"
+            );
             let drawn = match value {
                 Value::Array(values) => {
                     ensure!(!values.is_empty(), "[random] {field} = []: expected at least one value");
@@ -375,6 +392,9 @@ mod tests {
         assert_eq!(sweep.varied, ["lr", "seed"]);
         let again = read("preset = 'demo'\nsteps = 7\n[grid]\nseed = [5]\nlr = [2e-3]").unwrap();
         assert_eq!(again.runs[0].id, sweep.runs[4].id);
+        // What nobody trains need not be fit for it: three heads do not divide the preset's d_model.
+        let heads = read("n_heads = 3\n[grid]\nd_model = [96, 192]").unwrap();
+        assert_eq!(heads.runs.iter().map(|run| run.plan.d_model).collect::<Vec<_>>(), [96, 192]);
         let halves = read("[grid]\nweight_decay = { from = 0, to = 1, count = 3 }").unwrap();
         assert_eq!(halves.runs.iter().map(|run| run.plan.weight_decay).collect::<Vec<_>>(), [0.0, 0.5, 1.0]);
         let logarithmic = read("[grid]\nweight_decay = { from = 0.01, to = 100, count = 5, scale = 'log' }").unwrap();
@@ -407,9 +427,13 @@ mod tests {
             ("[grid]", &["[grid]: is empty"]),
             ("[grid]\nseed = []", &["seed = []", "at least one"]),
             ("[grid]\nsed = [1]", &["unknown field 'sed'"]),
-            ("sed = 1\n[grid]\nseed = [1]", &["unknown field 'sed'"]),
+            ("sed = 1\n[grid]\nseed = [1]", &["unknown field 'sed'", "of a sweep, preset"]),
+            ("lr = -1\n[grid]\nseed = [1]", &["lr = -1", ">= 0"]),
             ("[grid]\nseed = 1", &["seed = 1", "a list"]),
-            ("[grid]\nseed = [1, 1]", &["runs 0 and 1 are the same", "seed = 1"]),
+            ("[grid]\nseed = [1, 1]", &["[grid] seed: 1 stands there twice"]),
+            ("[grid]\nlr = [1, 1.0]\n[random]\ndraws = 2\nseed = [1, 2]", &["[grid] lr: 1.0 stands there twice"]),
+            ("[random]\ndraw = 3\nseed = [1]", &["draws = n"]),
+            ("[random]\ndraws = 3\ndrawseed = 3\nseed = [1]", &["no field is called 'drawseed'", "draw_seed"]),
             ("seed = 3\n[grid]\nseed = [1]", &["seed: stands beside"]),
             ("[grid]\nseed = [1]\n[random]\ndraws = 2\nseed = [1]", &["[grid] and in [random]"]),
             ("[grid]\nlr = [-1]", &["lr = -1", ">= 0"]),
@@ -431,9 +455,11 @@ mod tests {
             ("plan = 'other.toml'\n[grid]\nseed = [1]", &["other.toml: not there"]),
             ("grid = 3", &["expected a table"]),
             ("[grid\n", &["line 1: not TOML"]),
+            ("[grid]\nseed = [1]\n= 3", &["line 3: not TOML"]),
         ] {
             let Err(error) = read(text) else { panic!("taken: {text}") };
             assert!(error.starts_with("sweep.toml: ") && !error.contains('\n'), "{text}: {error}");
+            assert_eq!(error.matches("sweep.toml").count(), 1, "{error}");
             assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
         }
     }

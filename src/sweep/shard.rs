@@ -15,6 +15,11 @@ impl Shard {
     /// All of it.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
+    /// How many of `all` runs belong to it.
+    pub fn count_of(self, all: usize) -> usize {
+        (0..all).filter(|&number| self.has(number)).count()
+    }
+
     /// Whether run `number` belongs to it. Neighbours go to different shards: they take similar times.
     pub fn has(self, number: usize) -> bool {
         number % self.count == self.index
@@ -73,6 +78,11 @@ const ARRAYS: &[Array] = &[
     },
     Array { scheduler: "PBS", base: 0, index: "PBS_ARRAY_INDEX", first: None, step: None, last: None, count: None },
 ];
+
+/// Names of what tells a task its number.
+pub fn indices() -> impl Iterator<Item = &'static str> {
+    ARRAYS.iter().map(|array| array.index)
+}
 
 /// `--shard i/n` as typed; else what the scheduler's environment says, with `--shards n` where it does not say how many; else all.
 pub fn shard(typed: Option<&str>, shards: Option<usize>, env: &dyn Fn(&str) -> Option<String>) -> Result<Shard> {

@@ -28,9 +28,15 @@ pub enum Status {
     Waiting,
     /// Its directory holds something that is no run of its plan.
     Damaged,
+    /// Its directory cannot be read for now.
+    Unreadable,
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Diverged, Self::Begun, Self::Waiting, Self::Damaged, Self::Unreadable];
+
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {
@@ -39,29 +45,30 @@ impl Status {
             Self::Begun => "begun",
             Self::Waiting => "waiting",
             Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
         }
     }
 }
 
-/// What came of a run that is done.
-#[derive(Clone, Debug)]
+/// What came of a run that has ended.
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Whether it counts as grokked at the end.
-    pub grokked: bool,
+    /// Whether it counts as grokked at the end; none where there is no pair to test on, or where it diverged.
+    pub grokked: Option<bool>,
     /// The first evaluation at which it had.
     pub grok_step: Option<u64>,
     /// The first with nine tenths of the train pairs right.
     pub fitted_step: Option<u64>,
     /// The first with nine tenths of the test pairs right.
     pub generalised_step: Option<u64>,
-    /// How it learned.
-    pub phase: Phase,
+    /// How it learned; none where there is no pair to test on, or where it diverged.
+    pub phase: Option<Phase>,
     /// Updates done.
     pub steps: u64,
     /// The field of the plan by which it ended.
     pub stopped_by: Option<String>,
-    /// The last row.
-    pub last: Evaluation,
+    /// The last row; none where it diverged.
+    pub last: Option<Evaluation>,
     /// What the analysis says it computes with.
     pub key_frequencies: Option<Vec<usize>>,
     /// Near 1 for a Pizza; of cyclic groups.
@@ -78,21 +85,26 @@ pub struct Row {
     pub status: Status,
     /// What is trained.
     pub plan: Plan,
-    /// Of a run that is done.
+    /// Of a run that has ended.
     pub outcome: Option<Outcome>,
     /// What is wrong with a damaged one.
     pub problem: Option<String>,
 }
 
-/// Reads what has come of every run so far. An error is one of the system's.
+/// Reads what has come of every run so far.
 pub fn rows(sweep: &SweepPlan, runs: &Path) -> Result<Vec<Row>> {
     let row = |planned: &super::plan::Planned| {
         let job = Job { directory: runs.join(&planned.id), plan: planned.plan.clone() };
-        let (status, outcome, problem) = match find(&job)? {
+        let (status, outcome, problem) = match find(&job) {
             Found::Nothing => (Status::Waiting, None, None),
             Found::Begun(..) => (Status::Begun, None, None),
-            Found::Damaged(problem) => (Status::Damaged, None, Some(problem)),
-            Found::Ended(_, End::Diverged(_), _) => (Status::Diverged, None, None),
+            Found::Damaged(problem) => {
+                (Status::Damaged, None, Some(format!("{problem}: expected grokscope sweep run to do it again")))
+            }
+            Found::Unreadable(problem) => (Status::Unreadable, None, Some(problem)),
+            Found::Ended(_, End::Diverged(divergence), _) => {
+                (Status::Diverged, Some(Outcome { steps: divergence.step, ..Outcome::default() }), None)
+            }
             Found::Ended(run, End::Done(summary), analysis) => {
                 (Status::Done, Some(outcome(&run, *summary, analysis.as_deref(), sweep.delay)?), None)
             }
@@ -113,15 +125,17 @@ fn outcome(run: &RunDir, summary: Summary, analysis: Option<&Analysis>, delay: u
         Some(Analysis::Findings(findings)) => Some(&findings.clock_or_pizza),
         _ => None,
     };
+    let last = rows.last().context("a run that is done has rows")?.clone();
+    let tested = last.test_accuracy.is_some();
     Ok(Outcome {
-        grokked: summary.grokked,
+        grokked: tested.then_some(summary.grokked),
         grok_step: summary.grok_step,
         fitted_step,
         generalised_step,
-        phase: Phase::of(fitted_step, generalised_step, delay),
+        phase: tested.then(|| Phase::of(fitted_step, generalised_step, delay)),
         steps: summary.steps,
         stopped_by: summary.stopped_by,
-        last: rows.last().context("a run that is done has rows")?.clone(),
+        last: Some(last),
         key_frequencies: summary.key_frequencies,
         gradient_symmetricity: measures.map(|of| of.gradient_symmetricity_wide),
         distance_irrelevance: measures.and_then(|of| of.distance_irrelevance),
@@ -170,21 +184,21 @@ pub fn columns(rows: &[Row], varied: &[String]) -> Result<Vec<Column>> {
         values: Values::Numbers(rows.iter().map(|row| of(row).and_then(get)).collect()),
     };
     let list = |keys: Vec<usize>| keys.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
-    all.push(text("phase", &|row| of(row).map(|outcome| outcome.phase.name().into())));
+    all.push(text("phase", &|row| Some(of(row)?.phase?.name().into())));
     all.push(Column {
         name: "grokked".into(),
-        values: Values::Bools(rows.iter().map(|row| of(row).map(|outcome| outcome.grokked)).collect()),
+        values: Values::Bools(rows.iter().map(|row| of(row).and_then(|outcome| outcome.grokked)).collect()),
     });
     all.push(integer("grok_step", &|outcome| outcome.grok_step));
     all.push(integer("fitted_step", &|outcome| outcome.fitted_step));
     all.push(integer("generalised_step", &|outcome| outcome.generalised_step));
     all.push(integer("ended_at_step", &|outcome| Some(outcome.steps)));
     all.push(text("stopped_by", &|row| of(row)?.stopped_by));
-    all.push(number("train_loss", &|outcome| Some(outcome.last.train_loss)));
-    all.push(number("test_loss", &|outcome| outcome.last.test_loss));
-    all.push(number("train_accuracy", &|outcome| Some(outcome.last.train_accuracy)));
-    all.push(number("test_accuracy", &|outcome| outcome.last.test_accuracy));
-    all.push(number("weight_norm", &|outcome| Some(outcome.last.weight_norm)));
+    all.push(number("train_loss", &|outcome| Some(outcome.last?.train_loss)));
+    all.push(number("test_loss", &|outcome| outcome.last?.test_loss));
+    all.push(number("train_accuracy", &|outcome| Some(outcome.last?.train_accuracy)));
+    all.push(number("test_accuracy", &|outcome| outcome.last?.test_accuracy));
+    all.push(number("weight_norm", &|outcome| Some(outcome.last?.weight_norm)));
     all.push(text("key_frequencies", &|row| of(row)?.key_frequencies.map(list)));
     all.push(integer("keys", &|outcome| outcome.key_frequencies.map(|keys| keys.len() as u64)));
     all.push(number("gradient_symmetricity", &|outcome| outcome.gradient_symmetricity));

@@ -27,6 +27,13 @@ def main():
         page.require(len(links) == len(begun), f"{len(links)} links in the table, {len(begun)} runs have begun")
         for link in links:
             page.require((place / urllib.parse.unquote(link)).exists(), f"{link} leads nowhere")
+        # A diagram for every pair of the fields that vary and are no draws, or for the only one.
+        head = list(rows[0])
+        varied = [name for name in head[head.index("status") + 1:head.index("phase")] if name not in ("seed", "split")]
+        axes = [name for name in varied if 2 <= len({row[name] for row in rows}) <= 12][:4]
+        wanted = len(axes) * (len(axes) - 1) // 2 if len(axes) > 1 else len(axes)
+        diagrams = driver.execute_script("return document.querySelectorAll('figure[id^=\"figure-phases\"]').length")
+        page.require(diagrams == wanted, f"{diagrams} phase diagrams of {axes}")
         # Every square of a phase diagram is a run, and says which; those of runs that have begun are links.
         for figure in driver.execute_script("""
             return [...document.querySelectorAll('figure[id^="figure-phases"]')].map((figure) => ({

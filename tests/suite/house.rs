@@ -82,12 +82,22 @@ fn no_network() -> Outcome {
             require!(!text.contains(word), "{} uses {word}", path.display());
         }
     }
-    let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"))?;
-    for name in
-        ["reqwest", "hyper", "ureq", "curl", "curl-sys", "openssl-sys", "native-tls", "rustls", "socket2", "mio"]
-    {
-        require!(!lock.contains(&format!("name = \"{name}\"")), "{name} is in Cargo.lock");
+    let speaking =
+        ["reqwest", "hyper", "ureq", "curl", "curl-sys", "openssl-sys", "native-tls", "rustls", "socket2", "mio"];
+    let built = |more: &[&str]| -> Result<Vec<String>, libtest_mimic::Failed> {
+        let mut command = std::process::Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+        command.args(["tree", "--edges", "normal", "--prefix", "none", "--format", "{lib}", "--locked"]).args(more);
+        let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
+        require!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?.lines().map(String::from).collect())
+    };
+    let names = built(&[])?;
+    require!(names.len() > 100, "the tree of what is built has {} lines", names.len());
+    for name in speaking {
+        require!(!names.contains(&name.replace('-', "_")), "{name} is built in");
     }
+    // What is asked for by name is found in the same way.
+    require!(built(&["--features", "s3"])?.contains(&"reqwest".to_string()), "the feature s3 has no client");
     require!(!Path::new(env!("CARGO_MANIFEST_DIR")).join("build.rs").exists(), "there is a build script");
     Ok(())
 }

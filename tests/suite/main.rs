@@ -16,6 +16,7 @@ mod input;
 mod kernels;
 mod loaders;
 mod loss;
+mod losses;
 mod methods;
 mod mutants;
 mod peers;
@@ -26,6 +27,7 @@ mod runs;
 mod sanitizer;
 mod shell;
 mod soak;
+mod stores;
 mod support;
 mod sweeps;
 
@@ -60,6 +62,7 @@ fn main() -> std::process::ExitCode {
         exchange::lens_tests(),
         shell::tests(),
         sweeps::tests(),
+        stores::tests(),
         bounds::tests(),
         finite::tests(),
         faults::tests(),
@@ -74,7 +77,7 @@ fn main() -> std::process::ExitCode {
         loss::adapter_tests(),
         determinism::adapter_tests(),
         finite::adapter_tests(),
-        faults::adapter_tests(),
+        losses::adapter_tests(),
         soak::adapter_tests(),
         runs::adapter_tests(),
         resumes::adapter_tests(),

@@ -18,6 +18,9 @@ pub fn tests() -> Vec<Trial> {
         test("damaged_runs_are_reported_and_done_again", damage),
         test("a_run_that_diverges_ends_alone", diverged),
         test("a_run_that_another_process_trains_is_left_to_it", elsewhere),
+        test("processes_that_share_a_sweep_divide_it", overlapping),
+        test("a_run_that_cannot_be_read_is_left_out", unreadable),
+        test("a_plan_that_this_machine_cannot_train_is_refused_before_it_begins", refused_at_once),
         test("a_directory_of_another_plan_is_refused_or_extended", other_plan),
         test("files_that_a_sweep_names_go_with_it", files_go_along),
         test("bad_sweeps_end_in_one_line", bad_input),
@@ -26,26 +29,26 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-const BASE: &str =
+pub const BASE: &str =
     "preset = 'demo'\np = 13\nd_model = 16\nd_mlp = 24\nsteps = 60\neval_every = 10\ncheckpoint_every = 20\n";
-const SMALL: &str = "[grid]\nweight_decay = [0.5, 2]\ntrain_fraction = [0.5, 0.7]\nseed = { from = 0, to = 2 }\n";
+pub const SMALL: &str = "[grid]\nweight_decay = [0.5, 2]\ntrain_fraction = [0.5, 0.7]\nseed = { from = 0, to = 2 }\n";
 
 /// A sweep's plan in a directory of its own.
-struct Desk(tempfile::TempDir);
+pub struct Desk(tempfile::TempDir);
 
 impl Desk {
-    fn new(plan: &str) -> Result<Self, Failed> {
+    pub fn new(plan: &str) -> Result<Self, Failed> {
         let desk = Self(tempfile::tempdir()?);
         std::fs::write(desk.path("sweep.toml"), plan)?;
         Ok(desk)
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.0.path().join(name)
     }
 
     /// `grokscope sweep run` into a directory, with no scheduler in the environment.
-    fn command(&self, out: &str, more: &[&str]) -> Command {
+    pub fn command(&self, out: &str, more: &[&str]) -> Command {
         let mut command = grokscope(&["sweep", "run"]);
         command.arg(self.path("sweep.toml")).arg("--out").arg(self.path(out)).args([
             "--device",
@@ -57,15 +60,15 @@ impl Desk {
         command
     }
 
-    fn run(&self, out: &str, more: &[&str]) -> Result<String, Failed> {
+    pub fn run(&self, out: &str, more: &[&str]) -> Result<String, Failed> {
         ended(self.command(out, more).output()?, 0)
     }
 
-    fn table(&self, out: &str) -> Result<String, Failed> {
+    pub fn table(&self, out: &str) -> Result<String, Failed> {
         Ok(std::fs::read_to_string(self.path(out).join("sweep.csv"))?)
     }
 
-    fn same_tables(&self, a: &str, b: &str) -> Outcome {
+    pub fn same_tables(&self, a: &str, b: &str) -> Outcome {
         for name in ["sweep.csv", "sweep.parquet"] {
             let read = |out: &str| std::fs::read(self.path(out).join(name));
             require!(read(a)? == read(b)?, "{name} of {a} and {b} differ");
@@ -74,11 +77,9 @@ impl Desk {
     }
 }
 
-fn grokscope(arguments: &[&str]) -> Command {
+pub fn grokscope(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
-    for name in
-        ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "SGE_TASK_ID", "AWS_BATCH_JOB_ARRAY_INDEX", "PBS_ARRAY_INDEX"]
-    {
+    for name in grokscope::sweep::shard::indices() {
         command.env_remove(name);
     }
     command.args(arguments);
@@ -86,7 +87,7 @@ fn grokscope(arguments: &[&str]) -> Command {
 }
 
 /// Both streams of a program that ended with a code.
-fn ended(output: Output, code: i32) -> Result<String, Failed> {
+pub fn ended(output: Output, code: i32) -> Result<String, Failed> {
     let text = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
     if output.status.code() == Some(code) { Ok(text) } else { Err(format!("{}: {text}", output.status).into()) }
 }
@@ -233,7 +234,20 @@ fn signals() -> Outcome {
         require!(status.success(), "no signal was sent");
         let said = ended(child.wait_with_output()?, 75)?;
         require!(said.contains("the same command goes on") && said.contains("begun"), "{said}");
-        desk.run(&out, &["--quiet"])?;
+        let first_checkpoints = || -> Result<Vec<_>, Failed> {
+            let mut stamps = Vec::new();
+            for run in std::fs::read_dir(desk.path(&out).join("runs"))? {
+                let first = run?.path().join("checkpoints/step-000020/model.safetensors");
+                stamps.extend(first.metadata().ok().map(|data| data.modified()).transpose()?.map(|time| (first, time)));
+            }
+            stamps.sort();
+            Ok(stamps)
+        };
+        let before = first_checkpoints()?;
+        let said = desk.run(&out, &[])?;
+        require!(!before.is_empty() && said.contains("go on from their checkpoints"), "{said}");
+        let after = first_checkpoints()?;
+        require!(before.iter().all(|stamp| after.contains(stamp)), "a run that was begun began anew");
     }
     desk.same_tables("term", "usr1")?;
     same(&desk.path("term/runs"), &desk.path("usr1/runs"))
@@ -257,13 +271,24 @@ fn damage() -> Outcome {
     // One that was cut off before its end, and whose checkpoints are gone.
     std::fs::remove_file(runs[7].join("summary.json"))?;
     std::fs::remove_dir_all(runs[7].join("checkpoints"))?;
+    // One whose directory says that it never began, and one in whose place there is a file.
+    std::fs::write(runs[10].join(".begun"), "")?;
+    std::fs::remove_dir_all(&runs[11])?;
+    std::fs::write(&runs[11], "a file")?;
+    let before = files(&desk.path("hurt/runs"))?;
     let merged = ended(grokscope(&["sweep", "merge"]).arg(desk.path("hurt")).output()?, 0)?;
-    require!(merged.contains("3 done") && merged.contains("9 damaged"), "{merged}");
+    require!(merged.contains("1 done") && merged.contains("11 damaged"), "{merged}");
     let said = desk.run("hurt", &["--quiet"])?;
-    require!(said.matches("done again").count() == 9, "{said}");
+    require!(said.matches("done again").count() == 10 && said.contains("is a file: moved to"), "{said}");
     desk.same_tables("whole", "hurt")?;
-    let moved = files(&desk.path("hurt/runs"))?;
-    require!(moved.keys().any(|name| name.contains(".damaged-1/plan.toml")), "what was damaged is lost");
+    let after = files(&desk.path("hurt/runs"))?;
+    for (number, run) in runs.iter().enumerate() {
+        let id = run.file_name().and_then(|name| name.to_str()).ok_or("a name")?;
+        let place = if number == 5 { id.to_string() } else { format!("{id}.damaged-1") };
+        for (name, bytes) in before.iter().filter(|(name, _)| name.starts_with(id)) {
+            require!(after.get(&name.replace(id, &place)) == Some(bytes), "{name} is not in {place}");
+        }
+    }
     Ok(())
 }
 
@@ -273,6 +298,13 @@ fn diverged() -> Outcome {
     require!(said.contains("2 done, 2 diverged") && said.contains("diverged at step"), "{said}");
     let table = desk.table("out")?;
     require!(table.matches(",diverged,").count() == 2 && table.matches(",done,").count() == 2, "{table}");
+    // A run that diverged has a step, and neither a loss nor a phase.
+    let bad = table.lines().find(|line| line.contains(",diverged,")).ok_or("no row")?;
+    let head: Vec<&str> = table.lines().next().ok_or("no head")?.split(',').collect();
+    let field =
+        |name: &str| bad.split(',').nth(head.iter().position(|field| *field == name).unwrap_or(999)).unwrap_or("?");
+    require!(field("ended_at_step").parse::<u64>().is_ok(), "{bad}");
+    require!(field("phase").is_empty() && field("grokked").is_empty() && field("train_loss").is_empty(), "{bad}");
     let again = desk.run("out", &[])?;
     require!(again.contains("4 were done before") && desk.table("out")? == table, "{again}");
     Ok(())
@@ -284,12 +316,62 @@ fn elsewhere() -> Outcome {
     let name = std::fs::read_dir(desk.path("whole/runs"))?.next().ok_or("no run")??.file_name();
     let held = desk.path("out/runs").join(&name);
     std::fs::create_dir_all(&held)?;
+    std::fs::copy(desk.path("sweep.toml"), desk.path("out/sweep.toml"))?;
     let lock = grokscope::run::disk::Lock::take(&held)?;
     let said = ended(desk.command("out", &["--quiet"]).output()?, 75)?;
     require!(said.contains("1 runs are being trained by another process") && said.contains("2 done"), "{said}");
     drop(lock);
     desk.run("out", &["--quiet"])?;
     desk.same_tables("whole", "out")
+}
+
+/// Both at once, in one directory: each run is trained by one of them.
+fn overlapping() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}{SMALL}").replace("steps = 60", "steps = 400"))?;
+    desk.run("whole", &["--quiet"])?;
+    let begin = || desk.command("out", &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    for child in [begin()?, begin()?] {
+        let output = child.wait_with_output()?;
+        let code = output.status.code();
+        require!(code == Some(0) || code == Some(75), "{code:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let said = desk.run("out", &[])?;
+    require!(!said.contains("damaged"), "{said}");
+    desk.same_tables("whole", "out")?;
+    same(&desk.path("whole/runs"), &desk.path("out/runs"))
+}
+
+fn unreadable() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}[grid]\nseed = [0, 1, 2]\n"))?;
+    desk.run("whole", &["--quiet"])?;
+    let name = std::fs::read_dir(desk.path("whole/runs"))?.next().ok_or("no run")??.file_name();
+    // A link that leads to itself: the system's error is another one than that nothing is there.
+    let place = desk.path("out/runs").join(&name);
+    std::fs::create_dir_all(desk.path("out/runs"))?;
+    std::fs::copy(desk.path("sweep.toml"), desk.path("out/sweep.toml"))?;
+    std::os::unix::fs::symlink(&place, &place)?;
+    let said = ended(desk.command("out", &["--quiet"]).output()?, 75)?;
+    require!(said.contains("left out: ") && said.contains("2 done, 1 unreadable"), "{said}");
+    std::fs::remove_file(&place)?;
+    desk.run("out", &["--quiet"])?;
+    desk.same_tables("whole", "out")
+}
+
+fn refused_at_once() -> Outcome {
+    for (grid, part) in [
+        ("p = [13, 100003]", "too large"),
+        ("init = ['paper', 'wrong.safetensors']", "wrong.safetensors"),
+        ("split = ['philox:0', 'wrong.csv']", "wrong.csv"),
+    ] {
+        let desk = Desk::new(&format!("{}[grid]\n{grid}\n", BASE.replace("p = 13\n", "")))?;
+        for name in ["wrong.safetensors", "wrong.csv"] {
+            std::fs::write(desk.path(name), "nonsense")?;
+        }
+        let said = ended(desk.command("out", &[]).output()?, 1)?;
+        require!(said.contains(part) && said.lines().count() == 1, "{said}");
+        require!(!desk.path("out").exists(), "something was written");
+    }
+    Ok(())
 }
 
 fn other_plan() -> Outcome {
@@ -301,10 +383,23 @@ fn other_plan() -> Outcome {
     let said = desk.run("out", &["--extend"])?;
     require!(said.contains("1 were done before") && said.contains("2 runs: 2 done"), "{said}");
     require!(std::fs::read_dir(desk.path("out/runs"))?.count() == 3, "a run is gone");
-    std::fs::create_dir(desk.path("other"))?;
-    std::fs::write(desk.path("other/thesis.txt"), "mine")?;
-    let said = ended(desk.command("other", &[]).output()?, 1)?;
-    require!(said.contains("no sweep") && said.lines().count() == 1, "{said}");
+    require!(said.contains("1 runs of an earlier plan stay"), "{said}");
+    // Directories that are somebody's own: one with a text, one with runs, one with a plan, one with both.
+    for (name, file) in [("other", "thesis.txt"), ("runs", "runs/default/plan.toml"), ("plan", "sweep.toml")] {
+        let file = desk.path(name).join(file);
+        std::fs::create_dir_all(file.parent().ok_or("a directory")?)?;
+        std::fs::copy(desk.path("sweep.toml"), file)?;
+        let before = files(&desk.path(name))?;
+        let said = ended(desk.command(name, &[]).output()?, 1)?;
+        require!(said.contains("no sweep") && said.lines().count() == 1, "{said}");
+        require!(files(&desk.path(name))? == before, "{name}: something was written");
+    }
+    let said = ended(desk.command("", &[]).output()?, 1)?;
+    require!(said.contains("no sweep"), "{said}");
+    // Without --out the plan in a sweep's directory means that directory.
+    let plan = desk.path("out/sweep.toml").display().to_string();
+    let said = ended(grokscope(&["sweep", "run", &plan]).output()?, 0)?;
+    require!(said.contains("2 were done before"), "{said}");
     Ok(())
 }
 
@@ -319,6 +414,17 @@ fn files_go_along() -> Outcome {
     std::fs::write(desk.path("base.toml"), base.replace("steps = 60\n", "steps = 70\n"))?;
     let said = ended(desk.command("out", &[]).output()?, 1)?;
     require!(said.contains("base.toml: is not what it was") && said.contains("--extend"), "{said}");
+    std::fs::write(desk.path("base.toml"), base)?;
+    // One with other pairs is another run, where its name is the same: it and no other is trained.
+    let pairs = std::fs::read_to_string(desk.path("pairs.csv"))?;
+    std::fs::write(desk.path("pairs.csv"), format!("{pairs}12,12\n"))?;
+    let said = ended(desk.command("out", &[]).output()?, 1)?;
+    require!(said.contains("pairs.csv: is not what it was"), "{said}");
+    let said = desk.run("extended", &["--quiet"])? + &desk.run("out", &["--extend"])?;
+    require!(said.contains("1 were done before") && said.contains("1 runs of an earlier plan stay"), "{said}");
+    desk.same_tables("extended", "out")?;
+    require!(desk.table("out")? != table, "other pairs make no other table");
+    let table = desk.table("out")?;
     // One that the sweep would write over.
     std::fs::write(desk.path("sweep.csv"), "0,1\n")?;
     std::fs::write(desk.path("taken.toml"), "[grid]\nsplit = ['sweep.csv']\n")?;
@@ -347,6 +453,9 @@ fn bad_input() -> Outcome {
         (&["run", &plan, "--shards", "0"], &["--shards"]),
         (&["run", &none], &["none.toml", "could not be read"]),
         (&["run", &empty], &["empty.toml", "no [grid] and no [random]"]),
+        (&["run", &plan, "--device", "nonsense"], &["nonsense"]),
+        (&["run", &plan, "--store", "nonsense"], &["--store nonsense", "file:///PATH or s3://"]),
+        (&["run", &plan, "--store", "file://relative"], &["--store file://relative", "absolute"]),
         (&["run", &plan, "--at-once", "many"], &["--at-once many"]),
         (&["run", &plan, "--at-once", "100000000"], &["100000000 models at once", "fit"]),
         (&["run", &plan, "--out", &plan], &["sweep.toml"]),
@@ -379,6 +488,26 @@ fn polars() -> Outcome {
     desk.run("out", &["--quiet"])?;
     let said = python("tests/numpy/tables.py", &[&desk.path("out")])?;
     require!(said.contains("8 rows"), "{said}");
+    // Every phase, and runs with no pair to test on; another delay is another phase, and no other run.
+    let phases = "preset = 'demo'\np = 31\nsteps = 400\neval_every = 20\ncheckpoint_every = 400\nweight_decay = 3\ndelay = 170\n\
+                  [grid]\nlr = [1e-5, 1e-3]\ntrain_fraction = [0.5, 0.8, 1.0]\n";
+    let desk = Desk::new(phases)?;
+    let said = desk.run("out", &["--quiet"])? + &python("tests/numpy/tables.py", &[&desk.path("out")])?;
+    let counts = "2 confusion, 1 grokking, 1 memorisation, 2 without";
+    require!(said.contains("6 runs: 6 done") && said.contains(counts), "{said}");
+    std::fs::write(desk.path("sweep.toml"), phases.replace("170", "190"))?;
+    let said = desk.run("out", &["--extend"])? + &python("tests/numpy/tables.py", &[&desk.path("out")])?;
+    require!(
+        said.contains("6 were done before") && said.contains("1 comprehension, 2 confusion, 1 memorisation"),
+        "{said}"
+    );
+    // The figures of the page as files.
+    let figures = desk.path("figures").display().to_string();
+    ended(grokscope(&["sweep", "merge", "--figures", &figures]).arg(desk.path("out")).output()?, 0)?;
+    for name in ["phases-train_fraction-lr", "shares-lr", "shares-train_fraction"] {
+        let text = std::fs::read_to_string(desk.path("figures").join(format!("{name}.svg")))?;
+        require!(text.contains("<svg") && text.contains(name.rsplit('-').next().unwrap_or_default()), "{name}: {text}");
+    }
     Ok(())
 }
 

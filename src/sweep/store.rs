@@ -1,0 +1,248 @@
+//! A sweep in an object store, for tasks that share no file system: each trains on its own disk and puts here what has ended.
+//!
+//! ```text
+//! URL/sweep.toml       the plan, with the files that it names
+//! URL/runs/ID/         the files of a run that has ended
+//! URL/done/ID.json     its marker, written last: every file with its size and SHA-256
+//! URL/parts/ID.zip     a run that was stopped on its way, as one object
+//! ```
+
+use crate::run::disk;
+use anyhow::{Context, Result, bail, ensure};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Cursor, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use zip::{ZipArchive, ZipWriter};
+
+/// Objects under way at the same time.
+const AT_ONCE: usize = 8;
+
+/// A place in an object store.
+pub struct Store {
+    /// As the user calls it.
+    url: String,
+    objects: Arc<dyn ObjectStore>,
+    root: Key,
+    runtime: Runtime,
+}
+
+/// What is in the store of a run that has ended.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Marker {
+    schema: u32,
+    files: BTreeMap<String, Stored>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    bytes: usize,
+    sha256: String,
+}
+
+impl Stored {
+    fn new(bytes: &[u8]) -> Self {
+        let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { bytes: bytes.len(), sha256 }
+    }
+}
+
+/// What came of fetching a run.
+#[derive(Debug, PartialEq)]
+pub enum Pulled {
+    /// It is here.
+    Whole,
+    /// It is not what its marker says; and how. The marker is gone, so that the run is done again.
+    Damaged(String),
+}
+
+/// Whether a store's error may be gone another time: the network, or a server in trouble.
+pub fn passes(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::Generic { .. } | Error::JoinError { .. })))
+}
+
+impl Store {
+    /// By its address: `file:///PATH`, or `s3://BUCKET/PREFIX` with what the environment says (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ..).
+    pub fn open(url: &str) -> Result<Self> {
+        let expected = "expected file:///PATH or s3://BUCKET/PREFIX";
+        let (scheme, rest) = url.split_once("://").with_context(|| format!("--store {url}: {expected}"))?;
+        let (objects, root): (Arc<dyn ObjectStore>, &str) = match scheme {
+            "file" => {
+                ensure!(rest.starts_with('/'), "--store {url}: expected file:// and an absolute path");
+                disk::make_directory(Path::new(rest))?;
+                let local = LocalFileSystem::new_with_prefix(rest).map_err(|error| refused(url, &error))?;
+                (Arc::new(local.with_fsync(true)), "")
+            }
+            "s3" => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                (s3(bucket).map_err(|error| refused(url, &*error))?, prefix)
+            }
+            _ => bail!("--store {url}: {expected}"),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let root = Key::parse(root).map_err(|error| refused(url, &error))?;
+        Ok(Self { url: url.into(), objects, root, runtime: runtime.context("no runtime for the object store")? })
+    }
+
+    fn key(&self, name: &str) -> Key {
+        name.split('/').fold(self.root.clone(), |key, part| key.join(part))
+    }
+
+    fn failed(&self, name: &str) -> String {
+        format!("{}/{name}", self.url.trim_end_matches('/'))
+    }
+
+    /// An object's bytes; none where it is not there.
+    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let bytes = self.runtime.block_on(async { self.objects.get(&self.key(name)).await?.bytes().await });
+        match bytes {
+            Err(Error::NotFound { .. }) => Ok(None),
+            bytes => Ok(Some(bytes.with_context(|| self.failed(name))?.into())),
+        }
+    }
+
+    /// Writes an object, whole or not at all.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        self.put_all(vec![(name.into(), bytes)])
+    }
+
+    fn put_all(&self, files: Vec<(String, Vec<u8>)>) -> Result<()> {
+        self.runtime.block_on(async {
+            let mut under_way = JoinSet::new();
+            for (name, bytes) in files {
+                let (objects, key, what) = (self.objects.clone(), self.key(&name), self.failed(&name));
+                under_way.spawn(async move { objects.put(&key, PutPayload::from(bytes)).await.context(what) });
+            }
+            while let Some(put) = under_way.join_next().await {
+                put.context("an upload was cut off")??;
+            }
+            Ok(())
+        })
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        match self.runtime.block_on(self.objects.delete(&self.key(name))) {
+            Err(Error::NotFound { .. }) => Ok(()),
+            deleted => deleted.with_context(|| self.failed(name)),
+        }
+    }
+
+    /// Names in a folder, without their ends.
+    fn names(&self, folder: &str, end: &str) -> Result<HashSet<String>> {
+        let listed = self.runtime.block_on(self.objects.list_with_delimiter(Some(&self.key(folder))));
+        let objects = listed.with_context(|| self.failed(folder))?.objects;
+        let name = |object: &object_store::ObjectMeta| Some(object.location.filename()?.strip_suffix(end)?.to_string());
+        Ok(objects.iter().filter_map(name).collect())
+    }
+
+    /// Runs that have ended.
+    pub fn done(&self) -> Result<HashSet<String>> {
+        self.names("done", ".json")
+    }
+
+    /// Runs that were stopped on their way.
+    pub fn parts(&self) -> Result<HashSet<String>> {
+        self.names("parts", ".zip")
+    }
+
+    /// Puts a run that has ended here, its marker last.
+    pub fn push(&self, id: &str, directory: &Path) -> Result<()> {
+        // Whoever looks meanwhile is not to take new files for those of an older marker.
+        self.delete(&format!("done/{id}.json"))?;
+        let mut marker = Marker { schema: 1, files: BTreeMap::new() };
+        for names in disk::files(directory)?.chunks(AT_ONCE) {
+            let mut files = Vec::new();
+            for name in names {
+                let bytes = disk::read(&directory.join(name))?;
+                marker.files.insert(name.clone(), Stored::new(&bytes));
+                files.push((format!("runs/{id}/{name}"), bytes));
+            }
+            self.put_all(files)?;
+        }
+        self.put(&format!("done/{id}.json"), serde_json::to_vec_pretty(&marker)?)?;
+        self.delete(&format!("parts/{id}.zip"))
+    }
+
+    /// Fetches a run that has ended into a directory that is not there yet.
+    pub fn pull(&self, id: &str, directory: &Path) -> Result<Pulled> {
+        let name = format!("done/{id}.json");
+        let damaged = |what: String| -> Result<Pulled> {
+            self.delete(&name)?;
+            Ok(Pulled::Damaged(what))
+        };
+        let Some(marker) = self.get(&name)? else { return damaged(format!("{}: is gone", self.failed(&name))) };
+        let marker: Marker = match serde_json::from_slice(&marker) {
+            Ok(marker) => marker,
+            Err(error) => return damaged(format!("{}: not a marker: {error}", self.failed(&name))),
+        };
+        let mut files = Vec::new();
+        for (file, stored) in &marker.files {
+            let object = format!("runs/{id}/{file}");
+            match self.get(&object)? {
+                Some(bytes) if Stored::new(&bytes) == *stored && disk::is_inside(Path::new(file)) => {
+                    files.push((file.as_str(), bytes));
+                }
+                _ => return damaged(format!("{}: is not what its marker says", self.failed(&object))),
+            }
+        }
+        disk::write_directory(directory, &files)?;
+        Ok(Pulled::Whole)
+    }
+
+    /// Puts a run here that is to go on elsewhere.
+    pub fn push_part(&self, id: &str, directory: &Path) -> Result<()> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for name in disk::files(directory)? {
+            zip.start_file(name.as_str(), zip::write::SimpleFileOptions::default()).context(name.clone())?;
+            zip.write_all(&disk::read(&directory.join(&name))?).context(name)?;
+        }
+        self.put(&format!("parts/{id}.zip"), zip.finish().context("a part")?.into_inner())
+    }
+
+    /// Fetches it into a directory that is not there yet.
+    pub fn pull_part(&self, id: &str, directory: &Path) -> Result<()> {
+        let name = format!("parts/{id}.zip");
+        let Some(bytes) = self.get(&name)? else { return Ok(()) };
+        let mut files = Vec::new();
+        let mut unpack = || -> Result<()> {
+            let mut zip = ZipArchive::new(Cursor::new(&bytes))?;
+            for i in 0..zip.len() {
+                let mut entry = zip.by_index(i)?;
+                let (name, mut bytes) = (entry.name()?.into_owned(), Vec::new());
+                ensure!(disk::is_inside(Path::new(&name)), "{name}: leads out of the run");
+                entry.read_to_end(&mut bytes)?;
+                files.push((name, bytes));
+            }
+            Ok(())
+        };
+        unpack().map_err(|error| anyhow::anyhow!("{}: not a part of a run: {error:#}", self.failed(&name)))?;
+        disk::write_directory(directory, &files)
+    }
+}
+
+/// An error of what was asked for: it comes again every time.
+fn refused(url: &str, error: &dyn std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("--store {url}: {error}")
+}
+
+#[cfg(feature = "s3")]
+fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, Box<dyn std::error::Error>> {
+    let builder = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket);
+    Ok(Arc::new(builder.build()?))
+}
+
+#[cfg(not(feature = "s3"))]
+fn s3(_: &str) -> Result<Arc<dyn ObjectStore>, Box<dyn std::error::Error>> {
+    Err("this grokscope was built without S3: expected cargo install --path . --features s3".into())
+}

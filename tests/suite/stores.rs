@@ -1,0 +1,205 @@
+//! Sweeps whose tasks share an object store and no directory. The store is one of files here; `scripts/cluster.sh` has the same of S3.
+
+use crate::runs::{files, same};
+use crate::support::{Outcome, require, test};
+use crate::sweeps::{BASE, Desk, SMALL, ended, grokscope};
+use grokscope::random::Philox;
+use libtest_mimic::{Failed, Trial};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("shards_meet_in_a_store", shards),
+        test("a_marker_is_written_last_whenever_a_task_is_killed", killed),
+        test("a_run_that_was_stopped_goes_on_from_the_store", moved),
+        test("what_is_damaged_in_a_store_is_done_again", damage),
+        test("a_store_that_fails_keeps_what_is_there", failing),
+        test("a_store_of_another_plan_is_refused_or_extended", other_plan),
+    ]
+}
+
+impl Desk {
+    fn store(&self) -> String {
+        format!("file://{}", self.path("store").display())
+    }
+
+    /// `grokscope sweep run` with the store.
+    fn task(&self, out: &str, more: &[&str]) -> Command {
+        let mut command = self.command(out, &["--store", &self.store()]);
+        command.args(more);
+        command
+    }
+
+    fn merge(&self, out: &str) -> Result<String, Failed> {
+        ended(grokscope(&["sweep", "merge", "--store", &self.store()]).arg(self.path(out)).output()?, 0)
+    }
+}
+
+/// Names of the runs that have a marker, each of which must say what is there.
+fn marked(store: &Path) -> Result<Vec<String>, Failed> {
+    let mut ids = Vec::new();
+    let Ok(entries) = std::fs::read_dir(store.join("done")) else { return Ok(ids) };
+    for entry in entries {
+        let name = entry?.file_name().into_string().map_err(|_| "a name")?;
+        // One that is being written has a name of its own.
+        let Some(id) = name.strip_suffix(".json") else { continue };
+        let marker: serde_json::Value = serde_json::from_slice(&std::fs::read(store.join("done").join(&name))?)?;
+        let listed = marker["files"].as_object().ok_or("no files")?;
+        for must in ["plan.toml", "metrics.jsonl", "summary.json", "model.safetensors", "findings.json"] {
+            require!(listed.contains_key(must), "{id}: {must} is not in its marker");
+        }
+        for (file, stored) in listed {
+            let bytes = std::fs::read(store.join("runs").join(id).join(file))?;
+            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            require!(
+                stored["bytes"] == bytes.len() && stored["sha256"] == digest,
+                "{id}: {file} is not what is marked"
+            );
+        }
+        ids.push(id.to_string());
+    }
+    Ok(ids)
+}
+
+fn shards() -> Outcome {
+    let desk = Desk::new(&format!("plan = 'base.toml'\n{SMALL}"))?;
+    std::fs::write(desk.path("base.toml"), BASE.replace("preset = 'demo'\n", ""))?;
+    desk.run("whole", &["--quiet"])?;
+    for index in 0..3 {
+        // Each on a disk of its own, which is gone when it has ended.
+        let (out, shard) = (format!("task-{index}"), format!("{index}/3"));
+        ended(desk.task(&out, &["--quiet", "--shard", &shard]).output()?, 0)?;
+        require!(std::fs::read_dir(desk.path(&out).join("runs"))?.count() == 4, "a third of twelve");
+        std::fs::remove_dir_all(desk.path(&out))?;
+        require!(marked(&desk.path("store"))?.len() == 4 * (index + 1), "markers");
+    }
+    // What the store has is not done again, and not fetched.
+    let said = ended(desk.task("task-1", &["--shard", "1/3"]).output()?, 0)?;
+    require!(said.contains("4 were done before"), "{said}");
+    require!(std::fs::read_dir(desk.path("task-1/runs"))?.count() == 0, "runs were fetched");
+    // Plan, files and runs come from the store, and the table goes there.
+    for _ in 0..2 {
+        desk.merge("merged")?;
+        desk.same_tables("whole", "merged")?;
+        desk.same_tables("whole", "store")?;
+    }
+    require!(desk.path("merged/base.toml").is_file() && desk.path("store/index.html").is_file(), "files are missing");
+    same(&desk.path("whole/runs"), &desk.path("merged/runs"))?;
+    same(&desk.path("whole/runs"), &desk.path("store/runs"))
+}
+
+fn killed() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}{SMALL}"))?;
+    let began = Instant::now();
+    desk.run("whole", &["--quiet"])?;
+    let (whole, draws) = (began.elapsed(), Philox::new(5));
+    let mut between = 0;
+    for round in 0..12 {
+        let mut child =
+            desk.task("task", &["--quiet", "--at-once", "4"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(whole.mul_f64(0.7 * f64::from(draws.block([round, 0, 0, 0])[0]) / 2f64.powi(32)));
+        child.kill()?;
+        child.wait()?;
+        let marked = marked(&desk.path("store"))?.len();
+        between += usize::from(0 < marked && marked < 12);
+        if marked == 12 {
+            std::fs::remove_dir_all(desk.path("store"))?;
+        }
+        // Some go on where they were, others on another disk.
+        if round % 3 == 0 {
+            std::fs::remove_dir_all(desk.path("task")).or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+    }
+    require!(between > 0, "no kill came between the first marker and the last");
+    ended(desk.task("task", &["--quiet"]).output()?, 0)?;
+    require!(marked(&desk.path("store"))?.len() == 12, "markers are missing");
+    desk.same_tables("whole", "store")?;
+    desk.merge("merged")?;
+    same(&desk.path("whole/runs"), &desk.path("merged/runs"))
+}
+
+fn moved() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}{SMALL}").replace("steps = 60", "steps = 4000"))?;
+    let child = desk.task("first", &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let until = Instant::now() + Duration::from_secs(60);
+    let under_way =
+        || files(&desk.path("first")).is_ok_and(|files| files.keys().any(|name| name.contains("step-000040/")));
+    while !under_way() {
+        require!(Instant::now() < until, "no checkpoint within a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+    require!(status.success(), "no signal was sent");
+    ended(child.wait_with_output()?, 75)?;
+    let parts = || Ok::<_, Failed>(files(&desk.path("store/parts"))?.len());
+    let stopped = parts()?;
+    require!(stopped > 0, "nothing to go on from");
+    std::fs::remove_dir_all(desk.path("first"))?;
+    let said = ended(desk.task("second", &[]).output()?, 0)?;
+    require!(said.contains(&format!("{stopped} go on from their checkpoints")), "{stopped} parts: {said}");
+    require!(parts()? == 0, "parts are left of runs that have ended");
+    desk.run("whole", &["--quiet"])?;
+    desk.same_tables("whole", "store")?;
+    same(&desk.path("whole/runs"), &desk.path("second/runs"))
+}
+
+fn damage() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}{SMALL}"))?;
+    desk.run("whole", &["--quiet"])?;
+    ended(desk.task("task", &["--quiet"]).output()?, 0)?;
+    let store = desk.path("store");
+    let mut ids = marked(&store)?;
+    ids.sort();
+    std::fs::write(store.join("runs").join(&ids[0]).join("metrics.jsonl"), "")?;
+    std::fs::remove_file(store.join("runs").join(&ids[1]).join("plan.toml"))?;
+    std::fs::write(store.join("done").join(format!("{}.json", ids[2])), "{")?;
+    // A marker whose file lies outside of the run.
+    let out = "../".repeat(3) + "thesis.txt";
+    let marker = serde_json::json!({ "schema": 1, "files": { out: { "bytes": 0, "sha256": "" } } });
+    std::fs::write(store.join("done").join(format!("{}.json", ids[3])), marker.to_string())?;
+    // A run that is to go on from something that is no run.
+    std::fs::remove_file(store.join("done").join(format!("{}.json", ids[4])))?;
+    std::fs::create_dir_all(store.join("parts"))?;
+    std::fs::write(store.join("parts").join(format!("{}.zip", ids[4])), "nonsense")?;
+    let said = desk.merge("merged")?;
+    require!(said.matches("expected grokscope sweep run to do it again").count() == 4, "{said}");
+    require!(said.contains("7 done, 5 waiting"), "{said}");
+    let said = ended(desk.task("again", &[]).output()?, 0)?;
+    require!(said.contains("7 were done before") && said.contains("not a part of a run"), "{said}");
+    desk.merge("merged")?;
+    desk.same_tables("whole", "merged")?;
+    same(&desk.path("whole/runs"), &desk.path("merged/runs"))
+}
+
+/// A store that takes no runs for some time: they stay where they were trained, and get there later.
+fn failing() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}{SMALL}"))?;
+    std::fs::create_dir(desk.path("store"))?;
+    std::fs::write(desk.path("store/runs"), "in the way")?;
+    let said = ended(desk.task("task", &["--quiet"]).output()?, 75)?;
+    require!(said.contains("not in the store yet") && said.contains("the same command goes on"), "{said}");
+    let before = files(&desk.path("task/runs"))?;
+    std::fs::remove_file(desk.path("store/runs"))?;
+    let said = ended(desk.task("task", &[]).output()?, 0)?;
+    require!(said.contains("12 were done before"), "{said}");
+    require!(files(&desk.path("task/runs"))? == before && marked(&desk.path("store"))?.len() == 12, "runs are missing");
+    same(&desk.path("task/runs"), &desk.path("store/runs"))
+}
+
+fn other_plan() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}[grid]\nseed = [0, 1]\n"))?;
+    ended(desk.task("first", &["--quiet"]).output()?, 0)?;
+    std::fs::write(desk.path("sweep.toml"), format!("{BASE}[grid]\nseed = [1, 2]\n"))?;
+    let said = ended(desk.task("second", &[]).output()?, 1)?;
+    require!(said.contains("the store") && said.contains("--extend") && said.lines().count() == 1, "{said}");
+    let said = ended(desk.task("second", &["--extend"]).output()?, 0)?;
+    require!(said.contains("1 were done before") && said.contains("2 runs: 2 done"), "{said}");
+    require!(marked(&desk.path("store"))?.len() == 3, "a run is gone");
+    Ok(())
+}
