@@ -132,7 +132,9 @@ pub struct SweepRun {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   grokscope sweep emit slurm sweep.toml --out /shared/sweep --shards 8 > sweep.sbatch; sbatch sweep.sbatch
-  grokscope sweep emit kubernetes /data/sweep.toml --out /data/sweep --shards 8 --image registry/grokscope > sweep.yaml")]
+  grokscope sweep emit kubernetes /data/sweep.toml --out /data/sweep --shards 8 --image registry/grokscope > sweep.yaml
+  grokscope sweep emit kubernetes sweep.toml --out /data/sweep --store s3://bucket/sweep --secret s3 > sweep.yaml
+With --store the tasks need no directory in common; the manifest for Kubernetes then holds the plan.")]
 pub struct SweepEmit {
     /// slurm or kubernetes
     #[arg(value_name = "SCHEDULER")]
@@ -143,12 +145,18 @@ pub struct SweepEmit {
     /// The sweep's directory, as the tasks see it
     #[arg(long, value_name = "DIR")]
     pub out: String,
+    /// The object store that the tasks share
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
     /// Tasks of the array; each does its part of the runs
     #[arg(long, default_value = "8", value_name = "N")]
     pub shards: std::num::NonZeroUsize,
     /// Cores of a task
     #[arg(long, default_value = "2", value_name = "N")]
     pub cpus: std::num::NonZeroUsize,
+    /// Of Slurm: the time that a task may take; one that needs more queues itself again
+    #[arg(long, default_value = "04:00:00", value_name = "TIME")]
+    pub time: String,
     /// Of Kubernetes: an image with grokscope in its path
     #[arg(long, default_value = "grokscope", value_name = "IMAGE")]
     pub image: String,
@@ -158,6 +166,9 @@ pub struct SweepEmit {
     /// Of Kubernetes: where the volume is mounted
     #[arg(long, default_value = "/data", value_name = "PATH")]
     pub mount: String,
+    /// Of Kubernetes: the secret with the store's environment, such as AWS_ACCESS_KEY_ID
+    #[arg(long, value_name = "NAME")]
+    pub secret: Option<String>,
 }
 
 /// `grokscope export`

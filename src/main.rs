@@ -294,14 +294,21 @@ fn sweep_merge(directory: &Path, figures: Option<&Path>, store: Option<&str>) ->
 }
 
 fn sweep_emit(arguments: &SweepEmit) -> Result<u8> {
-    let SweepEmit { scheduler, plan, out, shards, cpus, image, claim, mount } = arguments;
-    let job = sweep::emit::Job { plan, directory: out, shards: shards.get(), cpus: cpus.get(), image, claim, mount };
+    let SweepEmit { scheduler, plan, out, store, shards, cpus, time, image, claim, mount, secret } = arguments;
+    let (store, secret) = (store.as_deref(), secret.as_deref());
+    let travels = scheduler == "kubernetes" && store.is_some();
+    let files = if travels { sweep::files_of(Path::new(plan))? } else { Vec::new() };
+    let (directory, shards, cpus) = (out.as_str(), shards.get(), cpus.get());
+    let job = sweep::emit::Job { plan, directory, store, shards, cpus, time, image, claim, mount, secret, files };
     let script = match scheduler.as_str() {
-        "slurm" => sweep::emit::slurm(&job),
+        "slurm" => sweep::emit::slurm(&job)?,
         "kubernetes" => sweep::emit::kubernetes(&job)?,
         other => bail!("{other}: no scheduler of that name: expected slurm or kubernetes"),
     };
     say(script.trim_end());
+    if !travels && !Path::new(plan).is_file() {
+        note(&format!("{plan}: is not here: it has to be where the tasks run"));
+    }
     Ok(0)
 }
 

@@ -301,6 +301,17 @@ fn read_plan(path: &Path, read: &dyn Fn(&Path) -> Result<Vec<u8>>) -> Result<(Sw
     Ok((plan, files.into_inner()))
 }
 
+/// A plan, which must be fit to be run, and the files that it names: their names beside it, and what they hold.
+pub fn files_of(plan: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let above = plan.parent().unwrap_or(Path::new(""));
+    let (_, files) = read_plan(plan, &disk::read)?;
+    let file = |path: &Path| -> Result<(String, Vec<u8>)> {
+        let name = path.strip_prefix(above).unwrap_or(path).to_string_lossy().into_owned();
+        Ok((name, disk::read(path)?))
+    };
+    std::iter::once(plan).chain(files.iter().map(PathBuf::as_path)).map(file).collect()
+}
+
 /// Whether an error may be gone another time, with nothing changed in what was asked for.
 pub fn passes(error: &anyhow::Error) -> bool {
     error.is::<crate::session::Stopped>() || disk::passes(error) || store::passes(error)

@@ -7,6 +7,7 @@
 //! URL/parts/ID.zip     a run that was stopped on its way, as one object
 //! ```
 
+use crate::plan::one_line;
 use crate::run::disk;
 use anyhow::{Context, Result, bail, ensure};
 use object_store::local::LocalFileSystem;
@@ -15,6 +16,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -65,11 +67,38 @@ pub enum Pulled {
     Damaged(String),
 }
 
-/// Whether a store's error may be gone another time: the network, or a server in trouble.
+/// An error of a store in a line.
+#[derive(Debug)]
+struct Trouble {
+    what: String,
+    /// Whether it may be gone another time: the network, or a server in trouble.
+    passes: bool,
+}
+
+impl Trouble {
+    fn new(object: &str, error: &Error) -> Self {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        let what = one_line(format!("{object}: {cause}"));
+        // Errors of requests come without their status but in words.
+        let refused = what.contains("status code: 4");
+        Self { passes: matches!(error, Error::Generic { .. } | Error::JoinError { .. }) && !refused, what }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+/// Whether a store's error may be gone another time.
 pub fn passes(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::Generic { .. } | Error::JoinError { .. })))
+    error.downcast_ref::<Trouble>().is_some_and(|trouble| trouble.passes)
 }
 
 impl Store {
@@ -99,17 +128,49 @@ impl Store {
         name.split('/').fold(self.root.clone(), |key, part| key.join(part))
     }
 
-    fn failed(&self, name: &str) -> String {
+    /// An object as the user calls it.
+    fn title(&self, name: &str) -> String {
         format!("{}/{name}", self.url.trim_end_matches('/'))
+    }
+
+    fn trouble(&self, name: &str, error: &Error) -> anyhow::Error {
+        Trouble::new(&self.title(name), error).into()
     }
 
     /// An object's bytes; none where it is not there.
     pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let bytes = self.runtime.block_on(async { self.objects.get(&self.key(name)).await?.bytes().await });
-        match bytes {
-            Err(Error::NotFound { .. }) => Ok(None),
-            bytes => Ok(Some(bytes.with_context(|| self.failed(name))?.into())),
+        Ok(self.get_all(&[name.to_string()])?.pop().flatten())
+    }
+
+    fn get_all(&self, names: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
+        let fetch = |(place, name): (usize, String)| {
+            let (objects, key) = (self.objects.clone(), self.key(&name));
+            async move { (place, name, async { objects.get(&key).await?.bytes().await }.await) }
+        };
+        let mut all: Vec<Option<Vec<u8>>> = vec![None; names.len()];
+        for (place, name, bytes) in self.side_by_side(names.iter().cloned().enumerate().map(fetch))? {
+            match bytes {
+                Err(Error::NotFound { .. }) => {}
+                bytes => all[place] = Some(bytes.map_err(|error| self.trouble(&name, &error))?.into()),
+            }
         }
+        Ok(all)
+    }
+
+    /// Makes requests, a few at the same time; their answers come in any order.
+    fn side_by_side<T: Send + 'static>(
+        &self,
+        mut requests: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+    ) -> Result<Vec<T>> {
+        self.runtime.block_on(async {
+            let mut answers = Vec::new();
+            let mut under_way: JoinSet<T> = requests.by_ref().take(AT_ONCE).collect();
+            while let Some(answer) = under_way.join_next().await {
+                answers.push(answer.context("a request was cut off")?);
+                requests.next().map(|request| under_way.spawn(request));
+            }
+            Ok(answers)
+        })
     }
 
     /// Writes an object, whole or not at all.
@@ -118,30 +179,25 @@ impl Store {
     }
 
     fn put_all(&self, files: Vec<(String, Vec<u8>)>) -> Result<()> {
-        self.runtime.block_on(async {
-            let mut under_way = JoinSet::new();
-            for (name, bytes) in files {
-                let (objects, key, what) = (self.objects.clone(), self.key(&name), self.failed(&name));
-                under_way.spawn(async move { objects.put(&key, PutPayload::from(bytes)).await.context(what) });
-            }
-            while let Some(put) = under_way.join_next().await {
-                put.context("an upload was cut off")??;
-            }
-            Ok(())
-        })
+        let write = |(name, bytes): (String, Vec<u8>)| {
+            let (objects, key) = (self.objects.clone(), self.key(&name));
+            async move { (name, objects.put(&key, PutPayload::from(bytes)).await) }
+        };
+        let answers = self.side_by_side(files.into_iter().map(write))?;
+        answers.into_iter().try_for_each(|(name, put)| put.map(drop).map_err(|error| self.trouble(&name, &error)))
     }
 
     fn delete(&self, name: &str) -> Result<()> {
         match self.runtime.block_on(self.objects.delete(&self.key(name))) {
             Err(Error::NotFound { .. }) => Ok(()),
-            deleted => deleted.with_context(|| self.failed(name)),
+            deleted => deleted.map_err(|error| self.trouble(name, &error)),
         }
     }
 
     /// Names in a folder, without their ends.
     fn names(&self, folder: &str, end: &str) -> Result<HashSet<String>> {
         let listed = self.runtime.block_on(self.objects.list_with_delimiter(Some(&self.key(folder))));
-        let objects = listed.with_context(|| self.failed(folder))?.objects;
+        let objects = listed.map_err(|error| self.trouble(folder, &error))?.objects;
         let name = |object: &object_store::ObjectMeta| Some(object.location.filename()?.strip_suffix(end)?.to_string());
         Ok(objects.iter().filter_map(name).collect())
     }
@@ -181,19 +237,19 @@ impl Store {
             self.delete(&name)?;
             Ok(Pulled::Damaged(what))
         };
-        let Some(marker) = self.get(&name)? else { return damaged(format!("{}: is gone", self.failed(&name))) };
+        let Some(marker) = self.get(&name)? else { return damaged(format!("{}: is gone", self.title(&name))) };
         let marker: Marker = match serde_json::from_slice(&marker) {
             Ok(marker) => marker,
-            Err(error) => return damaged(format!("{}: not a marker: {error}", self.failed(&name))),
+            Err(error) => return damaged(format!("{}: not a marker: {error}", self.title(&name))),
         };
+        let objects: Vec<String> = marker.files.keys().map(|file| format!("runs/{id}/{file}")).collect();
         let mut files = Vec::new();
-        for (file, stored) in &marker.files {
-            let object = format!("runs/{id}/{file}");
-            match self.get(&object)? {
+        for (((file, stored), bytes), object) in marker.files.iter().zip(self.get_all(&objects)?).zip(&objects) {
+            match bytes {
                 Some(bytes) if Stored::new(&bytes) == *stored && disk::is_inside(Path::new(file)) => {
-                    files.push((file.as_str(), bytes));
+                    files.push((file, bytes));
                 }
-                _ => return damaged(format!("{}: is not what its marker says", self.failed(&object))),
+                _ => return damaged(format!("{}: is not what its marker says", self.title(object))),
             }
         }
         disk::write_directory(directory, &files)?;
@@ -226,7 +282,7 @@ impl Store {
             }
             Ok(())
         };
-        unpack().map_err(|error| anyhow::anyhow!("{}: not a part of a run: {error:#}", self.failed(&name)))?;
+        unpack().map_err(|error| anyhow::anyhow!("{}: not a part of a run: {error:#}", self.title(&name)))?;
         disk::write_directory(directory, &files)
     }
 }
