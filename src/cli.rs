@@ -111,6 +111,9 @@ pub struct SweepRun {
     /// Put every run that has ended into an object store, and leave alone what is there: file:///PATH or s3://BUCKET/PREFIX
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
+    /// Say what is left, how it would be trained and how long that may take, measured on a few steps, and stop
+    #[arg(long)]
+    pub dry_run: bool,
     /// Make the page of every run as well
     #[arg(long)]
     pub pages: bool,

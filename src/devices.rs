@@ -1,6 +1,6 @@
 //! Which machine a run gets, and the list of those there are.
 
-use crate::gpu::device::{Gpu, adapters, is_real, matches, preference, title};
+use crate::gpu::device::{self, Gpu, adapters, is_real, matches, preference, title};
 use crate::model::Sizes;
 use crate::plan::Plan;
 use crate::program::batch::Layout;
@@ -8,7 +8,7 @@ use crate::program::engine::Engine;
 use crate::program::on_cpu::OnCpu;
 use crate::program::{self, Program};
 use anyhow::{Result, bail, ensure};
-use wgpu::Adapter;
+use wgpu::{Adapter, DeviceType};
 
 /// The machine that trains.
 pub enum Chosen {
@@ -67,6 +67,17 @@ fn available_memory() -> Option<u64> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     Some(system.available_memory()).filter(|&bytes| bytes > 0)
+}
+
+/// Bytes that an adapter has for us, where it says so: most of its own memory, which the machine's display may use as well. A software
+/// renderer takes the machine's (and names a heap that is not its limit); where the GPU is part of the processor both count.
+fn adapter_memory(adapter: &Adapter) -> Option<u64> {
+    let own = || device::memory(adapter).map(|bytes| bytes / 10 * 9);
+    match adapter.get_info().device_type {
+        DeviceType::Cpu => available_memory(),
+        DeviceType::IntegratedGpu => own().into_iter().chain(available_memory()).min(),
+        _ => own(),
+    }
 }
 
 /// Refuses what needs more memory than there is.
@@ -139,7 +150,14 @@ pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chose
                 largest >> 20,
                 limit >> 20
             );
-            let models = groups.min((limit / largest.max(1)) as usize);
+            let memory = adapter_memory(adapter).unwrap_or(u64::MAX);
+            ensure!(
+                bytes <= memory,
+                "{what}: too large for {machine}: {} MiB are needed and it has {} MiB: expected {expected}",
+                bytes >> 20,
+                memory >> 20
+            );
+            let models = groups.min((limit / largest.max(1)) as usize).min((memory / bytes.max(1)) as usize);
             Ok(Room { models, bytes, worth: usize::MAX, machine })
         }
     }
@@ -173,9 +191,10 @@ pub fn list() -> Result<String> {
             false => "none".into(),
         };
         text += &format!(
-            "{}\n  type          {:?}\n  driver        {} {}\n  subgroups     {subgroups}\n  buffer        {} MiB in one binding, {} bindings a kernel\n  workgroup     {} invocations, {} KiB shared, {} groups a dimension\n  timestamps    {}\n",
+            "{}\n  type          {:?}\n  memory        {}\n  driver        {} {}\n  subgroups     {subgroups}\n  buffer        {} MiB in one binding, {} bindings a kernel\n  workgroup     {} invocations, {} KiB shared, {} groups a dimension\n  timestamps    {}\n",
             title(&info),
             info.device_type,
+            device::memory(adapter).map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20)),
             info.driver,
             info.driver_info,
             limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) >> 20,

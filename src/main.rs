@@ -257,6 +257,10 @@ fn sweep_run(arguments: &SweepRun) -> Result<u8> {
 fn sweep_shard(arguments: &SweepRun, directory: PathBuf, shard: Shard, options: &Options) -> Result<u8> {
     let store = arguments.store.as_deref().map(sweep::store::Store::open).transpose()?;
     let sweep = sweep::Sweep::new(&arguments.plan, directory, arguments.extend, store)?;
+    if arguments.dry_run {
+        say(sweep.dry_run(shard, options)?.trim_end());
+        return Ok(0);
+    }
     let progress = sweep.run(shard, options)?;
     // Other shards are under way: who calls merge has all of them.
     if shard == Shard::WHOLE {
@@ -273,7 +277,8 @@ fn sweep_shard(arguments: &SweepRun, directory: PathBuf, shard: Shard, options: 
         note(&format!("left out: {problem}"));
     }
     if progress.elsewhere > 0 {
-        note(&format!("{} runs are being trained by another process: expected this command again", progress.elsewhere));
+        let runs = if progress.elsewhere == 1 { "run is" } else { "runs are" };
+        note(&format!("{} {runs} being trained by another process: expected this command again", progress.elsewhere));
     }
     if progress.interrupted {
         note("stopped: the same command goes on");

@@ -40,6 +40,26 @@ pub fn title(info: &AdapterInfo) -> String {
     format!("{} [{}]", info.name, info.backend.to_str())
 }
 
+/// Bytes of an adapter's own memory: the largest heap of a Vulkan device that is local to it. wgpu does not say; other backends neither.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "windows"))]
+pub fn memory(adapter: &Adapter) -> Option<u64> {
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: the handles are the adapter's, which lives as long as they are used; nothing is made or destroyed.
+    let heaps = unsafe {
+        let vulkan = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = vulkan.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(vulkan.raw_physical_device())
+    };
+    let heaps = heaps.memory_heaps.iter().take(heaps.memory_heap_count as usize);
+    heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+}
+
+/// Bytes of an adapter's own memory, which its backend does not say.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "windows")))]
+pub fn memory(_: &Adapter) -> Option<u64> {
+    None
+}
+
 /// Whether `wanted`, in any case, is part of an adapter's name, driver or backend.
 pub fn matches(info: &AdapterInfo, wanted: &str) -> bool {
     let wanted = wanted.to_lowercase();

@@ -1,7 +1,7 @@
 //! Runs with directories of their own that are trained side by side: those that are done are left alone, those that were begun go on.
 
 use super::machine::{Machine, Seat, Start, waves};
-use super::{Losses, Options, analyze, first_state, planned_rows, resolved};
+use super::{Estimate, Losses, Options, analyze, estimate, first_state, planned_rows, resolved};
 use crate::analysis::Analysis;
 use crate::devices;
 use crate::plan::{Plan, one_line};
@@ -239,6 +239,24 @@ impl Left {
         let waves = waves(seats, &choice.chosen, options)?;
         left.waves = waves.into_iter().map(|wave| wave.into_iter().map(|seat| seat.number).collect()).collect();
         Ok(left)
+    }
+
+    /// What the largest wave of each kind takes, measured on a few steps, with how many waves there are of that kind: nothing is written.
+    pub fn estimates(&self, jobs: &[Job], options: &Options) -> Result<Vec<(Estimate, usize)>> {
+        let mut kinds: Vec<(Plan, usize, usize)> = Vec::new();
+        for wave in &self.waves {
+            let plan = resolved(&jobs[wave[0]].plan)?;
+            let alike = |(other, ..): &&mut (Plan, usize, usize)| {
+                (other.shape(), other.method(), &other.program) == (plan.shape(), plan.method(), &plan.program)
+            };
+            match kinds.iter_mut().find(alike) {
+                Some((_, models, waves)) => (*models, *waves) = (wave.len().max(*models), *waves + 1),
+                None => kinds.push((plan, wave.len(), 1)),
+            }
+        }
+        let of_kind =
+            |(plan, models, waves): (Plan, usize, usize)| Ok((estimate(&Plan { models, ..plan }, options)?, waves));
+        kinds.into_iter().map(of_kind).collect()
     }
 
     /// Trains it, side by side where that can be. `root` holds all of the runs.

@@ -19,8 +19,8 @@ pub mod table;
 use crate::plan::Plan;
 use crate::progress::{Style, note};
 use crate::run::disk;
-use crate::session::Options;
 use crate::session::many::{Found, Job, Left, Progress, find};
+use crate::session::{Estimate, Options};
 use anyhow::{Context, Result, bail, ensure};
 use follow::Follow;
 use merged::Merged;
@@ -162,16 +162,8 @@ impl Sweep {
     /// Trains what is left of a shard. Whoever does all of it keeps table and page up to date meanwhile.
     pub fn run(&self, shard: Shard, options: &Options) -> Result<Progress> {
         let done = self.store.as_ref().map_or(Ok(HashSet::new()), Store::done)?;
-        let own = self.plan.runs.iter().enumerate().filter(|(number, _)| shard.has(*number)).map(|(_, run)| run);
         // A run that only the store has is left there.
-        let (mut jobs, mut stored) = (Vec::new(), 0);
-        for run in own {
-            let job = self.job(run);
-            match done.contains(&run.id) && !job.directory.exists() {
-                true => stored += 1,
-                false => jobs.push(job),
-            }
-        }
+        let (mut jobs, stored) = self.jobs(shard, &done);
         let mut left = Left::of(&jobs, options)?;
         self.settle()?;
         jobs.iter_mut().for_each(|job| self.use_copies(&mut job.plan));
@@ -187,6 +179,43 @@ impl Sweep {
             push_all(store, &jobs)?;
         }
         progress
+    }
+
+    /// What is left of a shard and would be done, in a few lines; nothing is written.
+    pub fn dry_run(&self, shard: Shard, options: &Options) -> Result<String> {
+        let done = self.store.as_ref().map_or(Ok(HashSet::new()), Store::done)?;
+        let (jobs, stored) = self.jobs(shard, &done);
+        let left = Left::of(&jobs, options)?;
+        let mut text = format!(
+            "{}: {} of {} runs in this shard, {} done, {} begun\n",
+            self.directory.display(),
+            jobs.len() + stored,
+            self.plan.runs.len(),
+            left.ended + stored,
+            left.begun
+        );
+        let estimates = left.estimates(&jobs, options)?;
+        let mut seconds = 0.0;
+        for (Estimate { device, at_once, bytes, ms_per_step }, waves) in &estimates {
+            text += &format!(
+                "{waves} waves of at most {at_once} models on {device}: {} MiB; {ms_per_step:.1} ms a step of all\n",
+                bytes.div_ceil(1 << 20)
+            );
+            seconds = f64::max(seconds, ms_per_step / 1e3 / *at_once as f64);
+        }
+        if !estimates.is_empty() {
+            let minutes = seconds * left.updates as f64 / 60.0;
+            text += &format!("{minutes:.1} minutes at most for {} updates, besides the analyses\n", left.updates);
+        }
+        Ok(text)
+    }
+
+    /// The runs of a shard that are not only in the store, and how many others there are.
+    fn jobs(&self, shard: Shard, done: &HashSet<String>) -> (Vec<Job>, usize) {
+        let own = self.plan.runs.iter().enumerate().filter(|(number, _)| shard.has(*number));
+        let (stored, here): (Vec<Job>, Vec<Job>) =
+            own.map(|(_, run)| self.job(run)).partition(|job| done.contains(&id_of(job)) && !job.directory.exists());
+        (here, stored.len())
     }
 
     fn introduce(&self, shard: Shard, left: &Left, stored: usize, options: &Options) {

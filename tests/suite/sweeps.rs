@@ -19,6 +19,8 @@ pub fn tests() -> Vec<Trial> {
         test("a_run_that_diverges_ends_alone", diverged),
         test("a_run_that_another_process_trains_is_left_to_it", elsewhere),
         test("processes_that_share_a_sweep_divide_it", overlapping),
+        test("a_dry_run_of_a_sweep_writes_nothing", dry_run),
+        test("the_script_for_slurm_is_one", slurm_script),
         test("a_run_that_cannot_be_read_is_left_out", unreadable),
         test("a_plan_that_this_machine_cannot_train_is_refused_before_it_begins", refused_at_once),
         test("a_directory_of_another_plan_is_refused_or_extended", other_plan),
@@ -319,7 +321,7 @@ fn elsewhere() -> Outcome {
     std::fs::copy(desk.path("sweep.toml"), desk.path("out/sweep.toml"))?;
     let lock = grokscope::run::disk::Lock::take(&held)?;
     let said = ended(desk.command("out", &["--quiet"]).output()?, 75)?;
-    require!(said.contains("1 runs are being trained by another process") && said.contains("2 done"), "{said}");
+    require!(said.contains("1 run is being trained by another process") && said.contains("2 done"), "{said}");
     drop(lock);
     desk.run("out", &["--quiet"])?;
     desk.same_tables("whole", "out")
@@ -339,6 +341,70 @@ fn overlapping() -> Outcome {
     require!(!said.contains("damaged"), "{said}");
     desk.same_tables("whole", "out")?;
     same(&desk.path("whole/runs"), &desk.path("out/runs"))
+}
+
+fn dry_run() -> Outcome {
+    let desk = Desk::new(
+        &format!("{BASE}[grid]\nseed = [0, 1, 2, 3, 4]\nd_mlp = [24, 32]\n").replace("d_mlp = 24\nsteps", "steps"),
+    )?;
+    let said = desk.run("out", &["--dry-run", "--at-once", "2"])?;
+    require!(!desk.path("out").exists(), "something was written");
+    require!(said.contains("10 of 10 runs in this shard, 0 done, 0 begun"), "{said}");
+    require!(said.matches("3 waves of at most 2 models on cpu (2 threads)").count() == 2, "{said}");
+    require!(said.contains("minutes at most for 600 updates"), "{said}");
+    desk.run("out", &["--quiet", "--shard", "0/2"])?;
+    let said = desk.run("out", &["--dry-run"])?;
+    require!(said.contains("5 done") && said.contains("for 300 updates"), "{said}");
+    Ok(())
+}
+
+/// By bash's own reading of it, with what its words are.
+fn slurm_script() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}{SMALL}"))?;
+    let plan = desk.path("it's a sweep.toml");
+    std::fs::rename(desk.path("sweep.toml"), &plan)?;
+    let arguments = ["--shards", "7", "--cpus", "3", "--time", "1-12:00:00", "--store", "s3://bucket/a b"];
+    let mut command = grokscope(&["sweep", "emit", "slurm", &plan.display().to_string(), "--out", "/shared/o"]);
+    let script = ended(command.args(arguments).output()?, 0)?;
+    for line in [
+        "--array=0-6",
+        "--cpus-per-task=3",
+        "--time=1-12:00:00",
+        "--signal=USR1@60",
+        "--requeue",
+        "--job-name=grokscope-it-s-a-sweep",
+    ] {
+        require!(script.lines().any(|have| have == format!("#SBATCH {line}")), "{line} is not in {script}");
+    }
+    // srun says its words, and ends as it is told to; scontrol says that it was called.
+    let stand_ins = "srun() { printf '%s\\n' \"$@\"; return $CODE; }\nscontrol() { printf 'again %s\\n' \"$*\"; }\n";
+    for (code, restarts, again) in [("75", "3", true), ("75", "100", false), ("1", "0", false), ("0", "0", false)] {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("{stand_ins}{script}")]).envs([("CODE", code), ("SLURM_RESTART_COUNT", restarts)]);
+        let output = command.envs([("SLURM_ARRAY_TASK_ID", "5"), ("SLURM_ARRAY_JOB_ID", "99")]).output()?;
+        let said = ended(output, code.parse()?)?;
+        let words: Vec<&str> = said.lines().collect();
+        let plan = plan.display().to_string();
+        let wanted = [
+            "--ntasks=1",
+            "grokscope",
+            "sweep",
+            "run",
+            &plan,
+            "--out",
+            "/shared/o",
+            "--store",
+            "s3://bucket/a b",
+            "--shard",
+            "5/7",
+        ];
+        require!(words[..wanted.len()] == wanted, "{words:?}");
+        require!(words.contains(&"again requeue 99_5") == again, "code {code}, {restarts} restarts: {words:?}");
+    }
+    let mut command = grokscope(&["sweep", "emit", "slurm", "x.toml", "--out", "x", "--time", "4 hours"]);
+    let said = ended(command.output()?, 1)?;
+    require!(said.contains("--time 4 hours") && said.lines().count() == 1, "{said}");
+    Ok(())
 }
 
 fn unreadable() -> Outcome {
