@@ -36,6 +36,18 @@ pub enum Command {
     /// Train many networks by one plan: a grid, or draws, over fields of the plan
     #[command(subcommand)]
     Sweep(Sweep),
+    /// List runs, with what differs between their plans and what came of them
+    #[command(after_help = "Examples:
+  grokscope runs
+  grokscope runs runs/add runs/mul --csv | column -ts,")]
+    Runs {
+        /// Runs, or directories with runs in them: those of an ensemble or a sweep, too
+        #[arg(value_name = "DIR", default_value = "runs")]
+        directories: Vec<PathBuf>,
+        /// Print every column, as CSV
+        #[arg(long)]
+        csv: bool,
+    },
     /// List the adapters, the CPU engine, and which of them `auto` takes
     Devices,
     /// Print the completions of a shell

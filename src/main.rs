@@ -58,6 +58,7 @@ fn main() -> ExitCode {
             sweep_merge(&directory, figures.as_deref(), store.as_deref())
         }
         Command::Sweep(Sweep::Emit(arguments)) => sweep_emit(&arguments),
+        Command::Runs { directories, csv } => runs(&directories, csv),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => manual(&directory),
         Command::Devices => devices::list().map(|text| {
@@ -314,6 +315,14 @@ fn sweep_emit(arguments: &SweepEmit) -> Result<u8> {
     if !travels && !Path::new(plan).is_file() {
         note(&format!("{plan}: is not here: it has to be where the tasks run"));
     }
+    Ok(0)
+}
+
+fn runs(directories: &[PathBuf], csv: bool) -> Result<u8> {
+    let listed = sweep::list::Listed::of(directories, sweep::plan::DELAY)?;
+    let text = if csv { listed.csv()? } else { listed.text() };
+    say(text.trim_end());
+    listed.problems.iter().for_each(|problem| note(problem));
     Ok(0)
 }
 

@@ -28,6 +28,7 @@ const SCRIPT: &str = include_str!("../../assets/report/page.js");
 
 pub use data::shown_frames;
 pub use plain::plain;
+pub use svg::short;
 
 /// What a page is made of.
 pub enum Subject<'a> {

@@ -10,6 +10,7 @@
 
 pub mod emit;
 mod follow;
+pub mod list;
 pub mod merged;
 pub mod plan;
 pub mod shard;

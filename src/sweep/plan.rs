@@ -11,7 +11,7 @@ use toml::{Table, Value};
 const MOST_RUNS: usize = 100_000;
 
 /// Steps by which generalising may follow fitting and still be comprehension, where the plan does not say.
-const DELAY: u64 = 1000;
+pub const DELAY: u64 = 1000;
 
 /// A sweep as its plan has it.
 pub struct SweepPlan {

@@ -4,6 +4,7 @@ use super::plan::SweepPlan;
 use crate::analysis::Analysis;
 use crate::analysis::sweep::{LEARNED, Phase};
 use crate::plan::Plan;
+use crate::report::short;
 use crate::run::{RunDir, Summary};
 use crate::session::many::{End, Found, Job, find};
 use crate::train::Evaluation;
@@ -95,23 +96,30 @@ pub struct Row {
 pub fn rows(sweep: &SweepPlan, runs: &Path) -> Result<Vec<Row>> {
     let row = |planned: &super::plan::Planned| {
         let job = Job { directory: runs.join(&planned.id), plan: planned.plan.clone() };
-        let (status, outcome, problem) = match find(&job) {
-            Found::Nothing => (Status::Waiting, None, None),
-            Found::Begun(..) => (Status::Begun, None, None),
-            Found::Damaged(problem) => {
-                (Status::Damaged, None, Some(format!("{problem}: expected grokscope sweep run to do it again")))
-            }
-            Found::Unreadable(problem) => (Status::Unreadable, None, Some(problem)),
-            Found::Ended(_, End::Diverged(divergence), _) => {
-                (Status::Diverged, Some(Outcome { steps: divergence.step, ..Outcome::default() }), None)
-            }
-            Found::Ended(run, End::Done(summary), analysis) => {
-                (Status::Done, Some(outcome(&run, *summary, analysis.as_deref(), sweep.delay)?), None)
-            }
-        };
-        Ok(Row { id: planned.id.clone(), status, plan: planned.plan.clone(), outcome, problem })
+        let mut row = row(planned.id.clone(), &job, sweep.delay)?;
+        if row.status == Status::Damaged {
+            row.problem = row.problem.map(|problem| format!("{problem}: expected grokscope sweep run to do it again"));
+        }
+        Ok(row)
     };
     sweep.runs.iter().map(row).collect()
+}
+
+/// Reads what has come of a run.
+pub(super) fn row(id: String, job: &Job, delay: u64) -> Result<Row> {
+    let (status, outcome, problem) = match find(job) {
+        Found::Nothing => (Status::Waiting, None, None),
+        Found::Begun(..) => (Status::Begun, None, None),
+        Found::Damaged(problem) => (Status::Damaged, None, Some(problem)),
+        Found::Unreadable(problem) => (Status::Unreadable, None, Some(problem)),
+        Found::Ended(_, End::Diverged(divergence), _) => {
+            (Status::Diverged, Some(Outcome { steps: divergence.step, ..Outcome::default() }), None)
+        }
+        Found::Ended(run, End::Done(summary), analysis) => {
+            (Status::Done, Some(outcome(&run, *summary, analysis.as_deref(), delay)?), None)
+        }
+    };
+    Ok(Row { id, status, plan: job.plan.clone(), outcome, problem })
 }
 
 fn outcome(run: &RunDir, summary: Summary, analysis: Option<&Analysis>, delay: u64) -> Result<Outcome> {
@@ -247,6 +255,14 @@ impl Values {
             Self::Numbers(values) => values[row].map(|x| format!("{x:?}")),
             Self::Bools(values) => values[row].map(|b| b.to_string()),
             Self::Texts(values) => values[row].clone(),
+        }
+    }
+
+    /// A value as text for people: numbers with few digits.
+    pub fn short(&self, row: usize) -> Option<String> {
+        match self {
+            Self::Numbers(values) => values[row].map(short),
+            _ => self.text(row),
         }
     }
 

@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Trial> {
         test("shells_read_the_completions_and_man_the_pages", shells),
         test("colours_are_for_terminals_that_want_them", colours),
         test("a_reader_that_has_seen_enough_is_no_error", broken_pipes),
+        test("runs_are_listed_with_what_differs", listed),
         test("open_hands_the_page_to_the_desktop", open),
     ]
 }
@@ -35,6 +36,51 @@ fn shells() -> Outcome {
     for name in ["grokscope.1", "grokscope-train.1", "grokscope-export.1"] {
         let page = std::fs::read_to_string(at.join("man").join(name))?;
         require!(page.contains(".TH ") && page.contains(".SH OPTIONS"), "{name}: {page:.200}");
+    }
+    Ok(())
+}
+
+fn listed() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = directory.path();
+    let train = |more: &[&str]| {
+        let small = ["train", "--preset", "demo", "--set", "p=13", "--device", "cpu", "--quiet"];
+        let output = grokscope_in(at, &[&small, more].concat());
+        require!(output.status.success() || output.status.code() == Some(42), "{output:?}");
+        Outcome::Ok(())
+    };
+    train(&["--out", "runs/b-10", "--lr", "1e-3", "--steps", "30"])?;
+    train(&["--out", "runs/b-9", "--lr", "1e30", "--steps", "20"])?;
+    train(&["--out", "runs/many", "--models", "2", "--steps", "20"])?;
+    std::fs::create_dir_all(at.join("runs/notes"))?;
+    std::fs::create_dir_all(at.join("runs/torn"))?;
+    std::fs::write(at.join("runs/torn/plan.toml"), "p = ")?;
+    let output = grokscope_in(at, &["runs"]);
+    let (said, noted) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    require!(output.status.success() && noted.lines().count() == 1 && noted.contains("runs/torn/plan.toml"), "{noted}");
+    let rows: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    let heads = ["run", "status", "seed", "lr", "steps", "phase", "grok_step", "ended_at_step"];
+    require!(rows[0][..heads.len()] == heads, "{:?}", rows[0]);
+    let starts = [
+        ["runs/b-9", "diverged", "0", "1e30", "20"],
+        ["runs/b-10", "done", "0", "0.001", "30"],
+        ["runs/many/model-0", "done", "0", "0.002", "20"],
+        ["runs/many/model-1", "done", "1", "0.002", "20"],
+    ];
+    require!(rows.len() == 5, "{said}");
+    for (row, start) in rows[1..].iter().zip(starts) {
+        require!(row[..4] == start[..4] && row[4] == start[4], "{row:?}, expected {start:?}");
+    }
+    // Every column, which says the numbers to their last digit.
+    let output = grokscope_in(at, &["runs", "runs/b-10", "--csv"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let last = std::fs::read_to_string(at.join("runs/b-10/metrics.jsonl"))?;
+    let last: serde_json::Value = serde_json::from_str(last.lines().last().ok_or("no row")?)?;
+    require!(said.contains(&last["test_loss"].to_string()) && said.contains("d_mlp"), "{said}");
+    for (place, part) in [("nowhere", "not a directory"), ("runs/notes", "holds no run")] {
+        let output = grokscope_in(at, &["runs", place]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        require!(output.status.code() == Some(1) && said.contains(part) && said.lines().count() == 1, "{said}");
     }
     Ok(())
 }
