@@ -115,7 +115,7 @@ pub struct SweepRun {
     #[arg(long)]
     pub extend: bool,
     /// Which part is done here: i of n, i from 0
-    #[arg(long, value_name = "I/N")]
+    #[arg(long, value_name = "I/N", allow_hyphen_values = true)]
     pub shard: Option<String>,
     /// How many shards there are, where a scheduler says the number of this one
     #[arg(long, value_name = "N", conflicts_with = "shard")]

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import(&arguments),
         Command::Sweep(Sweep::Run(arguments)) => sweep_run(&arguments),
         Command::Sweep(Sweep::Merge { directory, figures, store }) => {
-            sweep_merge(&directory, figures.as_deref(), store.as_deref())
+            or_another_time(sweep_merge(&directory, figures.as_deref(), store.as_deref()))
         }
         Command::Sweep(Sweep::Emit(arguments)) => sweep_emit(&arguments),
         Command::Runs { directories, csv } => runs(&directories, csv),
@@ -115,7 +115,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 fn listen_for_stop() -> Result<()> {
     let on_signal = || {
         if STOP.swap(true, Ordering::SeqCst) {
-            note("stopped at once: --resume goes on from the last checkpoint");
+            note("stopped at once: the last checkpoint stays, for train --resume, or for the same sweep run again");
             std::process::exit(130);
         }
     };
@@ -243,7 +243,12 @@ fn sweep_run(arguments: &SweepRun) -> Result<u8> {
         None => sweep::default_directory(&arguments.plan)?,
     };
     listen_for_stop()?;
-    match sweep_shard(arguments, directory, shard, &options) {
+    or_another_time(sweep_shard(arguments, directory, shard, &options))
+}
+
+/// Tells an error that may be gone another time, and its code.
+fn or_another_time(result: Result<u8>) -> Result<u8> {
+    match result {
         // A full disk, say: what was asked for is well, and what there is can go on.
         Err(error) if sweep::passes(&error) => {
             let causes = if error.is::<Stopped>() { session::causes(&error) } else { format!("{error:#}") };
@@ -264,14 +269,18 @@ fn sweep_shard(arguments: &SweepRun, directory: PathBuf, shard: Shard, options: 
     }
     let progress = sweep.run(shard, options)?;
     // Other shards are under way: who calls merge has all of them.
+    let mut missing = 0;
     if shard == Shard::WHOLE {
-        say(&sweep.merge()?.summary());
+        let merged = sweep.merge()?;
+        say(&merged.summary());
+        missing = merged.missing();
     } else if !progress.interrupted {
         say(&format!(
-            "shard {}/{} is at its end: grokscope sweep merge {} makes the table of all",
+            "shard {}/{} is at its end: grokscope sweep merge {}{} makes the table of all",
             shard.index,
             shard.count,
-            sweep.directory.display()
+            sweep.directory.display(),
+            arguments.store.as_ref().map_or(String::new(), |url| format!(" --store {url}"))
         ));
     }
     for problem in &progress.left_out {
@@ -284,7 +293,10 @@ fn sweep_shard(arguments: &SweepRun, directory: PathBuf, shard: Shard, options: 
     if progress.interrupted {
         note("stopped: the same command goes on");
     }
-    let unfinished = progress.interrupted || progress.elsewhere > 0 || !progress.left_out.is_empty();
+    let unfinished = progress.interrupted || progress.elsewhere > 0 || !progress.left_out.is_empty() || missing > 0;
+    if missing > 0 && !progress.interrupted && progress.elsewhere == 0 && progress.left_out.is_empty() {
+        note(&format!("{missing} of the runs are not there: expected this command again"));
+    }
     Ok(if unfinished { INTERRUPTED } else { 0 })
 }
 
@@ -303,7 +315,14 @@ fn sweep_emit(arguments: &SweepEmit) -> Result<u8> {
     let SweepEmit { scheduler, plan, out, store, shards, cpus, time, image, claim, mount, secret } = arguments;
     let (store, secret) = (store.as_deref(), secret.as_deref());
     let travels = scheduler == "kubernetes" && store.is_some();
-    let files = if travels { sweep::files_of(Path::new(plan))? } else { Vec::new() };
+    if let Some(url) = store {
+        let address = sweep::store::address(url)?;
+        let is_of_pod = travels && matches!(address, sweep::store::Address::File(_));
+        ensure!(!is_of_pod, "--store {url}: is a pod's own disk, which goes with it: expected s3://BUCKET/PREFIX");
+    }
+    // Where it is here, it is looked at: what is wrong with it would come back as many errors.
+    let is_here = travels || Path::new(plan).is_file();
+    let files = if is_here { sweep::files_of(Path::new(plan))? } else { Vec::new() };
     let (directory, shards, cpus) = (out.as_str(), shards.get(), cpus.get());
     let job = sweep::emit::Job { plan, directory, store, shards, cpus, time, image, claim, mount, secret, files };
     let script = match scheduler.as_str() {
@@ -312,7 +331,7 @@ fn sweep_emit(arguments: &SweepEmit) -> Result<u8> {
         other => bail!("{other}: no scheduler of that name: expected slurm or kubernetes"),
     };
     say(script.trim_end());
-    if !travels && !Path::new(plan).is_file() {
+    if !is_here {
         note(&format!("{plan}: is not here: it has to be where the tasks run"));
     }
     Ok(0)

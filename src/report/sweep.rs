@@ -8,6 +8,7 @@ use super::svg::{self, Axis, Figure, Look, Series, short};
 use crate::analysis::sweep::{Phase, median, share_interval};
 use maud::{Markup, PreEscaped, html};
 use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
 
 /// What the page shows.
 pub struct Shown {
@@ -24,6 +25,7 @@ pub struct Shown {
 }
 
 /// A run on the page.
+#[derive(Clone)]
 pub struct Place {
     /// Its report, or its directory where it has none; nothing where it has not begun.
     pub link: Option<String>,
@@ -39,6 +41,8 @@ pub struct Place {
     pub grok_step: Option<u64>,
     /// Its key frequencies.
     pub keys: Option<Vec<usize>>,
+    /// The operation.
+    pub op: String,
     /// The modulus.
     pub p: usize,
     /// Near 1 for a Pizza.
@@ -53,6 +57,8 @@ const DRAWS: &[&str] = &["seed", "split"];
 const MOST_AXES: usize = 4;
 /// Values of an axis that have room on a figure.
 const MOST_VALUES: usize = 12;
+/// Ranges into which the values of an axis with more of them are put.
+const RANGES: usize = 6;
 
 impl Shown {
     fn cell<'a>(&'a self, run: &'a Place, field: &str) -> &'a str {
@@ -68,11 +74,31 @@ impl Shown {
         values
     }
 
-    /// The varied fields that are no draws and have few enough values to be told apart.
+    /// The varied fields that are no draws and whose values can be told apart, or put into ranges.
     fn axes(&self) -> Vec<&str> {
-        let is_axis =
-            |field: &&String| !DRAWS.contains(&field.as_str()) && (2..=MOST_VALUES).contains(&self.values(field).len());
+        let is_axis = |field: &&String| {
+            let values = self.values(field);
+            let few = values.len() <= MOST_VALUES || values.iter().all(|value| value.parse::<f64>().is_ok());
+            !DRAWS.contains(&field.as_str()) && values.len() >= 2 && few
+        };
         self.varied.iter().filter(is_axis).map(String::as_str).take(MOST_AXES).collect()
+    }
+
+    /// The runs by their values of a field; by ranges of as many values each, where there are too many.
+    fn groups(&self, field: &str) -> Vec<Group> {
+        let values = self.values(field);
+        let size = if values.len() <= MOST_VALUES { 1 } else { values.len().div_ceil(RANGES) };
+        let called = |values: &[&str]| match values {
+            [first, .., last] => format!("{} to {}", label(first), label(last)),
+            _ => label(values[0]),
+        };
+        let empty = |values: &[&str]| Group { label: called(values), runs: Vec::new() };
+        let mut groups: Vec<Group> = values.chunks(size).map(empty).collect();
+        let places: HashMap<&str, usize> = values.iter().enumerate().map(|(i, value)| (*value, i / size)).collect();
+        for (number, run) in self.runs.iter().enumerate() {
+            groups[places[self.cell(run, field)]].runs.push(number);
+        }
+        groups
     }
 
     fn name(&self, run: &Place) -> String {
@@ -89,9 +115,16 @@ impl Shown {
         Spot { kind: kind(run), name: self.name(run), link: run.link.clone() }
     }
 
-    fn of<'a>(&'a self, field: &'a str, value: &'a str) -> impl Iterator<Item = &'a Place> + 'a {
-        self.runs.iter().filter(move |run| self.cell(run, field) == value)
+    fn of<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Place> + 'a {
+        group.runs.iter().map(|&run| &self.runs[run])
     }
+}
+
+/// Runs that stand together on an axis.
+struct Group {
+    label: String,
+    /// Their numbers, rising.
+    runs: Vec<usize>,
 }
 
 /// Numbers by their size, before texts.
@@ -154,19 +187,17 @@ fn tied(share: f64) -> String {
 
 fn lead(shown: &Shown) -> Markup {
     let of = |status: &str| shown.runs.iter().filter(|run| run.status == status).count();
-    let (done, grokked) = (of("done"), grokked(shown).len());
+    let grokked = grokked(shown).len();
     let tested = shown.runs.iter().filter(|run| run.grokked.is_some()).count();
-    let runs = |count: usize| if count == 1 { "run is" } else { "runs are" };
-    let others: Vec<String> = ["diverged", "begun", "waiting", "damaged", "unreadable"]
+    let runs = if shown.runs.len() == 1 { "run" } else { "runs" };
+    let counts: Vec<String> = ["done", "diverged", "begun", "waiting", "damaged", "unreadable"]
         .into_iter()
         .filter(|status| of(status) > 0)
         .map(|status| format!("{} {status}", of(status)))
         .collect();
     html! {
         p.lead {
-            (done) " of " (shown.runs.len()) " " (runs(shown.runs.len())) " done"
-            @if !others.is_empty() { " (" (others.join(", ")) ")" }
-            ". Grokked: " (grokked)
+            (shown.runs.len()) " " (runs) ": " (counts.join(", ")) ". Grokked: " (grokked)
             @if let Some((lo, hi)) = share_interval(grokked, tested) {
                 ", " (tied(grokked as f64 / tested as f64)) ", between " (tied(lo)) " and " (tied(hi)) " at 95\u{a0}%"
             }
@@ -200,28 +231,33 @@ fn phases(shown: &Shown) -> Markup {
     html! {
         p {
             "Each square is a run, and a link to its report, or to its directory where none was made ("
-            code { "grokscope report DIR" } " makes one). A network has fitted when nine tenths of its train pairs are right, and generalises when nine tenths "
+            code { "grokscope report DIR" } " makes one, of a run that is done). A network has fitted when nine tenths of its train pairs are right, and generalises when nine tenths "
             "of the test pairs are. " b { "Comprehension" } ": it generalises less than " (shown.delay) " steps after it has fitted. " b { "Grokking" }
-            ": later. " b { "Memorisation" } ": never. " b { "Confusion" } ": it does not even fit. Runs that diverged, and those with no pair left to test on, have no phase."
+            ": later. " b { "Memorisation" } ": never. " b { "Confusion" } ": it does not even fit. What comes first counts, and nine tenths are less than grokking as it is counted elsewhere here, 99.9 % at the last step. Runs that diverged, and those with no pair left to test on, have no phase."
         }
-        (show(&diagrams(shown)))
+        @let figures = diagrams(shown);
+        @if figures.is_empty() { p { "No field varies but seeds: there is no diagram." } }
+        (show(&figures))
         div.scroll { (table(&["phase", "runs"], counts.collect())) }
     }
 }
 
 fn diagram(shown: &Shown, across: &str, down: Option<&&str>) -> Figure {
-    let columns = shown.values(across);
-    let rows = down.map_or(vec![""], |down| shown.values(down));
-    let cell = |row: &str, column: &str| -> Vec<Spot> {
-        let here = |run: &&Place| down.is_none_or(|down| shown.cell(run, down) == row);
-        shown.of(across, column).filter(here).map(|run| shown.spot(run)).collect()
-    };
+    let columns = shown.groups(across);
     // The first row lies at the bottom, as on an axis.
-    let cells: Vec<Vec<Vec<Spot>>> =
-        rows.iter().rev().map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect();
-    let labels = |values: &[&str]| values.iter().map(|value| label(value)).collect::<Vec<_>>();
-    let mut row_labels = labels(&rows);
-    row_labels.reverse();
+    let rows: Option<Vec<Group>> = down.map(|down| shown.groups(down).into_iter().rev().collect());
+    let spots =
+        |runs: &mut dyn Iterator<Item = usize>| -> Vec<Spot> { runs.map(|run| shown.spot(&shown.runs[run])).collect() };
+    let all = |column: &Group| spots(&mut column.runs.iter().copied());
+    let both = |row: &Group, column: &Group| {
+        spots(&mut column.runs.iter().copied().filter(|run| row.runs.binary_search(run).is_ok()))
+    };
+    let cells: Vec<Vec<Vec<Spot>>> = match &rows {
+        None => vec![columns.iter().map(all).collect()],
+        Some(rows) => rows.iter().map(|row| columns.iter().map(|column| both(row, column)).collect()).collect(),
+    };
+    let labels = |groups: &[Group]| groups.iter().map(|group| group.label.clone()).collect::<Vec<_>>();
+    let row_labels = rows.as_deref().map_or(vec![String::new()], labels);
     let down = down.copied().unwrap_or("");
     let (name, title) = match down {
         "" => (format!("phases-{across}"), format!("Phases by {across}")),
@@ -243,23 +279,23 @@ fn steps(shown: &Shown) -> Markup {
             "Dots are runs that have grokked at some time, at the first evaluation with 99.9 % of the test pairs right; over them the median, with the interval "
             "that holds it at 95 % (order statistics; all values where there are fewer than six). Runs that did not grok by their last step have no dot: a median "
             "over few of many runs is of the fast ones. Shares are of the runs that are done, without those that diverged, and count those that hold it at their last "
-            "step, with Wilson's intervals at 95 %."
+            "step, with Wilson's intervals at 95 %; while runs are under way those that end early weigh too much."
         }
         (show(&distributions(shown)))
     }
 }
 
 fn step_strips(shown: &Shown, field: &str) -> Vec<Strip> {
-    let column = |value: &&str| {
-        let grokked: Vec<&Place> = shown.of(field, value).filter(|run| run.grok_step.is_some()).collect();
+    let column = |group: &Group| {
+        let grokked: Vec<&Place> = shown.of(group).filter(|run| run.grok_step.is_some()).collect();
         let steps: Vec<f64> = grokked.iter().filter_map(|run| run.grok_step.map(|step| step as f64)).collect();
         Strip {
-            label: label(value),
+            label: group.label.clone(),
             spots: grokked.iter().zip(&steps).map(|(run, &step)| (step, shown.spot(run))).collect(),
             middle: median(&steps).map(|median| (median.value, median.interval)),
         }
     };
-    shown.values(field).iter().map(column).collect()
+    shown.groups(field).iter().map(column).collect()
 }
 
 fn steps_by(shown: &Shown, field: &str) -> Figure {
@@ -270,13 +306,13 @@ fn steps_by(shown: &Shown, field: &str) -> Figure {
 }
 
 fn share_strips(shown: &Shown, field: &str) -> Vec<Strip> {
-    let column = |value: &&str| {
-        let known: Vec<bool> = shown.of(field, value).filter_map(|run| run.grokked).collect();
+    let column = |group: &Group| {
+        let known: Vec<bool> = shown.of(group).filter_map(|run| run.grokked).collect();
         let hits = known.iter().filter(|&&grokked| grokked).count();
         let middle = share_interval(hits, known.len()).map(|interval| (hits as f64 / known.len() as f64, interval));
-        Strip { label: label(value), spots: Vec::new(), middle }
+        Strip { label: group.label.clone(), spots: Vec::new(), middle }
     };
-    shown.values(field).iter().map(column).collect()
+    shown.groups(field).iter().map(column).collect()
 }
 
 fn shares_by(shown: &Shown, field: &str) -> Figure {
@@ -289,10 +325,10 @@ fn grokked(shown: &Shown) -> Vec<&Place> {
     shown.runs.iter().filter(|run| run.grokked == Some(true)).collect()
 }
 
-/// How many of the networks of a modulus use each frequency.
-fn key_uses(networks: &[&Place], p: usize) -> Vec<(f64, f64)> {
-    let of_p = || networks.iter().filter(|run| run.p == p).filter_map(|run| run.keys.as_ref());
-    let uses = |k: usize| of_p().filter(|keys| keys.contains(&k)).count() as f64;
+/// How many of the networks of an operation and a modulus use each frequency.
+fn key_uses(networks: &[&Place], op: &str, p: usize) -> Vec<(f64, f64)> {
+    let of_task = || networks.iter().filter(|run| run.p == p && run.op == op).filter_map(|run| run.keys.as_ref());
+    let uses = |k: usize| of_task().filter(|keys| keys.contains(&k)).count() as f64;
     (1..=p / 2).map(|k| (k as f64, uses(k))).collect()
 }
 
@@ -310,19 +346,14 @@ fn frequencies(shown: &Shown) -> Vec<Figure> {
         let x = Axis { name: "key frequencies of a network", scale: Scale::counts([most as f64 + 1.0].into_iter()) };
         let y = axis("networks that grokked", &numbers);
         figures.push(svg::chart("key-counts", "How many key frequencies", x, y, &[bars(numbers)], &[]));
-        let moduli: std::collections::BTreeSet<usize> = grokked.iter().map(|run| run.p).collect();
-        for p in moduli {
-            let points = key_uses(&grokked, p);
+        // Those of one group: the frequencies of a product mod p are of another one than those of a sum.
+        let tasks: BTreeSet<(&str, usize)> = grokked.iter().map(|run| (run.op.as_str(), run.p)).collect();
+        for (op, p) in tasks {
+            let points = key_uses(&grokked, op, p);
             let x = Axis { name: "frequency k", scale: Scale::linear(0.0, (p / 2) as f64) };
             let y = axis("networks that use it", &points);
-            figures.push(svg::chart(
-                &format!("keys-{p}"),
-                &format!("Which key frequencies, p = {p}"),
-                x,
-                y,
-                &[bars(points)],
-                &[],
-            ));
+            let title = format!("Which key frequencies, {op}, p = {p}");
+            figures.push(svg::chart(&format!("keys-{op}-{p}"), &title, x, y, &[bars(points)], &[]));
         }
     }
     let points: Vec<(f64, f64)> =
@@ -341,7 +372,7 @@ fn frequencies(shown: &Shown) -> Vec<Figure> {
 
 fn keys(shown: &Shown) -> Markup {
     html! {
-        p { "Of the networks that have grokked, " (grokked(shown).len()) ". By symmetry every frequency is as likely as any other where p is prime; what differs between settings is how many there are." }
+        p { "Networks that have grokked: " (grokked(shown).len()) ". Of sums mod a prime every frequency is, by symmetry, as likely as any other; what differs between settings is how many there are." }
         (show(&frequencies(shown)))
     }
 }
@@ -378,6 +409,7 @@ mod tests {
                 grokked,
                 grok_step,
                 keys: Some(keys.to_vec()),
+                op: "add".into(),
                 p: 13,
                 symmetricity: None,
                 irrelevance: None,
@@ -409,6 +441,22 @@ mod tests {
     }
 
     #[test]
+    fn many_values_stand_in_ranges() {
+        let mut shown = shown();
+        let model = shown.runs.remove(0);
+        let of = |i: usize| Place { cells: vec![Some(format!("{}.5", 29 - i))], ..model.clone() };
+        shown.runs = (0..30).map(of).collect();
+        assert_eq!(shown.axes(), ["weight_decay"]);
+        let groups = shown.groups("weight_decay");
+        let labels: Vec<&str> = groups.iter().map(|group| group.label.as_str()).collect();
+        assert_eq!(
+            labels,
+            ["0.5 to 4.5", "5.5 to 9.5", "10.5 to 14.5", "15.5 to 19.5", "20.5 to 24.5", "25.5 to 29.5"]
+        );
+        assert_eq!(groups[0].runs, [25, 26, 27, 28, 29]);
+    }
+
+    #[test]
     fn shares_are_of_those_that_are_done_and_hold_it() {
         let strips = share_strips(&shown(), "weight_decay");
         let shares: Vec<_> = strips.iter().map(|strip| strip.middle.unwrap().0).collect();
@@ -417,15 +465,15 @@ mod tests {
         let widths: Vec<f64> = strips.iter().map(|strip| strip.middle.map(|(_, (lo, hi))| hi - lo).unwrap()).collect();
         assert!(widths[0] < widths[1]);
         let text = page(&shown());
-        assert!(text.contains("6 of 8 runs are done (1 diverged, 1 waiting)"), "{text}");
-        assert!(text.contains("Grokked: 3, 50"), "{text}");
+        assert!(text.contains("8 runs: 6 done, 1 diverged, 1 waiting. Grokked: 3, 50"), "{text}");
     }
 
     #[test]
     fn frequencies_are_counted_where_they_are_used() {
         let shown = shown();
-        let used: Vec<f64> = key_uses(&grokked(&shown), 13).into_iter().map(|(_, uses)| uses).collect();
+        let used: Vec<f64> = key_uses(&grokked(&shown), "add", 13).into_iter().map(|(_, uses)| uses).collect();
         assert_eq!(used, [1.0, 0.0, 0.0, 1.0, 3.0, 1.0]);
-        assert!(key_uses(&grokked(&shown), 17).iter().all(|(_, uses)| *uses == 0.0));
+        assert!(key_uses(&grokked(&shown), "mul", 13).iter().all(|(_, uses)| *uses == 0.0));
+        assert!(key_uses(&grokked(&shown), "add", 17).iter().all(|(_, uses)| *uses == 0.0));
     }
 }

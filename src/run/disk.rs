@@ -33,6 +33,30 @@ pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
     write_by_way_of(&path.with_file_name(format!(".{name}.{draw:016x}.tmp")), path, bytes)
 }
 
+/// Writes a file where none is; false where one is by now, which stays as it is.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary =
+        path.with_file_name(format!(".{name}.{:016x}.tmp", RandomState::new().hash_one(std::process::id())));
+    let write = || {
+        write_synced(&temporary, bytes)?;
+        // A name for a file that is whole, unless the name is taken: a rename would take it.
+        match retried(|| fs::hard_link(&temporary, path)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            // A file system without links.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) && !path.exists() =>
+            {
+                put_in_place(&temporary, path).map(|()| true)
+            }
+            linked => linked.and_then(|()| sync_entry(path)).map(|()| true),
+        }
+    };
+    let written = write().map_err(|error| failed(path, error));
+    let _ = fs::remove_file(&temporary);
+    written
+}
+
 fn write_by_way_of(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         write_synced(temporary, bytes)?;
@@ -45,8 +69,8 @@ fn write_by_way_of(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Writes files, with `/` between the parts of their names, into a directory that appears under its name only when all of them are there.
-pub fn write_directory(path: &Path, files: &[(impl AsRef<Path>, Vec<u8>)]) -> Result<()> {
+/// Writes files into a directory that appears under its name only when all of them are there.
+pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     let temporary = path.with_extension("tmp");
     let write = || {
         if temporary.is_dir() {
@@ -55,21 +79,32 @@ pub fn write_directory(path: &Path, files: &[(impl AsRef<Path>, Vec<u8>)]) -> Re
             fs::remove_file(&temporary)?;
         }
         retried(|| fs::create_dir_all(&temporary))?;
-        let mut made = BTreeSet::from([temporary.clone()]);
         for (name, bytes) in files {
-            let file = temporary.join(name);
-            let above = file.parent().unwrap_or(&temporary);
-            retried(|| fs::create_dir_all(above))?;
-            made.extend(above.ancestors().take_while(|above| **above != temporary).map(Path::to_path_buf));
-            write_synced(&file, bytes)?;
+            write_synced(&temporary.join(name), bytes)?;
         }
-        made.iter().try_for_each(|directory| sync_directory(directory))?;
+        sync_directory(&temporary)?;
         put_in_place(&temporary, path)
     };
     write().map_err(|error| {
         let _ = fs::remove_dir_all(&temporary);
         failed(path, error)
     })
+}
+
+/// Writes files, with `/` between the parts of their names, into a directory that is there.
+pub fn write_files(path: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    let mut made = BTreeSet::from([path.to_path_buf()]);
+    for (name, bytes) in files {
+        let file = path.join(name);
+        let above = file.parent().unwrap_or(path);
+        let write = || {
+            retried(|| fs::create_dir_all(above))?;
+            write_synced(&file, bytes)
+        };
+        write().map_err(|error| failed(&file, error))?;
+        made.extend(above.ancestors().take_while(|above| *above != path).map(Path::to_path_buf));
+    }
+    made.iter().try_for_each(|directory| sync_directory(directory)).map_err(|error| failed(path, error))
 }
 
 /// Makes a directory, with those above it, where it is not there, and makes that last.
@@ -276,8 +311,11 @@ impl Lock {
             }
             // Whoever had the lock before may have removed the file after it was opened here: then it keeps nobody out.
             let locked = Handle::from_file(file.try_clone().with_context(failed)?).with_context(failed)?;
-            if Handle::from_path(&path).is_ok_and(|there| there == locked) {
-                return Ok(Self { path, _file: file });
+            match Handle::from_path(&path) {
+                Ok(there) if there == locked => return Ok(Self { path, _file: file }),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(failed),
             }
         }
     }

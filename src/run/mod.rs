@@ -374,6 +374,25 @@ pub fn begin(path: &Path) -> Result<Lock> {
 /// Makes a locked directory that holds nothing but a beginning that was cut off empty, but for the mark.
 pub fn clear(path: &Path) -> Result<()> {
     refuse_held(path)?;
+    empty(path)
+}
+
+/// Makes a locked directory that of a run which lies, whole, in another one beside it. Should this be cut off, the directory says that its
+/// run never began.
+pub fn replace(path: &Path, by: &Path) -> Result<()> {
+    empty(path)?;
+    disk::move_contents(by, path)?;
+    fs::remove_dir_all(by).with_context(|| format!("{}: could not be removed", by.display()))?;
+    begun(path)
+}
+
+/// Whether a directory says that its run has ended.
+pub fn has_ended(path: &Path) -> bool {
+    path.join("summary.json").is_file() || path.join(DIVERGED).is_file()
+}
+
+/// Takes everything out of a directory, once it has the mark.
+fn empty(path: &Path) -> Result<()> {
     let mark = path.join(BEGUN);
     let clear = || -> std::io::Result<()> {
         retried(|| fs::File::create(&mark))?;

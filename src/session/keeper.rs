@@ -202,7 +202,7 @@ impl Observer for Keeper<'_> {
         };
         run.write_summary(&summary)?;
         let number = self.numbers[index];
-        self.watch.ended(number, &End::Done(summary.clone().into()));
+        self.watch.ended(number, &End::Done(summary.clone().into()), true);
         self.summaries.push((number, summary));
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Observer for Keeper<'_> {
     fn diverged(&mut self, member: usize, divergence: &Divergence) -> Result<()> {
         self.runs[member].write_divergence(divergence)?;
         let number = self.numbers[member];
-        self.watch.ended(number, &End::Diverged(divergence.clone()));
+        self.watch.ended(number, &End::Diverged(divergence.clone()), true);
         self.diverged.push((number, divergence.clone()));
         Ok(())
     }

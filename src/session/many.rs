@@ -51,8 +51,8 @@ pub enum Found {
 pub trait Watch {
     /// So many updates were done, those of all models counted together.
     fn stepped(&mut self, updates: u64);
-    /// A run has ended.
-    fn ended(&mut self, number: usize, end: &End);
+    /// A run has ended: here, or where another process trained it.
+    fn ended(&mut self, number: usize, end: &End, here: bool);
 }
 
 /// Follows nothing.
@@ -60,7 +60,7 @@ pub struct Nobody;
 
 impl Watch for Nobody {
     fn stepped(&mut self, _: u64) {}
-    fn ended(&mut self, _: usize, _: &End) {}
+    fn ended(&mut self, _: usize, _: &End, _: bool) {}
 }
 
 /// Tells each end once: where a device goes away, its wave is looked at again.
@@ -73,9 +73,9 @@ impl Watch for Once<'_> {
     fn stepped(&mut self, updates: u64) {
         self.watch.stepped(updates);
     }
-    fn ended(&mut self, number: usize, end: &End) {
+    fn ended(&mut self, number: usize, end: &End, here: bool) {
         if self.told.insert(number) {
-            self.watch.ended(number, end);
+            self.watch.ended(number, end, here);
         }
     }
 }
@@ -95,7 +95,8 @@ pub fn find(job: &Job) -> Found {
     let directory = &job.directory;
     // A file that is gone is damage; one that cannot be read for now is not.
     let told = |problem: anyhow::Error| match kind_of(&problem) {
-        None | Some(ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory) => {
+        None
+        | Some(ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::InvalidData) => {
             Found::Damaged(one_line(format!("{problem:#}")))
         }
         Some(_) => Found::Unreadable(one_line(format!("{problem:#}"))),
@@ -125,8 +126,12 @@ fn look(job: &Job) -> Result<Found> {
     }
     let Some(summary) = run.summary()? else {
         let Newest { step, .. } = run.newest_state()?;
+        // All that it will be analysed with: where something is missing it could not end as it would have.
+        let kept = run.checkpoints()?.into_iter().filter(|&kept| kept <= step);
+        kept.map(|kept| run.checkpoint_weights(kept)).try_for_each(|weights| weights.map(drop))?;
         let history = run.history(step)?;
         run.timing()?;
+        run.split_text()?;
         return Ok(Found::Begun(run, step, history));
     };
     let rows = run.metrics()?;
@@ -192,12 +197,24 @@ impl Seat for Unfinished {
     }
 }
 
+/// Waves of one kind.
+pub struct Kind {
+    /// Of one of their models.
+    pub plan: Plan,
+    /// Models of the largest.
+    pub models: usize,
+    /// How many waves.
+    pub waves: usize,
+}
+
 /// What is left to do of some runs.
 pub struct Left {
     /// Runs that are at their end.
     pub ended: usize,
     /// Runs that go on from a checkpoint.
     pub begun: usize,
+    /// Runs that begin anew because of what their directories hold.
+    pub damaged: usize,
     /// Updates to do at most.
     pub updates: u64,
     /// What is wrong with runs that cannot be read.
@@ -209,11 +226,12 @@ pub struct Left {
 impl Left {
     /// Looks at all of them, and refuses what this machine cannot train, before anything is written.
     pub fn of(jobs: &[Job], options: &Options) -> Result<Self> {
-        let mut left = Self { ended: 0, begun: 0, updates: 0, unreadable: BTreeSet::new(), waves: Vec::new() };
+        let mut left =
+            Self { ended: 0, begun: 0, damaged: 0, updates: 0, unreadable: BTreeSet::new(), waves: Vec::new() };
         let choice = devices::choose(&options.device)?;
         let (mut seats, mut files) = (Vec::new(), HashSet::new());
         for (number, job) in jobs.iter().enumerate() {
-            let (plan, step) = match find(job) {
+            let (plan, step, rows) = match find(job) {
                 Found::Ended(..) => {
                     left.ended += 1;
                     continue;
@@ -224,39 +242,55 @@ impl Left {
                 }
                 Found::Begun(run, step, _) => {
                     left.begun += 1;
-                    (run.plan, step)
+                    // Its files are its own copies.
+                    let rows = train_pairs(&run.plan, run.split_text()?)?.len();
+                    (Plan { program: run.plan.program, ..job.plan.clone() }, step, rows)
                 }
-                Found::Nothing | Found::Damaged(_) => (resolved(&job.plan)?, 0),
+                found => {
+                    left.damaged += usize::from(matches!(found, Found::Damaged(_)));
+                    let plan = resolved(&job.plan)?;
+                    let rows = planned_rows(&plan)?;
+                    (plan, 0, rows)
+                }
             };
-            if plan.init.ends_with(".safetensors")
+            if step == 0
+                && plan.init.ends_with(".safetensors")
                 && files.insert((plan.init.clone(), plan.p, plan.d_model, plan.n_heads, plan.d_mlp))
             {
                 first_weights(&plan)?;
             }
             left.updates += plan.steps - step.min(plan.steps);
-            seats.push(Unfinished { number, rows: planned_rows(&plan)?, plan, step });
+            seats.push(Unfinished { number, rows, plan, step });
         }
-        let waves = waves(seats, &choice.chosen, options)?;
+        let mut waves = waves(seats, &choice.chosen, options)?;
+        // What was begun is brought to its end first: whoever is stopped again and again gets somewhere.
+        waves.sort_by_key(|wave| wave[0].step == 0);
         left.waves = waves.into_iter().map(|wave| wave.into_iter().map(|seat| seat.number).collect()).collect();
         Ok(left)
     }
 
-    /// What the largest wave of each kind takes, measured on a few steps, with how many waves there are of that kind: nothing is written.
-    pub fn estimates(&self, jobs: &[Job], options: &Options) -> Result<Vec<(Estimate, usize)>> {
-        let mut kinds: Vec<(Plan, usize, usize)> = Vec::new();
+    /// What the largest wave of each kind takes, measured on a few steps: nothing is written.
+    pub fn estimates(&self, jobs: &[Job], options: &Options) -> Result<Vec<(Kind, Estimate)>> {
+        let mut kinds: Vec<Kind> = Vec::new();
         for wave in &self.waves {
-            let plan = resolved(&jobs[wave[0]].plan)?;
-            let alike = |(other, ..): &&mut (Plan, usize, usize)| {
+            // The one with most pairs takes the longest.
+            let mut plans = wave.iter().map(|&number| resolved(&jobs[number].plan)).collect::<Result<Vec<_>>>()?;
+            plans.sort_by_cached_key(|plan| planned_rows(plan).unwrap_or(0));
+            let plan = plans.pop().context("a wave has models")?;
+            let alike = |kind: &&mut Kind| {
+                let other = &kind.plan;
                 (other.shape(), other.method(), &other.program) == (plan.shape(), plan.method(), &plan.program)
             };
             match kinds.iter_mut().find(alike) {
-                Some((_, models, waves)) => (*models, *waves) = (wave.len().max(*models), *waves + 1),
-                None => kinds.push((plan, wave.len(), 1)),
+                Some(kind) => (kind.models, kind.waves) = (wave.len().max(kind.models), kind.waves + 1),
+                None => kinds.push(Kind { plan, models: wave.len(), waves: 1 }),
             }
         }
-        let of_kind =
-            |(plan, models, waves): (Plan, usize, usize)| Ok((estimate(&Plan { models, ..plan }, options)?, waves));
-        kinds.into_iter().map(of_kind).collect()
+        let measured = |kind: Kind| {
+            let plan = Plan { models: kind.models, ..kind.plan.clone() };
+            Ok((kind, estimate(&plan, options)?))
+        };
+        kinds.into_iter().map(measured).collect()
     }
 
     /// Trains it, side by side where that can be. `root` holds all of the runs.
@@ -322,22 +356,19 @@ impl Wave<'_> {
                 Err(problem) => self.leave_out(&problem),
             }
         }
+        starts.retain_mut(|start| match begin(start) {
+            Ok(()) => true,
+            Err(problem) => {
+                self.leave_out(&problem);
+                false
+            }
+        });
         if starts.is_empty() {
             return Ok(Outcome::Done);
         }
         let choice = devices::choose(&options.device)?;
-        for mut starts in waves(starts, &choice.chosen, options)? {
+        for starts in waves(starts, &choice.chosen, options)? {
             let machine = Machine::open(&starts, &choice, options)?;
-            for start in &mut starts {
-                if start.begun {
-                    start.run.rewind(start.step, &start.history)?;
-                } else {
-                    run::clear(&start.run.path)?;
-                    let state = first_state(&start.run)?;
-                    start.run.create(&start.train, &state)?;
-                    run::begun(&start.run.path)?;
-                }
-            }
             let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
             let outcome = machine.train(starts, &paths, root, options, watch)?.outcome;
             if outcome != Outcome::Done {
@@ -368,7 +399,7 @@ fn take(directory: &Path) -> Result<Option<Lock>> {
 fn start(number: usize, job: &Job, watch: &mut dyn Watch) -> Result<Option<Start>> {
     match find(job) {
         Found::Ended(_, end, _) => {
-            watch.ended(number, &end);
+            watch.ended(number, &end, false);
             return Ok(None);
         }
         Found::Unreadable(problem) => bail!("{problem}"),
@@ -386,6 +417,17 @@ fn start(number: usize, job: &Job, watch: &mut dyn Watch) -> Result<Option<Start
     let train = train_pairs(&plan, None)?;
     let run = RunDir { path: job.directory.clone(), plan };
     Ok(Some(Start { run, index: number, train, step: 0, history: Vec::new(), begun: false }))
+}
+
+/// Brings a run's locked directory to where its training goes on from.
+fn begin(start: &mut Start) -> Result<()> {
+    if start.begun {
+        return start.run.rewind(start.step, &start.history);
+    }
+    run::clear(&start.run.path)?;
+    let state = first_state(&start.run)?;
+    start.run.create(&start.train, &state)?;
+    run::begun(&start.run.path)
 }
 
 /// Gives what is in a directory another place, so that nothing of it is lost, and leaves it empty and locked as it was.

@@ -5,6 +5,7 @@ use super::{Sweep, id_of};
 use crate::plan::{Plan, one_line};
 use crate::progress::{Bar, Style};
 use crate::session::many::{End, Job, Left, Watch};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// Time between two tables.
@@ -24,6 +25,8 @@ pub(super) struct Follow<'a> {
     tells: bool,
     merges: bool,
     next_merge: Instant,
+    /// Whether the store did not answer.
+    is_away: bool,
 }
 
 impl<'a> Follow<'a> {
@@ -32,8 +35,17 @@ impl<'a> Follow<'a> {
         let (count, ended) = (jobs.len() + stored, left.ended + stored);
         let bar = Bar::new(style, left.updates, "");
         let (tells, merges) = (style == Style::Human, shard == Shard::WHOLE);
-        let follow =
-            Self { sweep, jobs, count, ended, bar, tells, merges, next_merge: Instant::now() + BETWEEN_MERGES };
+        let follow = Self {
+            sweep,
+            jobs,
+            count,
+            ended,
+            bar,
+            tells,
+            merges,
+            next_merge: Instant::now() + BETWEEN_MERGES,
+            is_away: false,
+        };
         follow.show();
         follow
     }
@@ -58,7 +70,7 @@ impl<'a> Follow<'a> {
         if !self.merges || began < self.next_merge {
             return;
         }
-        if let Err(error) = super::merged::Merged::write(self.sweep) {
+        if let Err(error) = super::merged::Merged::write(self.sweep, &HashSet::new()) {
             self.bar.say(&one_line(format!("the table is not up to date: {error:#}")));
         }
         self.next_merge = Instant::now() + BETWEEN_MERGES.max(began.elapsed() * MERGE_SHARE);
@@ -71,7 +83,7 @@ impl Watch for Follow<'_> {
         self.merge_where_due();
     }
 
-    fn ended(&mut self, number: usize, end: &End) {
+    fn ended(&mut self, number: usize, end: &End, here: bool) {
         let job = &self.jobs[number];
         self.ended += 1;
         let step = match end {
@@ -81,12 +93,15 @@ impl Watch for Follow<'_> {
         self.bar.shorten(job.plan.steps.saturating_sub(step));
         self.show();
         if self.tells {
-            self.bar.say(&format!("{}/{}  {}  {}", self.ended, self.count, self.title(&job.plan), ending(end)));
+            let by_others = if here { "" } else { "  (trained by another process)" };
+            let (title, end) = (self.title(&job.plan), ending(end));
+            self.bar.say(&format!("{}/{}  {title}  {end}{by_others}", self.ended, self.count));
         }
-        if let Some(store) = &self.sweep.store
+        if let Some(store) = self.sweep.store.as_ref().filter(|_| !self.is_away)
             && let Err(error) = store.push(&id_of(job), &job.directory)
         {
-            // At the end it is tried again.
+            // Once is enough to wait for: at the end all of them are tried again.
+            self.is_away = true;
             self.bar.say(&one_line(format!("{}: not in the store yet: {error:#}", job.directory.display())));
         }
         self.merge_where_due();

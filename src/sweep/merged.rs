@@ -5,6 +5,7 @@ use super::{OWN, Sweep};
 use crate::report::sweep::{self as report, Place, Shown};
 use crate::run::disk;
 use anyhow::Result;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The files that are made.
@@ -20,9 +21,12 @@ pub struct Merged {
 }
 
 impl Merged {
-    /// Looks at the runs in a sweep's directory, and writes.
-    pub(super) fn write(sweep: &Sweep) -> Result<Self> {
-        let rows = table::rows(&sweep.plan, &sweep.runs())?;
+    /// Looks at the runs in a sweep's directory, and writes. Those that are not there may be begun elsewhere.
+    pub(super) fn write(sweep: &Sweep, begun: &HashSet<&str>) -> Result<Self> {
+        let mut rows = table::rows(&sweep.plan, &sweep.runs())?;
+        for row in rows.iter_mut().filter(|row| row.status == Status::Waiting && begun.contains(row.id.as_str())) {
+            row.status = Status::Begun;
+        }
         let columns = table::columns(&rows, &sweep.plan.varied)?;
         let shown = shown(sweep, &rows, &columns);
         let texts = [table::csv(&columns)?, table::parquet(&columns)?, report::page(&shown).into_bytes()];
@@ -42,6 +46,11 @@ impl Merged {
     /// Runs of a status.
     pub fn count(&self, status: Status) -> usize {
         self.rows.iter().filter(|row| row.status == status).count()
+    }
+
+    /// Runs that are not at their end.
+    pub fn missing(&self) -> usize {
+        self.rows.len() - self.count(Status::Done) - self.count(Status::Diverged)
     }
 
     /// What is wrong with runs, a line each.
@@ -78,10 +87,11 @@ fn shown(sweep: &Sweep, rows: &[Row], columns: &[table::Column]) -> Shown {
     let place = |(number, row): (usize, &Row)| {
         let directory = format!("runs/{}", row.id);
         let page = format!("{directory}/report.html");
-        let link = match (sweep.directory.join(&page).is_file(), row.status) {
-            (_, Status::Waiting) => None,
+        let is_there = |name: &str| sweep.directory.join(name).exists();
+        let link = match (is_there(&page), is_there(&directory)) {
             (true, _) => Some(page),
-            (false, _) => Some(format!("{directory}/")),
+            (_, true) if row.status != Status::Waiting => Some(format!("{directory}/")),
+            _ => None,
         };
         let outcome = row.outcome.as_ref();
         Place {
@@ -92,13 +102,17 @@ fn shown(sweep: &Sweep, rows: &[Row], columns: &[table::Column]) -> Shown {
             grokked: outcome.and_then(|outcome| outcome.grokked),
             grok_step: outcome.and_then(|outcome| outcome.grok_step),
             keys: outcome.and_then(|outcome| outcome.key_frequencies.clone()),
+            op: row.plan.op.clone(),
             p: row.plan.p,
             symmetricity: outcome.and_then(|outcome| outcome.gradient_symmetricity),
             irrelevance: outcome.and_then(|outcome| outcome.distance_irrelevance),
         }
     };
     Shown {
-        title: sweep.directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        title: std::path::absolute(&sweep.directory)
+            .ok()
+            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .unwrap_or_default(),
         delay: sweep.plan.delay,
         varied: sweep.plan.varied.clone(),
         columns: names,

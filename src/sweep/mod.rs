@@ -13,6 +13,7 @@ mod follow;
 pub mod list;
 pub mod merged;
 pub mod plan;
+mod remote;
 pub mod shard;
 pub mod store;
 pub mod table;
@@ -20,17 +21,18 @@ pub mod table;
 use crate::plan::Plan;
 use crate::progress::{Style, note};
 use crate::run::disk;
-use crate::session::many::{Found, Job, Left, Progress, find};
-use crate::session::{Estimate, Options};
+use crate::session::many::{Job, Kind, Left, Progress};
+use crate::session::{Estimate, Options, Stopped};
 use anyhow::{Context, Result, bail, ensure};
 use follow::Follow;
 use merged::Merged;
 use plan::SweepPlan;
+use remote::Remote;
 use shard::Shard;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use store::{Pulled, Store};
+use store::Store;
 
 /// The plan's name in a sweep's directory.
 const PLAN: &str = "sweep.toml";
@@ -81,9 +83,9 @@ impl Sweep {
                     let to = directory.join(inside);
                     ensure!(
                         extends || !to.is_file() || disk::read(&to)? == disk::read(&file)?,
-                        "{}: is not what it was when {} was begun: expected another --out, or --extend to go on with the new one",
+                        "{}: is not what {} is, from which the runs there were trained: expected another --out, or --extend to go on with the new one",
                         file.display(),
-                        directory.display()
+                        to.display()
                     );
                     copies.push((file.clone(), inside.to_string_lossy().replace('\\', "/")));
                 }
@@ -95,23 +97,36 @@ impl Sweep {
                 ),
             }
         }
-        // Another process may be at the same beginning.
-        let begins = |name: &str| {
-            name.ends_with(".tmp")
-                || name == "runs"
-                || copies.iter().any(|(_, own)| own.split('/').next() == Some(name))
-        };
-        ensure!(
-            is_sweep || (is_empty(&directory.join("runs"))? && entries(&directory)?.iter().all(|name| begins(name))),
-            "{}: holds something that is no sweep: expected a new or an empty directory",
-            directory.display()
-        );
+        if !is_sweep {
+            // Another process may be at the same beginning.
+            let begins = |name: &str| {
+                name.ends_with(".tmp") || copies.iter().any(|(_, own)| own.split('/').next() == Some(name))
+            };
+            refuse_other(&directory, &begins)?;
+        }
         Ok(Self { directory, plan, store, extends, copies })
     }
 
     /// The sweep in a directory; what the directory lacks is fetched from the store, where there is one.
     pub fn open(directory: &Path, store: Option<Store>) -> Result<Self> {
         let there = directory.join(PLAN);
+        if let Some(store) = &store {
+            let plan = store.get(PLAN)?;
+            let plan = plan.with_context(|| format!("{}: not a sweep: it has no {PLAN}", store.url()))?;
+            if there.is_file() {
+                ensure!(
+                    disk::read(&there)? == plan,
+                    "{}: of another plan than {}/{PLAN}: expected another DIR",
+                    there.display(),
+                    store.url()
+                );
+            } else {
+                refuse_other(directory, &|name| name.ends_with(".tmp"))?;
+                disk::make_directory(directory)?;
+                disk::write_shared(&there, &plan)?;
+            }
+        }
+        ensure!(there.is_file(), "{}: not a sweep: it has no {PLAN}", directory.display());
         let fetch = |path: &Path| -> Result<Vec<u8>> {
             if let (Some(store), Ok(name)) = (&store, path.strip_prefix(directory))
                 && !path.is_file()
@@ -122,8 +137,6 @@ impl Sweep {
             }
             disk::read(path)
         };
-        let is_there = there.is_file() || (store.is_some() && fetch(&there).is_ok());
-        ensure!(is_there, "{}: not a sweep: it has no {PLAN}", directory.display());
         let (plan, _) = read_plan(&there, &fetch)?;
         Ok(Self { directory: directory.into(), plan, store, extends: false, copies: Vec::new() })
     }
@@ -142,33 +155,43 @@ impl Sweep {
         files.push((PLAN, self.plan.text.clone().into_bytes()));
         for (name, bytes) in &files {
             let to = self.directory.join(name);
-            if !to.is_file() || disk::read(&to)? != *bytes {
-                disk::make_directory(to.parent().unwrap_or(&self.directory))?;
-                disk::write_shared(&to, bytes)?;
+            disk::make_directory(to.parent().unwrap_or(&self.directory))?;
+            if disk::write_new(&to, bytes)? || disk::read(&to)? == *bytes {
+                continue;
             }
+            ensure!(
+                self.extends,
+                "{}: became another one meanwhile: expected another --out, or --extend",
+                to.display()
+            );
+            disk::write_shared(&to, bytes)?;
         }
         let Some(store) = &self.store else { return Ok(()) };
         for (name, bytes) in files {
             match store.get(name)? {
-                Some(there) if there == bytes => {}
-                Some(_) if !self.extends => bail!(
-                    "{name} in the store is another one: expected another --store, or --extend to go on with the new one"
+                Some(there) if there == bytes => continue,
+                None if store.put_new(name, bytes.clone())? => continue,
+                _ => ensure!(
+                    self.extends,
+                    "{}/{name}: is another one: expected another --store, or --extend to go on with the new one",
+                    store.url()
                 ),
-                _ => store.put(name, bytes)?,
             }
+            store.put(name, bytes)?;
         }
         Ok(())
     }
 
     /// Trains what is left of a shard. Whoever does all of it keeps table and page up to date meanwhile.
     pub fn run(&self, shard: Shard, options: &Options) -> Result<Progress> {
-        let done = self.store.as_ref().map_or(Ok(HashSet::new()), Store::done)?;
-        // A run that only the store has is left there.
-        let (mut jobs, stored) = self.jobs(shard, &done);
+        let remote = self.store.as_ref().map(Remote::look).transpose()?;
+        let (mut jobs, stored) = self.jobs(shard, remote.as_ref());
         let mut left = Left::of(&jobs, options)?;
         self.settle()?;
         jobs.iter_mut().for_each(|job| self.use_copies(&mut job.plan));
-        if self.pull_parts(&jobs)? {
+        if let Some(remote) = &remote
+            && remote.pull_parts(&jobs)?
+        {
             left = Left::of(&jobs, options)?;
         }
         self.introduce(shard, &left, stored, options);
@@ -176,33 +199,39 @@ impl Sweep {
         let mut follow = Follow::new(self, shard, &jobs, &left, stored, options.style);
         let progress = left.train(&jobs, &self.directory, &quiet, &mut follow);
         follow.finish();
-        if let Some(store) = &self.store {
-            push_all(store, &jobs)?;
-        }
-        progress
+        let pushed = remote.map_or(Ok(()), |remote| remote.push(&jobs));
+        // All that was asked for has been looked at: whatever went wrong may be gone another time.
+        let stopped = || Stopped { directory: self.directory.clone(), step: 0, progress: 0, lost: false };
+        let progress =
+            progress.map_err(|error| if error.is::<Stopped>() { error } else { error.context(stopped()) })?;
+        pushed.map(|()| progress)
     }
 
     /// What is left of a shard and would be done, in a few lines; nothing is written.
     pub fn dry_run(&self, shard: Shard, options: &Options) -> Result<String> {
-        let done = self.store.as_ref().map_or(Ok(HashSet::new()), Store::done)?;
-        let (jobs, stored) = self.jobs(shard, &done);
+        let remote = self.store.as_ref().map(Remote::look).transpose()?;
+        let (jobs, stored) = self.jobs(shard, remote.as_ref());
         let left = Left::of(&jobs, options)?;
+        let all = self.plan.runs.len();
+        let part = if shard == Shard::WHOLE { String::new() } else { format!(" of {all} in this shard") };
         let mut text = format!(
-            "{}: {} of {} runs in this shard, {} done, {} begun\n",
+            "{}: {} runs{part}, {} done, {} begun, {} damaged\n",
             self.directory.display(),
             jobs.len() + stored,
-            self.plan.runs.len(),
             left.ended + stored,
-            left.begun
+            left.begun,
+            left.damaged
         );
         let estimates = left.estimates(&jobs, options)?;
         let mut seconds = 0.0;
-        for (Estimate { device, at_once, bytes, ms_per_step }, waves) in &estimates {
+        for (Kind { plan, models, waves }, Estimate { device, bytes, ms_per_step, .. }) in &estimates {
+            let Plan { p, d_model, d_mlp, program, .. } = plan;
             text += &format!(
-                "{waves} waves of at most {at_once} models on {device}: {} MiB; {ms_per_step:.1} ms a step of all\n",
+                "p = {p}, d_model = {d_model}, d_mlp = {d_mlp}, {program}: {waves} {} of at most {models} models on {device}, {} MiB, {ms_per_step:.1} ms a step of all\n",
+                if *waves == 1 { "wave" } else { "waves" },
                 bytes.div_ceil(1 << 20)
             );
-            seconds = f64::max(seconds, ms_per_step / 1e3 / *at_once as f64);
+            seconds = f64::max(seconds, ms_per_step / 1e3 / *models as f64);
         }
         if !estimates.is_empty() {
             let minutes = seconds * left.updates as f64 / 60.0;
@@ -211,11 +240,11 @@ impl Sweep {
         Ok(text)
     }
 
-    /// The runs of a shard that are not only in the store, and how many others there are.
-    fn jobs(&self, shard: Shard, done: &HashSet<String>) -> (Vec<Job>, usize) {
+    /// The runs of a shard that have not ended in the store alone, and how many others there are.
+    fn jobs(&self, shard: Shard, remote: Option<&Remote>) -> (Vec<Job>, usize) {
         let own = self.plan.runs.iter().enumerate().filter(|(number, _)| shard.has(*number));
         let (stored, here): (Vec<Job>, Vec<Job>) =
-            own.map(|(_, run)| self.job(run)).partition(|job| done.contains(&id_of(job)) && !job.directory.exists());
+            own.map(|(_, run)| self.job(run)).partition(|job| remote.is_some_and(|remote| remote.is_ahead(job)));
         (here, stored.len())
     }
 
@@ -260,39 +289,14 @@ impl Sweep {
         }
     }
 
-    /// Fetches runs that were stopped on another machine; whether there were any.
-    fn pull_parts(&self, jobs: &[Job]) -> Result<bool> {
-        let Some(store) = &self.store else { return Ok(false) };
-        let parts = store.parts()?;
-        let mut any = false;
-        for job in jobs.iter().filter(|job| !job.directory.exists()) {
-            let id = id_of(job);
-            if parts.contains(&id) {
-                match store.pull_part(&id, &job.directory) {
-                    Err(error) if disk::passes(&error) || store::passes(&error) => return Err(error),
-                    Err(error) => note(&format!("{error:#}: the run begins anew")),
-                    Ok(()) => any = true,
-                }
-            }
-        }
-        Ok(any)
-    }
-
     /// Writes the table and the page of what has come of the runs so far. The same runs give the same files.
     pub fn merge(&self) -> Result<Merged> {
-        if let Some(store) = &self.store {
-            let done = store.done()?;
-            for job in self.plan.runs.iter().map(|run| self.job(run)) {
-                let id = id_of(&job);
-                if done.contains(&id)
-                    && !job.directory.exists()
-                    && let Pulled::Damaged(problem) = store.pull(&id, &job.directory)?
-                {
-                    note(&format!("{problem}: expected grokscope sweep run to do it again"));
-                }
-            }
+        let remote = self.store.as_ref().map(Remote::look).transpose()?;
+        if let Some(remote) = &remote {
+            let jobs: Vec<Job> = self.plan.runs.iter().map(|run| self.job(run)).collect();
+            remote.pull_ended(&jobs)?;
         }
-        let merged = Merged::write(self)?;
+        let merged = Merged::write(self, &remote.as_ref().map_or(HashSet::new(), Remote::begun))?;
         if let Some(store) = &self.store {
             for name in merged::FILES {
                 store.put(name, disk::read(&self.directory.join(name))?)?;
@@ -300,20 +304,6 @@ impl Sweep {
         }
         Ok(merged)
     }
-}
-
-/// Puts into the store what has ended here and what has been begun.
-fn push_all(store: &Store, jobs: &[Job]) -> Result<()> {
-    let done = store.done()?;
-    for job in jobs.iter().filter(|job| !done.contains(&id_of(job))) {
-        let id = id_of(job);
-        match find(job) {
-            Found::Ended(..) => store.push(&id, &job.directory)?,
-            Found::Begun(_, step, _) if step > 0 => store.push_part(&id, &job.directory)?,
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn id_of(job: &Job) -> String {
@@ -344,7 +334,7 @@ pub fn files_of(plan: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 
 /// Whether an error may be gone another time, with nothing changed in what was asked for.
 pub fn passes(error: &anyhow::Error) -> bool {
-    error.is::<crate::session::Stopped>() || disk::passes(error) || store::passes(error)
+    error.is::<Stopped>() || disk::passes(error) || store::passes(error)
 }
 
 /// Names in a directory; none where it is not there.
@@ -358,19 +348,36 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
     }
 }
 
-fn is_empty(directory: &Path) -> Result<bool> {
-    Ok(entries(directory)?.is_empty())
-}
-
 fn is_id(name: &str) -> bool {
     name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a directory is a sweep's: it has a plan, and runs with the names of such.
+/// Whether a directory is a sweep's: it has a plan, and runs with the names of such, or none.
 fn is_sweep(directory: &Path) -> Result<bool> {
     let runs = directory.join("runs");
-    let own = |name: &String| is_id(name.split('.').next().unwrap_or_default());
-    Ok(directory.join(PLAN).is_file() && runs.is_dir() && entries(&runs)?.iter().all(own))
+    let names = if runs.is_dir() { entries(&runs)? } else { return Ok(false) };
+    let others = || names.iter().any(|name| !name.ends_with(".tmp") && runs.join(name).is_dir());
+    Ok(directory.join(PLAN).is_file() && (names.iter().any(|name| is_id(name)) || !others()))
+}
+
+/// Refuses a directory for a new sweep that holds anything but what `begins` names.
+fn refuse_other(directory: &Path, begins: &dyn Fn(&str) -> bool) -> Result<()> {
+    let runs = directory.join("runs");
+    let is_lost = runs.is_dir() && entries(&runs)?.iter().any(|name| is_id(name));
+    ensure!(
+        !is_lost || directory.join(PLAN).is_file(),
+        "{}: has runs of a sweep and no {PLAN}: expected the plan that they were begun with there, or another --out",
+        directory.display()
+    );
+    for name in entries(directory)? {
+        let is_empty = || name == "runs" && entries(&runs).is_ok_and(|names| names.is_empty());
+        ensure!(
+            begins(&name) || is_empty(),
+            "{}: no sweep, and it holds {name}: expected a new or an empty directory",
+            directory.display()
+        );
+    }
+    Ok(())
 }
 
 /// A sweep's directory where none is named: the one that its plan lies in, or runs/ and the plan's name.

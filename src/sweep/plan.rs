@@ -4,7 +4,7 @@ use crate::plan::{Draft, Plan, is_field, is_number, table_of};
 use crate::random::Philox;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Runs of a sweep at most.
@@ -23,6 +23,8 @@ pub struct SweepPlan {
     pub varied: Vec<String>,
     /// In the order of the grid, the last field running fastest; draws run fastest of all.
     pub runs: Vec<Planned>,
+    /// Where files lie that it names.
+    beside: PathBuf,
 }
 
 /// A run of a sweep.
@@ -68,6 +70,9 @@ impl SweepPlan {
                 base.overlay_with_files(&text, &path.display().to_string())?;
             }
             Some(other) => bail!("plan = {other}: expected the path of a plan"),
+        }
+        if let Some((name, _)) = table.iter().find(|(_, value)| value.is_table()) {
+            bail!("[{name}]: no table of a sweep: expected [grid] or [random]");
         }
         ensure!(
             grid.is_some() || random.is_some(),
@@ -129,7 +134,18 @@ impl SweepPlan {
             seen.insert(id.clone(), number);
             runs.push(Planned { id, plan });
         }
-        Ok(Self { text: text.into(), delay, varied, runs })
+        let beside = Path::new(origin).parent().unwrap_or(Path::new("")).to_path_buf();
+        Ok(Self { text: text.into(), delay, varied, runs, beside })
+    }
+
+    /// A run's plan with files as they are called here, wherever this lies.
+    pub fn shown(&self, plan: &Plan) -> Plan {
+        let called = |path: &str| {
+            let inside =
+                Path::new(path).strip_prefix(&self.beside).ok().filter(|_| !self.beside.as_os_str().is_empty());
+            inside.map_or(path.to_string(), |inside| inside.display().to_string())
+        };
+        Plan { split: called(&plan.split), init: called(&plan.init), ..plan.clone() }
     }
 }
 
@@ -151,12 +167,11 @@ fn choices(field: String, value: Value) -> Result<Choices> {
     };
     ensure!(!values.is_empty(), "[grid] {field} = []: expected at least one value");
     let number = |value: &Value| value.as_float().or(value.as_integer().map(|n| n as f64));
-    let same = |a: &Value, b: &Value| a == b || number(a).is_some_and(|a| number(b) == Some(a));
-    for (i, value) in values.iter().enumerate() {
-        ensure!(
-            !values[..i].iter().any(|other| same(other, value)),
-            "[grid] {field}: {value} stands there twice: expected every value once"
-        );
+    let mut seen = std::collections::HashSet::new();
+    for value in &values {
+        // 1 and 1.0 are one number.
+        let is_new = seen.insert(number(value).map_or(value.to_string(), |number| number.to_string()));
+        ensure!(is_new, "[grid] {field}: {value} stands there twice: expected every value once");
     }
     Ok((field, values))
 }
@@ -235,6 +250,13 @@ impl Range {
             }
             (None, _) => bail!("{field}: a range of such numbers has no step: expected count = .."),
             (Some(count), integers) => {
+                let whole = |(from, to): (i64, i64)| self.log || to.abs_diff(from) % (count as u64 - 1) == 0;
+                ensure!(
+                    integers.is_none_or(whole),
+                    "{field}: {count} values from {} to {} are not whole: expected another count, or numbers with a point",
+                    self.from,
+                    self.to
+                );
                 let place = |i: usize| i as f64 / (count - 1) as f64;
                 let value = |i: usize| match integers {
                     Some(_) => Value::Integer(self.at(place(i)).round() as i64),
@@ -454,6 +476,8 @@ mod tests {
             ("preset = 'dmo'\n[grid]\nseed = [1]", &["unknown preset 'dmo'"]),
             ("plan = 'other.toml'\n[grid]\nseed = [1]", &["other.toml: not there"]),
             ("grid = 3", &["expected a table"]),
+            ("[grids]\nseed = [1]", &["[grids]: no table of a sweep"]),
+            ("[grid]\nseed = { from = 0, to = 3, count = 3 }", &["seed: 3 values from 0 to 3 are not whole"]),
             ("[grid\n", &["line 1: not TOML"]),
             ("[grid]\nseed = [1]\n= 3", &["line 3: not TOML"]),
         ] {

@@ -118,10 +118,12 @@ pub fn shard(typed: Option<&str>, shards: Option<usize>, env: &dyn Fn(&str) -> O
     let first = if shards.is_none() { of_env(array.first)?.unwrap_or(array.base) } else { array.base };
     let (step, tasks) = (of_env(array.step)?.unwrap_or(1), of_env(array.count)?);
     let last = of_env(array.last)?.map(|last| last.max(first) - first + 1);
-    let is_whole = first <= 1 && step == 1 && (tasks.is_none() || last.is_none() || tasks == last);
+    // An array of one task may be a whole one, or a task that is queued again.
+    let is_one = tasks == Some(1) || (tasks.is_none() && last == Some(1));
+    let is_whole = first <= 1 && step == 1 && (tasks.is_none() || last.is_none() || tasks == last) && !is_one;
     ensure!(
         shards.is_some() || is_whole,
-        "{}={task}: an array of {} with numbers that do not go from 0 or 1 to its last without gaps: expected --shards n, or --shard i/n",
+        "{}={task}: an array of {} with numbers that do not go from 0 or 1 to its last without gaps, or of one task: expected --shards n, or --shard i/n",
         array.index,
         array.scheduler
     );
@@ -158,9 +160,14 @@ mod tests {
         assert_eq!(found(None, None, &slurm), Ok((4, 7)));
         assert_eq!(found(None, None, &array("4", "1", "7")), Ok((3, 7)));
         assert_eq!(found(None, None, &with("SLURM_ARRAY_TASK_COUNT", "7")), Ok((4, 7)));
-        // Parts of arrays: --array=0,4,6 and --array=0-6:2 and --array=4.
-        let parts =
-            [with("SLURM_ARRAY_TASK_COUNT", "3"), with("SLURM_ARRAY_TASK_STEP", "2"), array("4", "4", "4").to_vec()];
+        // Parts of arrays: --array=0,4,6 and --array=0-6:2 and --array=4, or 1, or 0.
+        let parts = [
+            with("SLURM_ARRAY_TASK_COUNT", "3"),
+            with("SLURM_ARRAY_TASK_STEP", "2"),
+            array("4", "4", "4").to_vec(),
+            array("1", "1", "1").to_vec(),
+            array("0", "0", "0").to_vec(),
+        ];
         for part in parts {
             assert!(found(None, None, &part).unwrap_err().contains("expected --shards n"), "{part:?}");
         }

@@ -4,7 +4,7 @@
 //! URL/sweep.toml       the plan, with the files that it names
 //! URL/runs/ID/         the files of a run that has ended
 //! URL/done/ID.json     its marker, written last: every file with its size and SHA-256
-//! URL/parts/ID.zip     a run that was stopped on its way, as one object
+//! URL/parts/ID-STEP.zip    a run that was stopped on its way, as one object
 //! ```
 
 use crate::plan::one_line;
@@ -12,7 +12,7 @@ use crate::run::disk;
 use anyhow::{Context, Result, bail, ensure};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
@@ -23,6 +23,9 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use zip::{ZipArchive, ZipWriter};
+
+/// Of the markers.
+const SCHEMA: u32 = 1;
 
 /// Objects under way at the same time.
 const AT_ONCE: usize = 8;
@@ -58,11 +61,13 @@ impl Stored {
     }
 }
 
+/// Names, with `/` between their parts, and what the files hold.
+pub type Files = Vec<(String, Vec<u8>)>;
+
 /// What came of fetching a run.
-#[derive(Debug, PartialEq)]
 pub enum Pulled {
-    /// It is here.
-    Whole,
+    /// Its files.
+    Whole(Files),
     /// It is not what its marker says; and how. The marker is gone, so that the run is done again.
     Damaged(String),
 }
@@ -81,9 +86,19 @@ impl Trouble {
         while let Some(source) = cause.source() {
             cause = source;
         }
-        let what = one_line(format!("{object}: {cause}"));
-        // Errors of requests come without their status but in words.
-        let refused = what.contains("status code: 4");
+        let cause = one_line(cause.to_string());
+        // Errors of requests say their status in words, and what S3 says of it as XML.
+        let passing = ["status code: 408", "status code: 429", "ExpiredToken", "RequestTimeout", "SlowDown"];
+        let refused = cause.contains("status code: 4") && !passing.iter().any(|text| cause.contains(text));
+        let code = cause.split_once("<Code>").and_then(|(_, rest)| Some(rest.split_once("</Code>")?.0));
+        let what = match (code, refused) {
+            (Some(code), true) => {
+                format!(
+                    "{object}: refused, {code}: expected another --store, or other AWS_ variables in the environment"
+                )
+            }
+            _ => format!("{object}: {cause}"),
+        };
         Self { passes: matches!(error, Error::Generic { .. } | Error::JoinError { .. }) && !refused, what }
     }
 }
@@ -101,27 +116,54 @@ pub fn passes(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Trouble>().is_some_and(|trouble| trouble.passes)
 }
 
+/// What an address says.
+pub enum Address<'a> {
+    /// A directory, from the root.
+    File(&'a str),
+    /// A bucket, and what its objects' names begin with.
+    S3 {
+        /// Its name.
+        bucket: &'a str,
+        /// May be empty.
+        prefix: &'a str,
+    },
+}
+
+/// Reads the address of a store.
+pub fn address(url: &str) -> Result<Address<'_>> {
+    let wrong = || format!("--store {url}: expected file:///PATH or s3://BUCKET/PREFIX");
+    let (scheme, rest) = url.split_once("://").with_context(wrong)?;
+    match scheme {
+        "file" => {
+            let is_path = rest.starts_with('/') && !rest.trim_matches('/').is_empty();
+            ensure!(is_path, "--store {url}: expected file:// and an absolute path");
+            Ok(Address::File(rest))
+        }
+        "s3" => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            ensure!(!bucket.is_empty(), "--store {url}: expected s3:// and the name of a bucket");
+            Ok(Address::S3 { bucket, prefix })
+        }
+        _ => bail!("{}", wrong()),
+    }
+}
+
 impl Store {
     /// By its address: `file:///PATH`, or `s3://BUCKET/PREFIX` with what the environment says (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ..).
+    /// Nothing is made yet.
     pub fn open(url: &str) -> Result<Self> {
-        let expected = "expected file:///PATH or s3://BUCKET/PREFIX";
-        let (scheme, rest) = url.split_once("://").with_context(|| format!("--store {url}: {expected}"))?;
-        let (objects, root): (Arc<dyn ObjectStore>, &str) = match scheme {
-            "file" => {
-                ensure!(rest.starts_with('/'), "--store {url}: expected file:// and an absolute path");
-                disk::make_directory(Path::new(rest))?;
-                let local = LocalFileSystem::new_with_prefix(rest).map_err(|error| refused(url, &error))?;
-                (Arc::new(local.with_fsync(true)), "")
-            }
-            "s3" => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                (s3(bucket).map_err(|error| refused(url, &*error))?, prefix)
-            }
-            _ => bail!("--store {url}: {expected}"),
+        let (objects, root): (Arc<dyn ObjectStore>, &str) = match address(url)? {
+            Address::File(path) => (Arc::new(LocalFileSystem::new().with_fsync(true)), path),
+            Address::S3 { bucket, prefix } => (s3(bucket).map_err(|error| refused(url, &*error))?, prefix),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let root = Key::parse(root).map_err(|error| refused(url, &error))?;
+        let root = Key::parse(root.trim_matches('/')).map_err(|error| refused(url, &error))?;
         Ok(Self { url: url.into(), objects, root, runtime: runtime.context("no runtime for the object store")? })
+    }
+
+    /// As the user calls it.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     fn key(&self, name: &str) -> Key {
@@ -173,6 +215,17 @@ impl Store {
         })
     }
 
+    /// Writes an object where none is of that name; false where one is by now, which stays as it is.
+    pub fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<bool> {
+        let (key, options) = (self.key(name), PutMode::Create.into());
+        match self.runtime.block_on(self.objects.put_opts(&key, PutPayload::from(bytes), options)) {
+            Err(Error::AlreadyExists { .. }) => Ok(false),
+            // A server that cannot: whoever is the last has its way.
+            Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => Ok(true),
+            put => put.map(|_| true).map_err(|error| self.trouble(name, &error)),
+        }
+    }
+
     /// Writes an object, whole or not at all.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         self.put_all(vec![(name.into(), bytes)])
@@ -207,69 +260,107 @@ impl Store {
         self.names("done", ".json")
     }
 
-    /// Runs that were stopped on their way.
-    pub fn parts(&self) -> Result<HashSet<String>> {
-        self.names("parts", ".zip")
+    /// Runs that were stopped on their way, with the steps at which they were, rising.
+    pub fn parts(&self) -> Result<BTreeMap<String, Vec<u64>>> {
+        let part = |name: String| -> Option<(String, u64)> {
+            let (id, step) = name.split_once('-')?;
+            Some((id.to_string(), step.parse().ok()?))
+        };
+        let mut all: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (id, step) in self.names("parts", ".zip")?.into_iter().filter_map(part) {
+            all.entry(id).or_default().push(step);
+        }
+        all.values_mut().for_each(|steps| steps.sort_unstable());
+        Ok(all)
     }
 
     /// Puts a run that has ended here, its marker last.
     pub fn push(&self, id: &str, directory: &Path) -> Result<()> {
         // Whoever looks meanwhile is not to take new files for those of an older marker.
-        self.delete(&format!("done/{id}.json"))?;
-        let mut marker = Marker { schema: 1, files: BTreeMap::new() };
+        self.forget(id)?;
+        let mut listed = Marker { schema: SCHEMA, files: BTreeMap::new() };
         for names in disk::files(directory)?.chunks(AT_ONCE) {
             let mut files = Vec::new();
             for name in names {
                 let bytes = disk::read(&directory.join(name))?;
-                marker.files.insert(name.clone(), Stored::new(&bytes));
+                listed.files.insert(name.clone(), Stored::new(&bytes));
                 files.push((format!("runs/{id}/{name}"), bytes));
             }
             self.put_all(files)?;
         }
-        self.put(&format!("done/{id}.json"), serde_json::to_vec_pretty(&marker)?)?;
-        self.delete(&format!("parts/{id}.zip"))
+        self.put(&marker(id), serde_json::to_vec_pretty(&listed)?)
     }
 
-    /// Fetches a run that has ended into a directory that is not there yet.
-    pub fn pull(&self, id: &str, directory: &Path) -> Result<Pulled> {
-        let name = format!("done/{id}.json");
-        let damaged = |what: String| -> Result<Pulled> {
-            self.delete(&name)?;
-            Ok(Pulled::Damaged(what))
-        };
-        let Some(marker) = self.get(&name)? else { return damaged(format!("{}: is gone", self.title(&name))) };
-        let marker: Marker = match serde_json::from_slice(&marker) {
+    /// Takes a run's marker away, so that it is done again.
+    pub fn forget(&self, id: &str) -> Result<()> {
+        self.delete(&marker(id))
+    }
+
+    /// Fetches a run that has ended. Where it is not what its marker says, and nobody is writing it anew, the marker goes.
+    pub fn pull(&self, id: &str) -> Result<Pulled> {
+        let name = marker(id);
+        let mut known = self.get(&name)?;
+        loop {
+            let found = match &known {
+                Some(bytes) => self.pull_marked(id, bytes)?,
+                None => return Ok(Pulled::Damaged(format!("{}: is gone", self.title(&name)))),
+            };
+            if let Pulled::Whole(_) = found {
+                return Ok(found);
+            }
+            let now = self.get(&name)?;
+            if now == known {
+                self.forget(id)?;
+                return Ok(found);
+            }
+            known = now;
+        }
+    }
+
+    fn pull_marked(&self, id: &str, marker_bytes: &[u8]) -> Result<Pulled> {
+        let damaged = |what: String| Ok(Pulled::Damaged(what));
+        let title = self.title(&marker(id));
+        let marker: Marker = match serde_json::from_slice(marker_bytes) {
             Ok(marker) => marker,
-            Err(error) => return damaged(format!("{}: not a marker: {error}", self.title(&name))),
+            Err(error) => return damaged(format!("{title}: not a marker: {error}")),
         };
+        ensure!(
+            marker.schema == SCHEMA,
+            "{title}: has the schema {}: expected {SCHEMA}, or a later grokscope",
+            marker.schema
+        );
         let objects: Vec<String> = marker.files.keys().map(|file| format!("runs/{id}/{file}")).collect();
         let mut files = Vec::new();
         for (((file, stored), bytes), object) in marker.files.iter().zip(self.get_all(&objects)?).zip(&objects) {
             match bytes {
                 Some(bytes) if Stored::new(&bytes) == *stored && disk::is_inside(Path::new(file)) => {
-                    files.push((file, bytes));
+                    files.push((file.clone(), bytes));
                 }
                 _ => return damaged(format!("{}: is not what its marker says", self.title(object))),
             }
         }
-        disk::write_directory(directory, &files)?;
-        Ok(Pulled::Whole)
+        Ok(Pulled::Whole(files))
     }
 
     /// Puts a run here that is to go on elsewhere.
-    pub fn push_part(&self, id: &str, directory: &Path) -> Result<()> {
+    pub fn push_part(&self, id: &str, step: u64, directory: &Path) -> Result<()> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         for name in disk::files(directory)? {
             zip.start_file(name.as_str(), zip::write::SimpleFileOptions::default()).context(name.clone())?;
             zip.write_all(&disk::read(&directory.join(&name))?).context(name)?;
         }
-        self.put(&format!("parts/{id}.zip"), zip.finish().context("a part")?.into_inner())
+        self.put(&part(id, step), zip.finish().context("a part")?.into_inner())
     }
 
-    /// Fetches it into a directory that is not there yet.
-    pub fn pull_part(&self, id: &str, directory: &Path) -> Result<()> {
-        let name = format!("parts/{id}.zip");
-        let Some(bytes) = self.get(&name)? else { return Ok(()) };
+    /// Takes it away.
+    pub fn delete_part(&self, id: &str, step: u64) -> Result<()> {
+        self.delete(&part(id, step))
+    }
+
+    /// Fetches it.
+    pub fn pull_part(&self, id: &str, step: u64) -> Result<Files> {
+        let name = part(id, step);
+        let bytes = self.get(&name)?.with_context(|| format!("{}: is gone", self.title(&name)))?;
         let mut files = Vec::new();
         let mut unpack = || -> Result<()> {
             let mut zip = ZipArchive::new(Cursor::new(&bytes))?;
@@ -283,8 +374,18 @@ impl Store {
             Ok(())
         };
         unpack().map_err(|error| anyhow::anyhow!("{}: not a part of a run: {error:#}", self.title(&name)))?;
-        disk::write_directory(directory, &files)
+        Ok(files)
     }
+}
+
+/// Where the marker of a run is.
+fn marker(id: &str) -> String {
+    format!("done/{id}.json")
+}
+
+/// Where a run is that was stopped at a step.
+fn part(id: &str, step: u64) -> String {
+    format!("parts/{id}-{step}.zip")
 }
 
 /// An error of what was asked for: it comes again every time.
@@ -294,8 +395,27 @@ fn refused(url: &str, error: &dyn std::fmt::Display) -> anyhow::Error {
 
 #[cfg(feature = "s3")]
 fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, Box<dyn std::error::Error>> {
-    let builder = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket);
-    Ok(Arc::new(builder.build()?))
+    for name in ["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
+        let Ok(endpoint) = std::env::var(name) else { continue };
+        let allowed =
+            std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+        if endpoint.starts_with("http://") && !allowed {
+            return Err(format!("{name}={endpoint} has no TLS: expected https://, or AWS_ALLOW_HTTP=true").into());
+        }
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err(format!("{name}={endpoint}: expected https://HOST:PORT").into());
+        }
+    }
+    // Whoever trains waits for it: what does not answer soon is tried again at the end.
+    let retry = object_store::RetryConfig {
+        max_retries: 5,
+        retry_timeout: std::time::Duration::from_secs(20),
+        ..Default::default()
+    };
+    let builder = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+    let keys =
+        "expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what else the server wants, in the environment";
+    Ok(Arc::new(builder.build().map_err(|error| format!("{error}: {keys}"))?))
 }
 
 #[cfg(not(feature = "s3"))]

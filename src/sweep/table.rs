@@ -97,6 +97,7 @@ pub fn rows(sweep: &SweepPlan, runs: &Path) -> Result<Vec<Row>> {
     let row = |planned: &super::plan::Planned| {
         let job = Job { directory: runs.join(&planned.id), plan: planned.plan.clone() };
         let mut row = row(planned.id.clone(), &job, sweep.delay)?;
+        row.plan = sweep.shown(&row.plan);
         if row.status == Status::Damaged {
             row.problem = row.problem.map(|problem| format!("{problem}: expected grokscope sweep run to do it again"));
         }

@@ -112,9 +112,13 @@ def main():
 
         # What was asked for wrongly is an error of its own, at once.
         said = ended(sweep(buckets, "none", AWS_SECRET_ACCESS_KEY="wrong"), 1)
-        require("SignatureDoesNotMatch" in said and said.count("\n") == 1, said)
+        require("refused, SignatureDoesNotMatch: expected" in said and said.count("\n") == 1, said)
         said = ended(sweep(buckets, "none", store="s3://nowhere/decay"), 1)
         require("NoSuchBucket" in said and said.count("\n") == 1, said)
+        said = ended(sweep(buckets, "none", AWS_ALLOW_HTTP="no"), 1)
+        require("has no TLS: expected https://, or AWS_ALLOW_HTTP=true" in said and said.count("\n") == 1, said)
+        said = ended(sweep(buckets, "none", AWS_ENDPOINT="localhost"), 1)
+        require("AWS_ENDPOINT=localhost: expected https://" in said and said.count("\n") == 1, said)
         require(not (place / "none").exists(), "something was written")
 
         # Two tasks at the same time; the second is told to stop.
@@ -145,6 +149,10 @@ def main():
             time.sleep(0.02)
         buckets.stop()
         said = ended(third, 75)
+        # Without it there is no table, and it is not a reason to give up.
+        command = [grokscope, "sweep", "merge", place / "new", "--store", URL]
+        done = subprocess.run(command, env=environment(buckets), capture_output=True, text=True)
+        require(done.returncode == 75 and "Connection refused" in done.stderr, done)
         require("not in the store yet" in said and "the same command goes on" in said, said)
         buckets.start()
         said = ended(sweep(buckets, "disk-2", "--shard", "2/3"), 0)

@@ -54,6 +54,24 @@ for run in parquet.to_dicts():
             phase = "memorisation"
         else:
             phase = "grokking" if generalised - fitted >= delay else "comprehension"
+    directory = place / "runs" / run["run"]
+    if run["status"] == "diverged" and run["ended_at_step"] != json.loads((directory / "diverged.json").read_text())["step"]:
+        sys.exit(f"tables: {run['run']} did not diverge at {run['ended_at_step']}")
+    if known:
+        summary = json.loads((directory / "summary.json").read_text())
+        keys = summary["key_frequencies"]
+        findings = json.loads((directory / "findings.json").read_text()) if keys is not None else {}
+        measures = findings.get("clock_or_pizza", {})
+        expected = {
+            "stopped_by": summary["stopped_by"],
+            "key_frequencies": None if keys is None else " ".join(map(str, keys)),
+            "keys": None if keys is None else len(keys),
+            "gradient_symmetricity": measures.get("gradient_symmetricity_wide"),
+            "distance_irrelevance": measures.get("distance_irrelevance"),
+        }
+        for name, value in expected.items():
+            if run[name] != value:
+                sys.exit(f"tables: {run['run']} has {name} = {run[name]!r}, its files say {value!r}")
     if run["grokked"] != (rows[-1]["test_accuracy"] >= 0.999 if tested else None):
         sys.exit(f"tables: {run['run']} has grokked = {run['grokked']}, its last row {rows[-1]}")
     if run["phase"] != phase:

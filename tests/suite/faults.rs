@@ -5,6 +5,7 @@
 
 use crate::runs::{files, same};
 use crate::support::{Outcome, require, test};
+use crate::sweeps::{BASE, Desk};
 use grokscope::random::Philox;
 use grokscope::run::RunDir;
 use libtest_mimic::{Failed, Trial};
@@ -22,6 +23,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_disk_that_fails_at_any_call_leaves_a_whole_run", disk_faults),
         test("an_interrupted_call_is_made_again", interrupted_calls),
         test("a_full_file_system_is_an_error_and_loses_nothing", full_file_system),
+        test("a_sweep_on_a_full_file_system_can_go_on", full_under_a_sweep),
         test("a_read_only_file_system_is_an_error", read_only),
         test("a_directory_that_is_taken_away_is_an_error", taken_away),
         test("files_have_ordinary_permissions", permissions),
@@ -430,6 +432,33 @@ fn full_file_system() -> Outcome {
         mounted.remount("size=8m")?;
         go_on(&run, tiny)?;
         same(&whole, &run)?;
+    }
+    require!(stopped >= 4, "only {stopped} of the sizes were too small");
+    Ok(())
+}
+
+/// Whatever there is no room for, it may be there another time: 75, and with room the table of a sweep that had it.
+fn full_under_a_sweep() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}[grid]\nseed = [0, 1, 2, 3]\n"))?;
+    desk.run("whole", &["--quiet"])?;
+    let mut stopped = 0;
+    for size in ["8k", "24k", "64k", "192k", "400k", "640k"] {
+        let mounted = Mounted::tmpfs(&desk.path("mounted"), size)?;
+        let output = desk.command("mounted/out", &["--quiet"]).output()?;
+        let told = text(&output);
+        if output.status.success() {
+            continue;
+        }
+        stopped += 1;
+        require!(
+            output.status.code() == Some(75) && told.contains("No space left"),
+            "{size}: {:?}: {told}",
+            output.status
+        );
+        mounted.remount("size=16m")?;
+        desk.run("mounted/out", &["--quiet"])?;
+        desk.same_tables("whole", "mounted/out")?;
+        same(&desk.path("whole/runs"), &desk.path("mounted/out/runs"))?;
     }
     require!(stopped >= 4, "only {stopped} of the sizes were too small");
     Ok(())

@@ -163,7 +163,7 @@ impl Watch for Count {
     fn stepped(&mut self, updates: u64) {
         self.updates += updates;
     }
-    fn ended(&mut self, number: usize, _: &Ended) {
+    fn ended(&mut self, number: usize, _: &Ended, _: bool) {
         self.ends.push(number);
     }
 }

@@ -6,6 +6,8 @@ use crate::sweeps::{BASE, Desk, SMALL, ended, grokscope};
 use grokscope::random::Philox;
 use libtest_mimic::{Failed, Trial};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -126,27 +128,52 @@ fn killed() -> Outcome {
 
 fn moved() -> Outcome {
     let desk = Desk::new(&format!("{BASE}{SMALL}").replace("steps = 60", "steps = 4000"))?;
-    let child = desk.task("first", &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let until = Instant::now() + Duration::from_secs(60);
-    let under_way =
-        || files(&desk.path("first")).is_ok_and(|files| files.keys().any(|name| name.contains("step-000040/")));
-    while !under_way() {
-        require!(Instant::now() < until, "no checkpoint within a minute");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
-    require!(status.success(), "no signal was sent");
-    ended(child.wait_with_output()?, 75)?;
-    let parts = || Ok::<_, Failed>(files(&desk.path("store/parts"))?.len());
-    let stopped = parts()?;
-    require!(stopped > 0, "nothing to go on from");
+    // Runs that were stopped, with the step at which each was.
+    let parts = || -> Result<BTreeMap<String, u64>, Failed> {
+        let mut found = BTreeMap::new();
+        for name in files(&desk.path("store/parts"))?.keys() {
+            let (id, step) = name.strip_suffix(".zip").and_then(|name| name.split_once('-')).ok_or("a name")?;
+            require!(found.insert(id.to_string(), step.parse()?).is_none(), "{id} is there twice");
+        }
+        Ok(found)
+    };
+    // Trains until some run comes to a step, and is told to stop then.
+    let stop_at = |out: &str, step: &str| -> Result<BTreeMap<String, u64>, Failed> {
+        let child = desk.task(out, &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let until = Instant::now() + Duration::from_secs(60);
+        let there = |files: BTreeMap<String, Vec<u8>>| files.keys().any(|name| name.contains(step));
+        while !files(&desk.path(out)).is_ok_and(there) {
+            require!(Instant::now() < until, "no checkpoint within a minute");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        require!(status.success(), "no signal was sent");
+        ended(child.wait_with_output()?, 75)?;
+        parts()
+    };
+    let first = stop_at("first", "step-000040/")?;
+    let second = stop_at("second", "step-001000/")?;
+    let furthest = |parts: &BTreeMap<String, u64>| parts.values().max().copied().unwrap_or(0);
+    require!(!first.is_empty() && furthest(&second) >= 1000, "{first:?}, {second:?}");
+    require!(first.iter().all(|(id, step)| second[id] >= *step), "a run fell back: {first:?}, {second:?}");
+    // The first disk has less than the store: it goes on from there, and takes nothing back.
+    let third = stop_at("first", &format!("step-{:06}/", furthest(&second).next_multiple_of(20) + 20))?;
+    require!(second.iter().all(|(id, step)| third.get(id).is_none_or(|now| now >= step)), "{second:?}, {third:?}");
+    let merged = desk.merge("merged")?;
+    require!(merged.contains(&format!("{} begun", third.len())), "{third:?}: {merged}");
     std::fs::remove_dir_all(desk.path("first"))?;
+    let said = ended(desk.task("third", &[]).output()?, 0)?;
+    require!(said.contains(&format!("{} go on from their checkpoints", third.len())), "{third:?}: {said}");
+    require!(parts()?.is_empty(), "parts are left of runs that have ended");
+    // A disk that holds less than what is done: nothing is trained, and the table is the same.
     let said = ended(desk.task("second", &[]).output()?, 0)?;
-    require!(said.contains(&format!("{stopped} go on from their checkpoints")), "{stopped} parts: {said}");
-    require!(parts()? == 0, "parts are left of runs that have ended");
+    require!(said.contains("12 were done before") && !said.contains("go on"), "{said}");
     desk.run("whole", &["--quiet"])?;
-    desk.same_tables("whole", "store")?;
-    same(&desk.path("whole/runs"), &desk.path("second/runs"))
+    for out in ["store", "second", "third"] {
+        desk.same_tables("whole", out)?;
+        same(&desk.path("whole/runs"), &desk.path(out).join("runs"))?;
+    }
+    Ok(())
 }
 
 fn damage() -> Outcome {
@@ -159,19 +186,53 @@ fn damage() -> Outcome {
     std::fs::write(store.join("runs").join(&ids[0]).join("metrics.jsonl"), "")?;
     std::fs::remove_file(store.join("runs").join(&ids[1]).join("plan.toml"))?;
     std::fs::write(store.join("done").join(format!("{}.json", ids[2])), "{")?;
-    // A marker whose file lies outside of the run.
-    let out = "../".repeat(3) + "thesis.txt";
-    let marker = serde_json::json!({ "schema": 1, "files": { out: { "bytes": 0, "sha256": "" } } });
-    std::fs::write(store.join("done").join(format!("{}.json", ids[3])), marker.to_string())?;
+    // A marker whose file lies outside of the run, where there is one that is as it says.
+    std::fs::write(desk.path("thesis.txt"), "mine")?;
+    let (out, digest) = ("../".repeat(3) + "thesis.txt", Sha256::digest("mine"));
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let write_marker = |id: &str, marker: serde_json::Value| {
+        std::fs::write(store.join("done").join(format!("{id}.json")), marker.to_string())
+    };
+    write_marker(&ids[3], serde_json::json!({ "schema": 1, "files": { out: { "bytes": 4, "sha256": digest } } }))?;
+    // One that names nothing, and a run of which one bit is another.
+    write_marker(&ids[5], serde_json::json!({ "schema": 1, "files": {} }))?;
+    let model = store.join("runs").join(&ids[6]).join("model.safetensors");
+    let mut bytes = std::fs::read(&model)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&model, bytes)?;
     // A run that is to go on from something that is no run.
     std::fs::remove_file(store.join("done").join(format!("{}.json", ids[4])))?;
     std::fs::create_dir_all(store.join("parts"))?;
-    std::fs::write(store.join("parts").join(format!("{}.zip", ids[4])), "nonsense")?;
-    let said = desk.merge("merged")?;
-    require!(said.matches("expected grokscope sweep run to do it again").count() == 4, "{said}");
-    require!(said.contains("7 done, 5 waiting"), "{said}");
+    std::fs::write(store.join("parts").join(format!("{}-40.zip", ids[4])), "nonsense")?;
+    // And one that would write beside its directory.
+    std::fs::remove_file(store.join("done").join(format!("{}.json", ids[7])))?;
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("../../evil.txt", zip::write::SimpleFileOptions::default())?;
+    zip.write_all(b"evil")?;
+    std::fs::write(store.join("parts").join(format!("{}-40.zip", ids[7])), zip.finish()?.into_inner())?;
+    // Who asks for the sweep is told that it is not whole, and asks again.
+    let said = ended(desk.task("first", &["--quiet"]).output()?, 75)?;
+    require!(said.matches("expected grokscope sweep run to do it again").count() == 6, "{said}");
+    require!(said.contains("not a part of a run") && said.contains("leads out of the run"), "{said}");
+    require!(
+        said.contains("6 done") && said.contains("6 of the runs are not there: expected this command again"),
+        "{said}"
+    );
     let said = ended(desk.task("again", &[]).output()?, 0)?;
-    require!(said.contains("7 were done before") && said.contains("not a part of a run"), "{said}");
+    require!(said.contains("6 were done before"), "{said}");
+    require!(
+        !desk.path("evil.txt").exists() && !desk.path("first/evil.txt").exists(),
+        "a part wrote beside its directory"
+    );
+    require!(std::fs::read(desk.path("thesis.txt"))? == b"mine", "another file is another one");
+    // What a later program has marked is not this one's to judge.
+    let marker = std::fs::read(store.join("done").join(format!("{}.json", ids[8])))?;
+    write_marker(&ids[8], serde_json::json!({ "schema": 2, "files": {} }))?;
+    let output = grokscope(&["sweep", "merge", "--store", &desk.store()]).arg(desk.path("later")).output()?;
+    let said = ended(output, 1)?;
+    require!(said.contains("has the schema 2: expected 1") && said.lines().count() == 1, "{said}");
+    std::fs::write(store.join("done").join(format!("{}.json", ids[8])), marker)?;
     desk.merge("merged")?;
     desk.same_tables("whole", "merged")?;
     same(&desk.path("whole/runs"), &desk.path("merged/runs"))
@@ -197,9 +258,31 @@ fn other_plan() -> Outcome {
     ended(desk.task("first", &["--quiet"]).output()?, 0)?;
     std::fs::write(desk.path("sweep.toml"), format!("{BASE}[grid]\nseed = [1, 2]\n"))?;
     let said = ended(desk.task("second", &[]).output()?, 1)?;
-    require!(said.contains("the store") && said.contains("--extend") && said.lines().count() == 1, "{said}");
+    require!(
+        said.contains("store/sweep.toml: is another one") && said.contains("--extend") && said.lines().count() == 1,
+        "{said}"
+    );
     let said = ended(desk.task("second", &["--extend"]).output()?, 0)?;
     require!(said.contains("1 were done before") && said.contains("2 runs: 2 done"), "{said}");
     require!(marked(&desk.path("store"))?.len() == 3, "a run is gone");
+    // A directory of the earlier plan makes no table for the store of the new one.
+    let table = std::fs::read(desk.path("store/sweep.csv"))?;
+    let merge = |out: &str, store: &str| {
+        let store = desk.store().replace("store", store);
+        grokscope(&["sweep", "merge", "--store", &store]).arg(desk.path(out)).output()
+    };
+    let said = ended(merge("first", "store")?, 1)?;
+    require!(said.contains("of another plan than") && said.lines().count() == 1, "{said}");
+    require!(std::fs::read(desk.path("store/sweep.csv"))? == table, "the table is another one");
+    // A place that is no sweep's is named, and nothing is made there.
+    for out in ["second", "new"] {
+        let said = ended(merge(out, "nowhere")?, 1)?;
+        require!(said.contains("nowhere: not a sweep") && said.lines().count() == 1, "{said}");
+    }
+    std::fs::create_dir(desk.path("mine"))?;
+    std::fs::write(desk.path("mine/thesis.txt"), "")?;
+    let said = ended(merge("mine", "store")?, 1)?;
+    require!(said.contains("it holds thesis.txt"), "{said}");
+    require!(!desk.path("nowhere").exists() && !desk.path("new").exists(), "something was made");
     Ok(())
 }

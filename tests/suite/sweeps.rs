@@ -25,6 +25,9 @@ pub fn tests() -> Vec<Trial> {
         test("a_plan_that_this_machine_cannot_train_is_refused_before_it_begins", refused_at_once),
         test("a_directory_of_another_plan_is_refused_or_extended", other_plan),
         test("files_that_a_sweep_names_go_with_it", files_go_along),
+        test("a_sweep_with_files_goes_on_where_it_was", files_go_on),
+        test("of_two_plans_in_one_directory_one_is_refused", two_plans),
+        test("a_process_that_may_open_few_files_says_so", few_files),
         test("bad_sweeps_end_in_one_line", bad_input),
         test("polars_reads_the_table", polars),
         test("the_page_of_a_sweep_opens_and_its_links_lead_somewhere", page),
@@ -263,11 +266,14 @@ fn damage() -> Outcome {
         std::fs::read_dir(desk.path("hurt/runs"))?.map(|run| run.map(|run| run.path())).collect::<Result<_, _>>()?;
     runs.sort();
     std::fs::write(runs[0].join("plan.toml"), "nonsense")?;
-    std::fs::write(runs[1].join("metrics.jsonl"), "")?;
+    // A row less than there were.
+    let rows = std::fs::read_to_string(runs[1].join("metrics.jsonl"))?;
+    let less: String = rows.split_inclusive('\n').take(rows.lines().count() - 1).collect();
+    std::fs::write(runs[1].join("metrics.jsonl"), less)?;
     std::fs::write(runs[2].join("summary.json"), "{}")?;
     std::fs::write(runs[3].join("checkpoints/step-000060/model.safetensors"), "short")?;
     std::fs::copy(runs[5].join("plan.toml"), runs[4].join("plan.toml"))?;
-    std::fs::write(runs[6].join("findings.json"), "[")?;
+    std::fs::write(runs[6].join("findings.json"), [0xff, 0xfe, b'['])?;
     std::fs::write(runs[8].join("model.safetensors"), "junk")?;
     std::fs::remove_file(runs[9].join("plan.toml"))?;
     // One that was cut off before its end, and whose checkpoints are gone.
@@ -283,6 +289,9 @@ fn damage() -> Outcome {
     let said = desk.run("hurt", &["--quiet"])?;
     require!(said.matches("done again").count() == 10 && said.contains("is a file: moved to"), "{said}");
     desk.same_tables("whole", "hurt")?;
+    for run in &runs {
+        require!(grokscope::run::disk::Lock::take(run).is_ok(), "{}: cannot be locked", run.display());
+    }
     let after = files(&desk.path("hurt/runs"))?;
     for (number, run) in runs.iter().enumerate() {
         let id = run.file_name().and_then(|name| name.to_str()).ok_or("a name")?;
@@ -349,8 +358,11 @@ fn dry_run() -> Outcome {
     )?;
     let said = desk.run("out", &["--dry-run", "--at-once", "2"])?;
     require!(!desk.path("out").exists(), "something was written");
-    require!(said.contains("10 of 10 runs in this shard, 0 done, 0 begun"), "{said}");
-    require!(said.matches("3 waves of at most 2 models on cpu (2 threads)").count() == 2, "{said}");
+    require!(said.contains("out: 10 runs, 0 done, 0 begun, 0 damaged"), "{said}");
+    require!(
+        said.matches("3 waves of at most 2 models on cpu (2 threads)").count() == 2 && said.contains("d_mlp = 32"),
+        "{said}"
+    );
     require!(said.contains("minutes at most for 600 updates"), "{said}");
     desk.run("out", &["--quiet", "--shard", "0/2"])?;
     let said = desk.run("out", &["--dry-run"])?;
@@ -451,17 +463,32 @@ fn other_plan() -> Outcome {
     require!(std::fs::read_dir(desk.path("out/runs"))?.count() == 3, "a run is gone");
     require!(said.contains("1 runs of an earlier plan stay"), "{said}");
     // Directories that are somebody's own: one with a text, one with runs, one with a plan, one with both.
-    for (name, file) in [("other", "thesis.txt"), ("runs", "runs/default/plan.toml"), ("plan", "sweep.toml")] {
+    for (name, file) in [
+        ("other", "thesis.txt"),
+        ("runs", "runs/default/plan.toml"),
+        ("plan", "sweep.toml"),
+        ("lost", &format!("runs/{}/plan.toml", "0".repeat(16))),
+    ] {
         let file = desk.path(name).join(file);
         std::fs::create_dir_all(file.parent().ok_or("a directory")?)?;
         std::fs::copy(desk.path("sweep.toml"), file)?;
         let before = files(&desk.path(name))?;
         let said = ended(desk.command(name, &[]).output()?, 1)?;
-        require!(said.contains("no sweep") && said.lines().count() == 1, "{said}");
+        require!(
+            said.contains(if name == "lost" {
+                "has runs of a sweep and no sweep.toml"
+            } else {
+                ": no sweep, and it holds"
+            }) && said.lines().count() == 1,
+            "{said}"
+        );
         require!(files(&desk.path(name))? == before, "{name}: something was written");
     }
     let said = ended(desk.command("", &[]).output()?, 1)?;
     require!(said.contains("no sweep"), "{said}");
+    // What a file manager or a user leaves beside the runs is no reason.
+    std::fs::write(desk.path("out/runs/.DS_Store"), "")?;
+    std::fs::create_dir(desk.path("out/runs/notes"))?;
     // Without --out the plan in a sweep's directory means that directory.
     let plan = desk.path("out/sweep.toml").display().to_string();
     let said = ended(grokscope(&["sweep", "run", &plan]).output()?, 0)?;
@@ -479,13 +506,13 @@ fn files_go_along() -> Outcome {
     let base = std::fs::read_to_string(desk.path("base.toml"))?;
     std::fs::write(desk.path("base.toml"), base.replace("steps = 60\n", "steps = 70\n"))?;
     let said = ended(desk.command("out", &[]).output()?, 1)?;
-    require!(said.contains("base.toml: is not what it was") && said.contains("--extend"), "{said}");
+    require!(said.contains("base.toml: is not what ") && said.contains("--extend"), "{said}");
     std::fs::write(desk.path("base.toml"), base)?;
     // One with other pairs is another run, where its name is the same: it and no other is trained.
     let pairs = std::fs::read_to_string(desk.path("pairs.csv"))?;
     std::fs::write(desk.path("pairs.csv"), format!("{pairs}12,12\n"))?;
     let said = ended(desk.command("out", &[]).output()?, 1)?;
-    require!(said.contains("pairs.csv: is not what it was"), "{said}");
+    require!(said.contains("pairs.csv: is not what "), "{said}");
     let said = desk.run("extended", &["--quiet"])? + &desk.run("out", &["--extend"])?;
     require!(said.contains("1 were done before") && said.contains("1 runs of an earlier plan stay"), "{said}");
     desk.same_tables("extended", "out")?;
@@ -505,6 +532,79 @@ fn files_go_along() -> Outcome {
     let merged = desk.table("out")?;
     require!(merged.matches(",done,").count() == 2, "{merged}");
     Ok(())
+}
+
+/// Train pairs of a file, and first weights of another; what lies beside the plan is gone when it goes on.
+fn files_go_on() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}[grid]\nseed = [0]\n"))?;
+    desk.run("first", &["--quiet"])?;
+    let first = std::fs::read_dir(desk.path("first/runs"))?.next().ok_or("no run")??.path();
+    std::fs::copy(first.join("model.safetensors"), desk.path("weights.safetensors"))?;
+    std::fs::write(desk.path("pairs.csv"), (0..60).map(|i| format!("{},{}\n", i % 13, i / 13)).collect::<String>())?;
+    let grid = "[grid]\ntrain_fraction = [0.5]\nsplit = ['pairs.csv']\ninit = ['weights.safetensors', 'paper']\nseed = [0, 1]\n";
+    std::fs::write(desk.path("sweep.toml"), format!("{BASE}{grid}").replace("steps = 60", "steps = 4000"))?;
+    desk.run("whole", &["--quiet"])?;
+    let child = desk.command("out", &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let until = Instant::now() + Duration::from_secs(60);
+    let under_way =
+        || files(&desk.path("out")).is_ok_and(|files| files.keys().any(|name| name.contains("step-000040/")));
+    while !under_way() {
+        require!(Instant::now() < until, "no checkpoint within a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+    require!(status.success(), "no signal was sent");
+    ended(child.wait_with_output()?, 75)?;
+    // Where the runs are begun their own copies count: those of the sweep's plan are of no more use to them.
+    let said = desk.run("out", &[])?;
+    require!(said.contains("go on from their checkpoints") && said.contains("4 runs: 4 done"), "{said}");
+    desk.same_tables("whole", "out")?;
+    same(&desk.path("whole/runs"), &desk.path("out/runs"))?;
+    // Files are called as the plan calls them, whoever makes the table, from wherever.
+    let table = desk.table("out")?;
+    require!(table.contains(",pairs.csv,") && table.contains(",weights.safetensors,"), "{table}");
+    ended(grokscope(&["sweep", "merge", "out"]).current_dir(desk.path("")).output()?, 0)?;
+    require!(desk.table("out")? == table, "merge calls files otherwise: {}", desk.table("out")?);
+    Ok(())
+}
+
+fn two_plans() -> Outcome {
+    let desk = Desk::new("")?;
+    for (name, seeds) in [("one", "[0, 1]"), ("two", "[0, 1, 2]")] {
+        std::fs::write(desk.path(&format!("{name}.toml")), format!("{BASE}[grid]\nseed = {seeds}\n"))?;
+    }
+    for round in 0..5 {
+        let out = desk.path(&format!("out-{round}"));
+        let begin = |name: &str| {
+            let plan = desk.path(&format!("{name}.toml")).display().to_string();
+            let mut command =
+                grokscope(&["sweep", "run", &plan, "--device", "cpu", "--threads", "1", "--quiet", "--out"]);
+            command.arg(&out).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        };
+        let (one, two) = (begin("one")?, begin("two")?);
+        let outputs = [("one", one.wait_with_output()?), ("two", two.wait_with_output()?)];
+        let plan = std::fs::read_to_string(out.join("sweep.toml"))?;
+        for (name, output) in outputs {
+            let own = plan == std::fs::read_to_string(desk.path(&format!("{name}.toml")))?;
+            let said = ended(output, if own { 0 } else { 1 })?;
+            require!(own || (said.contains("another") && said.lines().count() == 1), "{said}");
+        }
+        let rows = std::fs::read_to_string(out.join("sweep.csv"))?.lines().count() - 1;
+        require!(rows == if plan.contains("2]") { 3 } else { 2 }, "{rows} rows");
+    }
+    Ok(())
+}
+
+fn few_files() -> Outcome {
+    let desk = Desk::new(&format!("{BASE}[grid]\nseed = {{ from = 0, to = 39 }}\n"))?;
+    desk.run("whole", &["--quiet"])?;
+    let program = desk.command("out", &["--quiet", "--at-once", "40"]);
+    let words = program.get_args().map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    let limited = format!("ulimit -n 40; exec timeout 60 '{}' {words}", program.get_program().to_string_lossy());
+    let said = ended(Command::new("bash").args(["-c", &limited]).output()?, 75)?;
+    require!(said.contains("left out: ") && said.contains("Too many open files"), "{said}");
+    desk.run("out", &["--quiet"])?;
+    desk.same_tables("whole", "out")
 }
 
 fn bad_input() -> Outcome {
@@ -567,6 +667,8 @@ fn polars() -> Outcome {
         said.contains("6 were done before") && said.contains("1 comprehension, 2 confusion, 1 memorisation"),
         "{said}"
     );
+    let said = python("tests/page/sweep.py", &[&desk.path("out")])?;
+    require!(said.contains("6 runs are linked"), "{said}");
     // The figures of the page as files.
     let figures = desk.path("figures").display().to_string();
     ended(grokscope(&["sweep", "merge", "--figures", &figures]).arg(desk.path("out")).output()?, 0)?;
