@@ -217,3 +217,22 @@ pub fn list() -> Result<String> {
     };
     Ok(text + &format!("auto takes {name}: {}\n", choice.why))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waves_are_what_the_machine_is_worth_and_what_fits() {
+        let plan = crate::plan::preset("demo").unwrap();
+        let at_once = |threads: usize, asked: usize| {
+            let room = fitting(&program::of_plan(&plan).unwrap(), &plan, 1000, &Chosen::Cpu, threads).unwrap();
+            room.at_once(asked).map_err(|problem| problem.to_string())
+        };
+        assert_eq!((at_once(1, 0), at_once(3, 0), at_once(3, 5)), (Ok(4), Ok(12), Ok(5)));
+        assert!(at_once(1, usize::MAX).unwrap_err().contains("too many for the CPU engine"));
+        let room = Room { models: 3, bytes: 1 << 20, worth: 8, machine: "this".into() };
+        assert_eq!((room.at_once(0).unwrap(), room.at_once(3).unwrap()), (3, 3));
+        assert!(room.at_once(4).unwrap_err().to_string().contains("3 fit, of 1 MiB each"));
+    }
+}

@@ -415,7 +415,7 @@ fn train(arguments: &Train) -> Result<u8> {
             directory.display()
         );
         listen_for_stop()?;
-        return tell(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &options);
+        return tell(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &[], &options);
     }
     let each = assignments("--each", &arguments.each)?;
     for (i, (field, _)) in each.iter().enumerate() {
@@ -437,7 +437,7 @@ fn train(arguments: &Train) -> Result<u8> {
     listen_for_stop()?;
     let directory =
         arguments.out.clone().unwrap_or_else(|| free_name(arguments.preset.as_deref().unwrap_or("default")));
-    tell(session::train_members(&members, &directory, &options)?, &options)
+    tell(session::train_members(&members, &directory, &options)?, &each, &options)
 }
 
 /// The plans of an ensemble's models: the next seeds, and what `--each` gives to each of them.
@@ -457,6 +457,14 @@ fn members(plan: &Plan, each: &[(String, String)], one_seed: bool) -> Result<Vec
             let mut draft = Draft::from_plan(member)?;
             draft.set(field, value)?;
             *member = draft.finish().with_context(|| format!("--each {field}={value}"))?;
+        }
+    }
+    for (k, member) in members.iter().enumerate() {
+        if let Some(same) = members[..k].iter().position(|other| other == member) {
+            bail!(
+                "--each: models {same} and {k} are the same: expected another value, or --models {} for seeds of their own",
+                members.len()
+            );
         }
     }
     Ok(members)
@@ -487,7 +495,7 @@ fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
     Ok(0)
 }
 
-fn tell(ended: Ended, options: &Options) -> Result<u8> {
+fn tell(ended: Ended, each: &[(String, String)], options: &Options) -> Result<u8> {
     let directory = ended.directory.display();
     let several = ended.directory.join("model-0").exists();
     match ended.outcome {
@@ -495,7 +503,7 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
             for (model, summary) in &ended.summaries {
                 match options.style {
                     Style::Json => say(&serde_json::to_string(summary)?),
-                    _ if several => say(&format!("model {model}: {}", ending(summary))),
+                    _ if several => say(&format!("{}: {}", title(*model, each), ending(summary))),
                     _ => say(&ending(summary)),
                 };
             }
@@ -508,7 +516,7 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
                 }
                 _ => {}
             }
-            let code = tell_diverged(&ended, several);
+            let code = tell_diverged(&ended, each, several);
             if options.style != Style::Json && !ended.summaries.is_empty() {
                 let page = ended.directory.join("report.html");
                 let page = if page.is_file() { format!(", the page is {}", page.display()) } else { String::new() };
@@ -523,13 +531,21 @@ fn tell(ended: Ended, options: &Options) -> Result<u8> {
     }
 }
 
+/// A model, and what it has of its own.
+fn title(model: usize, each: &[(String, String)]) -> String {
+    let own = |(field, values): &(String, String)| Some(format!("{field} = {}", values.split(',').nth(model)?.trim()));
+    let own: Vec<String> = each.iter().filter_map(own).collect();
+    if own.is_empty() { format!("model {model}") } else { format!("model {model} ({})", own.join(", ")) }
+}
+
 /// Of models whose numbers went bad, and the exit code that they have.
-fn tell_diverged(ended: &Ended, several: bool) -> u8 {
+fn tell_diverged(ended: &Ended, each: &[(String, String)], several: bool) -> u8 {
     for (model, Divergence { step, what }) in &ended.diverged {
-        let model = if several { format!("model {model}: ") } else { String::new() };
+        let directory = if several { ended.directory.join(format!("model-{model}")) } else { ended.directory.clone() };
+        let model = if several { format!("{}: ", title(*model, each)) } else { String::new() };
         note(&format!(
             "{model}diverged: after {step} updates {what} is not finite: expected a new run with a smaller --lr (of the matrices of muon: muon_lr); earlier checkpoints are in {}",
-            ended.directory.display()
+            directory.display()
         ));
     }
     if ended.diverged.is_empty() { 0 } else { DIVERGED }

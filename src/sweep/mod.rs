@@ -19,10 +19,11 @@ pub mod store;
 pub mod table;
 
 use crate::plan::Plan;
-use crate::progress::{Style, note};
+use crate::progress::{Bar, Style, note};
 use crate::run::disk;
+use crate::session::analyze::Request;
 use crate::session::many::{Job, Kind, Left, Progress};
-use crate::session::{Estimate, Options, Stopped};
+use crate::session::{self, Estimate, Options, Stopped};
 use anyhow::{Context, Result, bail, ensure};
 use follow::Follow;
 use merged::Merged;
@@ -32,6 +33,7 @@ use shard::Shard;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use store::Store;
 
 /// The plan's name in a sweep's directory.
@@ -199,6 +201,9 @@ impl Sweep {
         let mut follow = Follow::new(self, shard, &jobs, &left, stored, options.style);
         let progress = left.train(&jobs, &self.directory, &quiet, &mut follow);
         follow.finish();
+        if options.page && progress.is_ok() {
+            make_pages(&jobs, &quiet)?;
+        }
         let pushed = remote.map_or(Ok(()), |remote| remote.push(&jobs));
         // All that was asked for has been looked at: whatever went wrong may be gone another time.
         let stopped = || Stopped { directory: self.directory.clone(), step: 0, progress: 0, lost: false };
@@ -304,6 +309,21 @@ impl Sweep {
         }
         Ok(merged)
     }
+}
+
+/// The pages of runs that are done and have none.
+fn make_pages(jobs: &[Job], options: &Options) -> Result<()> {
+    let lacks =
+        |job: &&Job| job.directory.join("findings.json").is_file() && !job.directory.join("report.html").is_file();
+    let lacking: Vec<&Job> = jobs.iter().filter(lacks).collect();
+    let bar = Bar::new(Style::Human, lacking.len() as u64, "pages");
+    for job in lacking.into_iter().take_while(|_| !options.stop.load(Ordering::SeqCst)) {
+        let request = Request { directory: &job.directory, step: None, split: None };
+        session::report(&request, None, None, options)?;
+        bar.step();
+    }
+    bar.finish();
+    Ok(())
 }
 
 fn id_of(job: &Job) -> String {

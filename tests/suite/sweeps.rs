@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_sweep_with_files_goes_on_where_it_was", files_go_on),
         test("of_two_plans_in_one_directory_one_is_refused", two_plans),
         test("a_process_that_may_open_few_files_says_so", few_files),
+        test("models_say_what_each_has_of_its_own", each),
         test("bad_sweeps_end_in_one_line", bad_input),
         test("polars_reads_the_table", polars),
         test("the_page_of_a_sweep_opens_and_its_links_lead_somewhere", page),
@@ -147,6 +148,10 @@ fn done_is_done() -> Outcome {
         !files(&desk.path("out"))?.keys().any(|name| name.ends_with("report.html")),
         "pages that nobody asked for"
     );
+    // Those that are asked for later are made.
+    desk.run("out", &["--quiet", "--pages"])?;
+    let pages = files(&desk.path("out"))?.keys().filter(|name| name.ends_with("report.html")).count();
+    require!(pages == 12, "{pages} pages");
     // What was lost of the table comes back.
     std::fs::remove_file(desk.path("out/sweep.csv"))?;
     ended(grokscope(&["sweep", "merge"]).arg(desk.path("out")).output()?, 0)?;
@@ -333,7 +338,26 @@ fn elsewhere() -> Outcome {
     require!(said.contains("1 run is being trained by another process") && said.contains("2 done"), "{said}");
     drop(lock);
     desk.run("out", &["--quiet"])?;
-    desk.same_tables("whole", "out")
+    desk.same_tables("whole", "out")?;
+    // Whose other process comes to its end meanwhile is not left.
+    let longer = Desk::new(&format!("{BASE}[grid]\nseed = [0, 1, 2]\n").replace("steps = 60", "steps = 3000"))?;
+    longer.run("whole", &["--quiet"])?;
+    let done = longer
+        .path("whole/runs")
+        .join(std::fs::read_dir(longer.path("whole/runs"))?.next().ok_or("no run")??.file_name());
+    let held = longer.path("out/runs").join(done.file_name().ok_or("a name")?);
+    std::fs::create_dir_all(&held)?;
+    std::fs::copy(longer.path("sweep.toml"), longer.path("out/sweep.toml"))?;
+    let lock = grokscope::run::disk::Lock::take(&held)?;
+    let child = longer.command("out", &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    while std::fs::read_dir(longer.path("out/runs"))?.count() < 3 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let copied = Command::new("cp").arg("-r").arg(done.join(".")).arg(&held).status()?;
+    require!(copied.success(), "the run could not be copied");
+    drop(lock);
+    ended(child.wait_with_output()?, 0)?;
+    longer.same_tables("whole", "out")
 }
 
 /// Both at once, in one directory: each run is trained by one of them.
@@ -410,7 +434,8 @@ fn slurm_script() -> Outcome {
             "--shard",
             "5/7",
         ];
-        require!(words[..wanted.len()] == wanted, "{words:?}");
+        let wanted = [&wanted[..], &["--threads", "3", "--quiet"]].concat();
+        require!(words[..wanted.len()] == wanted && words.len() == wanted.len() + usize::from(again), "{words:?}");
         require!(words.contains(&"again requeue 99_5") == again, "code {code}, {restarts} restarts: {words:?}");
     }
     let mut command = grokscope(&["sweep", "emit", "slurm", "x.toml", "--out", "x", "--time", "4 hours"]);
@@ -605,6 +630,36 @@ fn few_files() -> Outcome {
     require!(said.contains("left out: ") && said.contains("Too many open files"), "{said}");
     desk.run("out", &["--quiet"])?;
     desk.same_tables("whole", "out")
+}
+
+/// Models side by side say what each has of its own.
+fn each() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let train = |each: &[&str], code: i32| {
+        let small = [
+            "train",
+            "--preset",
+            "demo",
+            "--p",
+            "13",
+            "--d-model",
+            "16",
+            "--d-mlp",
+            "24",
+            "--steps",
+            "20",
+            "--device",
+            "cpu",
+        ];
+        let out = directory.path().join("out").display().to_string();
+        ended(grokscope(&[&small[..], &["--quiet", "--out", &out], each].concat()).output()?, code)
+    };
+    let said = train(&["--each", "op=add,add"], 1)?;
+    require!(said.contains("models 0 and 1 are the same") && said.lines().count() == 1, "{said}");
+    let said = train(&["--each", "op=add,mul", "--each", "lr=1e-3,1e30"], 42)?;
+    require!(said.contains("model 0 (op = add, lr = 1e-3): did not grok"), "{said}");
+    require!(said.contains("model 1 (op = mul, lr = 1e30): diverged") && said.contains("out/model-1"), "{said}");
+    Ok(())
 }
 
 fn bad_input() -> Outcome {
