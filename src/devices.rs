@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn waves_are_what_the_machine_is_worth_and_what_fits() {
-        let plan = crate::plan::preset("demo").unwrap();
+        let plan = Plan { program: "composed".into(), ..crate::plan::preset("demo").unwrap() };
         let at_once = |threads: usize, asked: usize| {
             let room = fitting(&program::of_plan(&plan).unwrap(), &plan, 1000, &Chosen::Cpu, threads).unwrap();
             room.at_once(asked).map_err(|problem| problem.to_string())
