@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Trial> {
         test("a_directory_of_another_plan_is_refused_or_extended", other_plan),
         test("files_that_a_sweep_names_go_with_it", files_go_along),
         test("a_sweep_with_files_goes_on_where_it_was", files_go_on),
+        test("shards_that_begin_together_share_a_directory", begin_together),
         test("of_two_plans_in_one_directory_one_is_refused", two_plans),
         test("a_process_that_may_open_few_files_says_so", few_files),
         test("models_say_what_each_has_of_its_own", each),
@@ -590,6 +591,22 @@ fn files_go_on() -> Outcome {
     require!(table.contains(",pairs.csv,") && table.contains(",weights.safetensors,"), "{table}");
     ended(grokscope(&["sweep", "merge", "out"]).current_dir(desk.path("")).output()?, 0)?;
     require!(desk.table("out")? == table, "merge calls files otherwise: {}", desk.table("out")?);
+    Ok(())
+}
+
+/// Each may find the directory at any moment of another's beginning.
+fn begin_together() -> Outcome {
+    let desk = Desk::new(&format!("plan = 'base.toml'\n{SMALL}"))?;
+    std::fs::write(desk.path("base.toml"), BASE.replace("preset = 'demo'\n", ""))?;
+    for round in 0..20 {
+        let shard =
+            |index: usize| desk.command(&format!("out-{round}"), &["--quiet", "--shard", &format!("{index}/6")]);
+        let children: Result<Vec<_>, _> =
+            (0..6).map(|index| shard(index).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()).collect();
+        for child in children? {
+            ended(child.wait_with_output()?, 0)?;
+        }
+    }
     Ok(())
 }
 
