@@ -293,11 +293,11 @@ fn sweep_shard(arguments: &SweepRun, directory: PathBuf, shard: Shard, options: 
     if progress.interrupted {
         note("stopped: the same command goes on");
     }
-    let unfinished = progress.interrupted || progress.elsewhere > 0 || !progress.left_out.is_empty() || missing > 0;
-    if missing > 0 && !progress.interrupted && progress.elsewhere == 0 && progress.left_out.is_empty() {
+    let is_told = progress.interrupted || progress.elsewhere > 0 || !progress.left_out.is_empty();
+    if missing > 0 && !is_told {
         note(&format!("{missing} of the runs are not there: expected this command again"));
     }
-    Ok(if unfinished { INTERRUPTED } else { 0 })
+    Ok(if is_told || missing > 0 { INTERRUPTED } else { 0 })
 }
 
 fn sweep_merge(directory: &Path, figures: Option<&Path>, store: Option<&str>) -> Result<u8> {
@@ -553,11 +553,7 @@ fn tell_diverged(ended: &Ended, each: &[(String, String)], several: bool) -> u8 
 
 /// How a run ended, for people.
 fn ending(summary: &Summary) -> String {
-    let grokked = match (summary.grokked, summary.grok_step) {
-        (true, Some(step)) => format!("grokked at step {step}"),
-        (false, Some(step)) => format!("grokked at step {step} and lost it again"),
-        (_, None) => "did not grok".into(),
-    };
+    let grokked = summary.grokking();
     let test = match (summary.test_loss, summary.test_accuracy) {
         (Some(loss), Some(accuracy)) => format!("test loss {loss:.2e}, test accuracy {:.2} %", 100.0 * accuracy),
         _ => "no pair left to test on".into(),

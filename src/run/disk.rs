@@ -1,6 +1,6 @@
 //! Writing so that a file is there whole or not at all.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use same_file::Handle;
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -26,18 +26,21 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The same where other processes, of other machines too, may write the file at the same time: one of them is the last.
 pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_by_way_of(&nobody_elses(path), path, bytes)
+}
+
+/// A name beside a path that no other process gives, of this machine or another.
+fn nobody_elses(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // In containers every process is number 1, so that the number alone is no name.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     let draw = RandomState::new().hash_one((now, std::process::id()));
-    write_by_way_of(&path.with_file_name(format!(".{name}.{draw:016x}.tmp")), path, bytes)
+    path.with_file_name(format!(".{name}.{draw:016x}.tmp"))
 }
 
 /// Writes a file where none is; false where one is by now, which stays as it is.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<bool> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary =
-        path.with_file_name(format!(".{name}.{:016x}.tmp", RandomState::new().hash_one(std::process::id())));
+    let temporary = nobody_elses(path);
     let write = || {
         write_synced(&temporary, bytes)?;
         // A name for a file that is whole, unless the name is taken: a rename would take it.
@@ -294,6 +297,12 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock of a directory; an error where another process holds it.
     pub fn take(directory: &Path) -> Result<Self> {
+        let held = || format!("{}: another grokscope is training here: expected it to have ended", directory.display());
+        Self::take_free(directory)?.with_context(held)
+    }
+
+    /// Takes the lock of a directory; none where another process holds it.
+    pub fn take_free(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(LOCK);
         let failed = || format!("{}: could not be locked", path.display());
         loop {
@@ -302,9 +311,7 @@ impl Lock {
             let file = retried(open).with_context(|| format!("{}: could not be made", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    bail!("{}: another grokscope is training here: expected it to have ended", directory.display())
-                }
+                Err(TryLockError::WouldBlock) => return Ok(None),
                 // A file system without locks.
                 Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
                 Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
@@ -312,7 +319,7 @@ impl Lock {
             // Whoever had the lock before may have removed the file after it was opened here: then it keeps nobody out.
             let locked = Handle::from_file(file.try_clone().with_context(failed)?).with_context(failed)?;
             match Handle::from_path(&path) {
-                Ok(there) if there == locked => return Ok(Self { path, _file: file }),
+                Ok(there) if there == locked => return Ok(Some(Self { path, _file: file })),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(failed),

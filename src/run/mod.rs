@@ -73,6 +73,17 @@ pub struct Summary {
     pub stopped_by: Option<String>,
 }
 
+impl Summary {
+    /// Whether and when it grokked, for people.
+    pub fn grokking(&self) -> String {
+        match (self.grokked, self.grok_step) {
+            (true, Some(step)) => format!("grokked at step {step}"),
+            (false, Some(step)) => format!("grokked at step {step} and lost it again"),
+            (_, None) => "did not grok".into(),
+        }
+    }
+}
+
 /// The checkpoint that a run goes on from.
 pub struct Newest {
     /// Updates done.

@@ -388,11 +388,7 @@ fn take(directory: &Path) -> Result<Option<Lock>> {
         note(&format!("{}: is a file: moved to {}", directory.display(), free.display()));
     }
     disk::make_directory(directory)?;
-    match Lock::take(directory) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) if kind_of(&error).is_some() => Err(error),
-        Err(_) => Ok(None),
-    }
+    Lock::take_free(directory)
 }
 
 /// A run from where it stands in its locked directory; what is damaged begins anew. None where it has ended, which is told.

@@ -111,11 +111,10 @@ impl Watch for Follow<'_> {
 fn ending(end: &End) -> String {
     match end {
         End::Diverged(divergence) => format!("diverged at step {}", divergence.step),
-        End::Done(summary) => match (summary.grokked, summary.grok_step) {
-            (true, Some(step)) => format!("grokked at step {step}"),
-            (false, Some(step)) => format!("grokked at step {step} and lost it again"),
-            _ if summary.test_loss.is_none() => format!("has no pair left to test on, after {} steps", summary.steps),
-            _ => format!("did not grok in {} steps", summary.steps),
-        },
+        End::Done(summary) if summary.grok_step.is_some() => summary.grokking(),
+        End::Done(summary) if summary.test_loss.is_none() => {
+            format!("has no pair left to test on, after {} steps", summary.steps)
+        }
+        End::Done(summary) => format!("{} in {} steps", summary.grokking(), summary.steps),
     }
 }

@@ -1,6 +1,6 @@
 //! The runs that lie in some directories, side by side: which fields of their plans differ, and what came of them.
 
-use super::table::{self, Column, Row, Status};
+use super::table::{self, Column, Row};
 use crate::run::{RunDir, disk};
 use crate::session::many::Job;
 use anyhow::{Context, Result, ensure};
@@ -45,11 +45,7 @@ impl Listed {
                 Err(problem) => problems.push(format!("{problem:#}")),
             }
         }
-        problems.extend(
-            rows.iter()
-                .filter(|row| row.status == Status::Unreadable || row.status == Status::Damaged)
-                .filter_map(|row| row.problem.clone()),
-        );
+        problems.extend(rows.iter().filter_map(|row| row.problem.clone()));
         let plans =
             rows.iter().map(|row| toml::Table::try_from(&row.plan)).collect::<Result<Vec<_>, _>>().context("a plan")?;
         let differs = |name: &&String| plans.iter().any(|plan| plan.get(*name) != plans[0].get(*name));

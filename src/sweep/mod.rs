@@ -71,34 +71,7 @@ impl Sweep {
                 path.display()
             );
         }
-        let mut copies = Vec::new();
-        for file in files.into_iter().filter(|file| file.is_relative() || path.is_absolute()) {
-            let above = path.parent().unwrap_or(Path::new(""));
-            match file.strip_prefix(above) {
-                Ok(inside) if disk::is_inside(inside) => {
-                    let first = inside.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
-                    ensure!(
-                        first.is_none_or(|name| !OWN.contains(&&*name)),
-                        "{}: has a name that the sweep's directory has itself: expected another",
-                        file.display()
-                    );
-                    let to = directory.join(inside);
-                    ensure!(
-                        extends || !to.is_file() || disk::read(&to)? == disk::read(&file)?,
-                        "{}: is not what {} is, from which the runs there were trained: expected another --out, or --extend to go on with the new one",
-                        file.display(),
-                        to.display()
-                    );
-                    copies.push((file.clone(), inside.to_string_lossy().replace('\\', "/")));
-                }
-                _ if file.is_absolute() => {}
-                _ => bail!(
-                    "{}: named by {}: expected a file beside it, or an absolute path",
-                    file.display(),
-                    path.display()
-                ),
-            }
-        }
+        let copies = copies(path, files, &directory, extends)?;
         if !is_sweep {
             // Another process may be at the same beginning.
             let begins = |name: &str| {
@@ -198,20 +171,20 @@ impl Sweep {
         {
             left = Left::of(&jobs, options)?;
         }
-        self.introduce(shard, &left, stored, options);
+        if options.style == Style::Human {
+            self.introduce(shard, jobs.len() + stored, &left, stored);
+        }
         let quiet = Options { style: Style::Quiet, ..options.clone() };
         let mut follow = Follow::new(self, shard, &jobs, &left, stored, options.style);
         let progress = left.train(&jobs, &self.directory, &quiet, &mut follow);
         follow.finish();
-        if options.page && progress.is_ok() {
-            make_pages(&jobs, &quiet)?;
-        }
+        let paged = if options.page && progress.is_ok() { make_pages(&jobs, &quiet) } else { Ok(()) };
         let pushed = remote.map_or(Ok(()), |remote| remote.push(&jobs));
         // All that was asked for has been looked at: whatever went wrong may be gone another time.
         let stopped = || Stopped { directory: self.directory.clone(), step: 0, progress: 0, lost: false };
         let progress =
             progress.map_err(|error| if error.is::<Stopped>() { error } else { error.context(stopped()) })?;
-        pushed.map(|()| progress)
+        paged.and(pushed).map(|()| progress)
     }
 
     /// What is left of a shard and would be done, in a few lines; nothing is written.
@@ -255,12 +228,9 @@ impl Sweep {
         (here, stored.len())
     }
 
-    fn introduce(&self, shard: Shard, left: &Left, stored: usize, options: &Options) {
-        if options.style != Style::Human {
-            return;
-        }
-        let all = self.plan.runs.len();
-        let (count, before) = (shard.count_of(all), left.ended + stored);
+    /// Says what is about to be done: of `count` runs, `stored` of which have ended in the store alone.
+    fn introduce(&self, shard: Shard, count: usize, left: &Left, stored: usize) {
+        let (all, before) = (self.plan.runs.len(), left.ended + stored);
         let part = match count < all {
             true => format!(" of {all} (shard {}/{})", shard.index, shard.count),
             false => String::new(),
@@ -311,6 +281,38 @@ impl Sweep {
         }
         Ok(merged)
     }
+}
+
+/// Files that a plan names and that lie beside it, with their names there. Those that were copied before must be what they were, but
+/// for a plan that takes the place of the one before.
+fn copies(plan: &Path, files: Vec<PathBuf>, directory: &Path, extends: bool) -> Result<Vec<(PathBuf, String)>> {
+    let mut copies = Vec::new();
+    for file in files.into_iter().filter(|file| file.is_relative() || plan.is_absolute()) {
+        let above = plan.parent().unwrap_or(Path::new(""));
+        match file.strip_prefix(above) {
+            Ok(inside) if disk::is_inside(inside) => {
+                let first = inside.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
+                ensure!(
+                    first.is_none_or(|name| !OWN.contains(&&*name)),
+                    "{}: has a name that the sweep's directory has itself: expected another",
+                    file.display()
+                );
+                let to = directory.join(inside);
+                ensure!(
+                    extends || !to.is_file() || disk::read(&to)? == disk::read(&file)?,
+                    "{}: is not what {} is, from which the runs there were trained: expected another --out, or --extend to go on with the new one",
+                    file.display(),
+                    to.display()
+                );
+                copies.push((file.clone(), inside.to_string_lossy().replace('\\', "/")));
+            }
+            _ if file.is_absolute() => {}
+            _ => {
+                bail!("{}: named by {}: expected a file beside it, or an absolute path", file.display(), plan.display())
+            }
+        }
+    }
+    Ok(copies)
 }
 
 /// The pages of runs that are done and have none.

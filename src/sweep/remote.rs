@@ -3,7 +3,7 @@
 use super::store::{Pulled, Store};
 use super::{id_of, passes};
 use crate::progress::{Bar, Style, note};
-use crate::run::disk::{Lock, kind_of, make_directory, write_files};
+use crate::run::disk::{Lock, make_directory, write_files};
 use crate::run::{has_ended, replace};
 use crate::session::many::{Found, Job, find};
 use anyhow::{Context, Result, bail};
@@ -89,7 +89,7 @@ impl<'a> Remote<'a> {
         let now = Self::look(self.store)?;
         for job in jobs.iter().filter(|job| job.directory.is_dir()) {
             // Whoever else is training there will put it there.
-            let Some(_lock) = lock(job)? else { continue };
+            let Some(_lock) = Lock::take_free(&job.directory)? else { continue };
             let (id, parts) = (id_of(job), now.parts.get(&id_of(job)).map_or(&[][..], Vec::as_slice));
             let mut useless = parts;
             if !now.done.contains(&id) {
@@ -107,19 +107,10 @@ impl<'a> Remote<'a> {
     }
 }
 
-/// The lock of a run's directory, which is there; none where another process has it.
-fn lock(job: &Job) -> Result<Option<Lock>> {
-    match Lock::take(&job.directory) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) if kind_of(&error).is_some() => Err(error),
-        Err(_) => Ok(None),
-    }
-}
-
 /// Makes a run's directory what was fetched, where that is the run and no other process is training it.
 fn receive(job: &Job, files: &[(String, Vec<u8>)]) -> Result<bool> {
     make_directory(&job.directory)?;
-    let Some(_lock) = lock(job)? else { return Ok(false) };
+    let Some(_lock) = Lock::take_free(&job.directory)? else { return Ok(false) };
     let beside = job.directory.with_extension("tmp");
     remove_directory(&beside)?;
     make_directory(&beside)?;

@@ -15,11 +15,6 @@ impl Shard {
     /// All of it.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// How many of `all` runs belong to it.
-    pub fn count_of(self, all: usize) -> usize {
-        (0..all).filter(|&number| self.has(number)).count()
-    }
-
     /// Whether run `number` belongs to it. Neighbours go to different shards: they take similar times.
     pub fn has(self, number: usize) -> bool {
         number % self.count == self.index

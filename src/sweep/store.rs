@@ -9,12 +9,12 @@
 
 use crate::plan::one_line;
 use crate::run::disk;
+use crate::run::lens::sha256;
 use anyhow::{Context, Result, bail, ensure};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::{Cursor, Read, Write};
@@ -56,8 +56,7 @@ struct Stored {
 
 impl Stored {
     fn new(bytes: &[u8]) -> Self {
-        let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { bytes: bytes.len(), sha256 }
+        Self { bytes: bytes.len(), sha256: sha256(bytes) }
     }
 }
 

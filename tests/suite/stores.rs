@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -138,26 +138,17 @@ fn moved() -> Outcome {
         Ok(found)
     };
     // Trains until some run comes to a step, and is told to stop then.
-    let stop_at = |out: &str, step: &str| -> Result<BTreeMap<String, u64>, Failed> {
-        let child = desk.task(out, &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let until = Instant::now() + Duration::from_secs(60);
-        let there = |files: BTreeMap<String, Vec<u8>>| files.keys().any(|name| name.contains(step));
-        while !files(&desk.path(out)).is_ok_and(there) {
-            require!(Instant::now() < until, "no checkpoint within a minute");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
-        require!(status.success(), "no signal was sent");
-        ended(child.wait_with_output()?, 75)?;
+    let stop_at = |out: &str, step: u64| -> Result<BTreeMap<String, u64>, Failed> {
+        desk.stop(desk.task(out, &["--quiet"]), out, step, "TERM")?;
         parts()
     };
-    let first = stop_at("first", "step-000040/")?;
-    let second = stop_at("second", "step-001000/")?;
+    let first = stop_at("first", 40)?;
+    let second = stop_at("second", 1000)?;
     let furthest = |parts: &BTreeMap<String, u64>| parts.values().max().copied().unwrap_or(0);
     require!(!first.is_empty() && furthest(&second) >= 1000, "{first:?}, {second:?}");
     require!(first.iter().all(|(id, step)| second[id] >= *step), "a run fell back: {first:?}, {second:?}");
     // The first disk has less than the store: it goes on from there, and takes nothing back.
-    let third = stop_at("first", &format!("step-{:06}/", furthest(&second).next_multiple_of(20) + 20))?;
+    let third = stop_at("first", furthest(&second).next_multiple_of(20) + 20)?;
     require!(second.iter().all(|(id, step)| third.get(id).is_none_or(|now| now >= step)), "{second:?}, {third:?}");
     let merged = desk.merge("merged")?;
     require!(merged.contains(&format!("{} begun", third.len())), "{third:?}: {merged}");

@@ -1,6 +1,6 @@
 //! Many runs: the same bytes as each alone, at any division among processes, after kills, and beside damage.
 
-use crate::runs::{files, same};
+use crate::runs::{self, files, same};
 use crate::support::{Outcome, require, succeed, test};
 use grokscope::random::Philox;
 use libtest_mimic::{Failed, Trial};
@@ -69,6 +69,19 @@ impl Desk {
 
     pub fn run(&self, out: &str, more: &[&str]) -> Result<String, Failed> {
         ended(self.command(out, more).output()?, 0)
+    }
+
+    /// Begins a sweep, waits until one of its runs has a checkpoint of a step, and tells it to stop.
+    pub fn stop(&self, mut command: Command, out: &str, step: u64, signal: &str) -> Result<String, Failed> {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (until, name) = (Instant::now() + Duration::from_secs(60), format!("step-{step:06}/"));
+        while !files(&self.path(out)).is_ok_and(|files| files.keys().any(|file| file.contains(&name))) {
+            require!(Instant::now() < until, "no checkpoint within a minute");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status()?;
+        require!(status.success(), "no signal was sent");
+        ended(child.wait_with_output()?, 75)
     }
 
     pub fn table(&self, out: &str) -> Result<String, Failed> {
@@ -233,17 +246,7 @@ fn signals() -> Outcome {
     let desk = Desk::new(&format!("{BASE}{SMALL}").replace("steps = 60", "steps = 4000"))?;
     for signal in ["TERM", "USR1"] {
         let out = signal.to_lowercase();
-        let child = desk.command(&out, &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let until = Instant::now() + Duration::from_secs(60);
-        let under_way =
-            || files(&desk.path(&out)).is_ok_and(|files| files.keys().any(|name| name.contains("step-000040/")));
-        while !under_way() {
-            require!(Instant::now() < until, "no checkpoint within a minute");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status()?;
-        require!(status.success(), "no signal was sent");
-        let said = ended(child.wait_with_output()?, 75)?;
+        let said = desk.stop(desk.command(&out, &["--quiet"]), &out, 40, signal)?;
         require!(said.contains("the same command goes on") && said.contains("begun"), "{said}");
         let first_checkpoints = || -> Result<Vec<_>, Failed> {
             let mut stamps = Vec::new();
@@ -570,17 +573,7 @@ fn files_go_on() -> Outcome {
     let grid = "[grid]\ntrain_fraction = [0.5]\nsplit = ['pairs.csv']\ninit = ['weights.safetensors', 'paper']\nseed = [0, 1]\n";
     std::fs::write(desk.path("sweep.toml"), format!("{BASE}{grid}").replace("steps = 60", "steps = 4000"))?;
     desk.run("whole", &["--quiet"])?;
-    let child = desk.command("out", &["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let until = Instant::now() + Duration::from_secs(60);
-    let under_way =
-        || files(&desk.path("out")).is_ok_and(|files| files.keys().any(|name| name.contains("step-000040/")));
-    while !under_way() {
-        require!(Instant::now() < until, "no checkpoint within a minute");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
-    require!(status.success(), "no signal was sent");
-    ended(child.wait_with_output()?, 75)?;
+    desk.stop(desk.command("out", &["--quiet"]), "out", 40, "TERM")?;
     // Where the runs are begun their own copies count: those of the sweep's plan are of no more use to them.
     let said = desk.run("out", &[])?;
     require!(said.contains("go on from their checkpoints") && said.contains("4 runs: 4 done"), "{said}");
@@ -653,23 +646,12 @@ fn few_files() -> Outcome {
 fn each() -> Outcome {
     let directory = tempfile::tempdir()?;
     let train = |each: &[&str], code: i32| {
-        let small = [
-            "train",
-            "--preset",
-            "demo",
-            "--p",
-            "13",
-            "--d-model",
-            "16",
-            "--d-mlp",
-            "24",
-            "--steps",
-            "20",
-            "--device",
-            "cpu",
-        ];
         let out = directory.path().join("out").display().to_string();
-        ended(grokscope(&[&small[..], &["--quiet", "--out", &out], each].concat()).output()?, code)
+        ended(
+            grokscope(&[runs::SMALL, &["--steps", "20", "--device", "cpu", "--quiet", "--out", &out], each].concat())
+                .output()?,
+            code,
+        )
     };
     let said = train(&["--each", "op=add,add"], 1)?;
     require!(said.contains("models 0 and 1 are the same") && said.lines().count() == 1, "{said}");
