@@ -59,7 +59,7 @@ pub enum Axis {
 pub const WINDOW: usize = 256;
 
 /// Rows over which one workgroup sums a gradient; the chunks' sums are added in their order.
-pub const CHUNK: usize = 512;
+pub const CHUNK: usize = 240;
 
 /// n rounded up to whole vec4s.
 pub fn whole4(n: usize) -> usize {

@@ -94,13 +94,8 @@ impl Network {
     }
 
     fn context(&self) -> Context<'static> {
-        Context {
-            shape: self.shape,
-            rows: self.order().pow(2),
-            updates: &[],
-            product: Default::default(),
-            parameter: 0,
-        }
+        let (shape, rows) = (self.shape, self.order().pow(2));
+        Context { shape, rows, batch_rows: rows, spread: true, updates: &[], product: Default::default(), parameter: 0 }
     }
 
     /// The slots of every row: a, n + b, 2n.

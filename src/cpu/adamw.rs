@@ -13,7 +13,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         "update" => Twin {
             reads: &["updates", "step", "grads"],
             writes: &["params", "exp_avg", "exp_avg_sq", "first_bad"],
-            run: |arguments: &mut dyn Arguments<T>| {
+            run: |arguments: &mut dyn Arguments<'_, T>| {
                 let [mut params, mut exp_avg, mut exp_avg_sq] =
                     ["params", "exp_avg", "exp_avg_sq"].map(|name| arguments.take(name));
                 let (of_step, parameter) = in_progress(arguments);
@@ -26,6 +26,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
                 arguments.put("exp_avg", exp_avg);
                 arguments.put("exp_avg_sq", exp_avg_sq);
             },
+            by_rows: false,
         },
         _ => return None,
     })
@@ -37,7 +38,7 @@ pub fn is_trained(u: &Update, parameter: usize) -> bool {
 }
 
 /// Keeps the first number that was not finite.
-pub fn note_bad<T: Real>(arguments: &mut dyn Arguments<T>, what: Option<Part>, parameter: usize) {
+pub fn note_bad<T: Real>(arguments: &mut dyn Arguments<'_, T>, what: Option<Part>, parameter: usize) {
     let Some(what) = what else { return };
     let found = NotFinite { update: arguments.index("step")[0] as usize - 1, what, parameter };
     let mut first_bad = arguments.take_counter("first_bad");

@@ -162,9 +162,8 @@ fn backward_equals<T: Real>(
     let (of_neurons, of_classes) = d_base_read.split_at(wide.d_mlp);
     let mut sums = [T::zero(); 2];
     for (i, (b, x)) in d_b_out.iter_mut().zip(d_resid_equals).enumerate() {
-        sums.fill(T::zero());
-        dot_lines(of_neurons, &[i * wide.reader], w_read, &mut sums[..1]);
-        dot_lines(of_classes, &[i * wide.reader + wide.d_mlp], w_read, &mut sums[1..]);
+        dot_lines(&[of_neurons], &[i * wide.reader], w_read, &mut sums[..1]);
+        dot_lines(&[of_classes], &[i * wide.reader + wide.d_mlp], w_read, &mut sums[1..]);
         *b = sums[1];
         *x = sums[0] + sums[1];
     }

@@ -10,18 +10,20 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         "ema" => Twin {
             reads: &["updates", "step"],
             writes: &["grads", "grad_memory"],
-            run: |arguments: &mut dyn Arguments<T>| filtered(arguments, ema),
+            run: |arguments: &mut dyn Arguments<'_, T>| filtered(arguments, ema),
+            by_rows: false,
         },
         "ma" => Twin {
             reads: &["updates", "step"],
             writes: &["grads", "grad_memory"],
-            run: |arguments: &mut dyn Arguments<T>| filtered(arguments, ma),
+            run: |arguments: &mut dyn Arguments<'_, T>| filtered(arguments, ma),
+            by_rows: false,
         },
         _ => return None,
     })
 }
 
-fn filtered<T: Real>(arguments: &mut dyn Arguments<T>, filter: impl Fn(&Update, &mut [T], &mut [T])) {
+fn filtered<T: Real>(arguments: &mut dyn Arguments<'_, T>, filter: impl Fn(&Update, &mut [T], &mut [T])) {
     let (of_step, _) = in_progress(arguments);
     let (mut grads, mut memory) = (arguments.take("grads"), arguments.take("grad_memory"));
     filter(&of_step, &mut grads, &mut memory);

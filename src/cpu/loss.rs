@@ -6,8 +6,8 @@ use super::{Context, Real, Twin, rows, rows2, twin};
 /// The twin of an entry point of `loss.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
-        "forward" => twin!(forward, index [labels], read [logits], write [row_loss, row_correct]),
-        "backward" => twin!(backward, index[labels], read[logits], write[d_logits]),
+        "forward" => twin!(forward, index [labels], read [logits], write [row_loss, row_correct]).by_rows(),
+        "backward" => twin!(backward, index[labels], read[logits], write[d_logits]).by_rows(),
         _ => return None,
     })
 }
@@ -46,7 +46,7 @@ pub fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &m
 /// d_logits = (softmax - one-hot) / rows, the label's entry as minus the sum of the others
 fn backward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], d_logits: &mut [T]) {
     let (classes, width) = (cx.shape.d_vocab_out, logits.len() / cx.rows);
-    let mean = T::one() / T::of(cx.rows as f64);
+    let mean = T::one() / T::of(cx.batch_rows as f64);
     rows(&mut d_logits[..cx.rows * width], width, |row, d_logits| {
         let (logits, label) = (&logits[row * width..][..classes], labels[row] as usize);
         let (d_logits, rest_of_row) = d_logits.split_at_mut(classes);

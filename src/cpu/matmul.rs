@@ -1,6 +1,6 @@
 //! The seam to the matrix-product library: views with strides, and a product spread over the cores.
 
-use super::Real;
+use super::{Real, tiles};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 
@@ -35,6 +35,69 @@ impl<'a, T> Mat<'a, T> {
     pub fn rows(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.rows, "rows {first} to {} of {}", first + count, self.rows);
         Self { data: &self.data[(first * self.row_stride).min(self.data.len())..], rows: count, ..self }
+    }
+
+    /// Rows and columns.
+    pub fn size(self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// Whether the elements of a row are neighbours.
+    pub fn has_rows(self) -> bool {
+        self.col_stride == 1
+    }
+
+    /// The elements, and how far apart rows begin in them. Panics where the elements of a row are no neighbours.
+    pub fn lines(self) -> (&'a [T], usize) {
+        assert!(self.col_stride == 1, "rows of neighbours");
+        (self.data, self.row_stride)
+    }
+
+    /// `count` elements of a row, from `col` on. Panics where they are no neighbours.
+    #[inline(always)]
+    pub fn row(self, row: usize, col: usize, count: usize) -> &'a [T] {
+        assert!(self.col_stride == 1 && row < self.rows && col + count <= self.cols, "a part of a row");
+        &self.data[row * self.row_stride + col..][..count]
+    }
+
+    /// Copies `cols` columns from `col` on of the rows from `row` on into rows of `width` elements, the rest of which become zero.
+    pub fn copy_to(self, row: usize, col: usize, cols: usize, out: &mut [T], width: usize)
+    where
+        T: Real,
+    {
+        if self.col_stride == 1 {
+            for (row, out) in (row..).zip(out.chunks_exact_mut(width)) {
+                out[..cols].copy_from_slice(self.row(row, col, cols));
+                out[cols..].fill(T::zero());
+            }
+        } else {
+            // Eight rows of out at a time, whose columns are read as neighbours.
+            const SIDE: usize = 8;
+            for (block, out) in out.chunks_mut(SIDE * width).enumerate() {
+                let (first, count) = (row + block * SIDE, out.len() / width);
+                let columns = self.t().rows_of(col, cols, first, count);
+                let mut rows = out.chunks_exact_mut(width);
+                if count == SIDE {
+                    let rows: [&mut [T]; SIDE] = std::array::from_fn(|_| rows.next().expect("as many rows"));
+                    for (j, column) in columns.enumerate() {
+                        (0..SIDE).for_each(|r| rows[r][j] = column[r]);
+                    }
+                } else {
+                    for (j, column) in columns.enumerate() {
+                        out.chunks_exact_mut(width).zip(column).for_each(|(row, &x)| row[j] = x);
+                    }
+                }
+            }
+            out.chunks_exact_mut(width).for_each(|out| out[cols..].fill(T::zero()));
+        }
+    }
+
+    /// `count` elements from `col` on of each of the `rows` rows from `row` on. Panics where they are no neighbours.
+    #[inline(always)]
+    pub fn rows_of(self, row: usize, rows: usize, col: usize, count: usize) -> impl Iterator<Item = &'a [T]> {
+        assert!(self.col_stride == 1 && row + rows <= self.rows && col + count <= self.cols, "parts of rows");
+        let first = (row * self.row_stride + col).min(self.data.len());
+        self.data[first..].chunks(self.row_stride.max(1)).take(rows).map_while(move |row| row.get(..count))
     }
 
     /// `count` columns from `first` on.
@@ -152,7 +215,7 @@ pub fn serial<T: Real>(out: MatMut<T>, a: Mat<T>, b: Mat<T>, into: Into) {
 }
 
 /// Elements that nothing else uses meanwhile, with strides: what one task writes.
-struct Block<'a, T> {
+pub struct Block<'a, T> {
     first: *mut T,
     size: (usize, usize),
     strides: (usize, usize),
@@ -166,9 +229,20 @@ impl<'a, T> Block<'a, T> {
         Self { first, size, strides, borrowed: PhantomData }
     }
 
-    fn of(view: MatMut<'a, T>) -> Self {
+    /// All of a view.
+    pub fn of(view: MatMut<'a, T>) -> Self {
         // SAFETY: the view was checked against its slice, which is borrowed for writing.
         unsafe { Self::new(view.data.as_mut_ptr(), (view.rows, view.cols), (view.row_stride, 1)) }
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    /// Whether the elements of a row are neighbours.
+    pub fn has_rows(&self) -> bool {
+        self.strides.1 == 1
     }
 
     fn t(self) -> Self {
@@ -177,7 +251,8 @@ impl<'a, T> Block<'a, T> {
     }
 
     /// `count` elements of a row whose elements are neighbours.
-    fn part(&mut self, row: usize, col: usize, count: usize) -> &mut [T] {
+    #[inline(always)]
+    pub fn part(&mut self, row: usize, col: usize, count: usize) -> &mut [T] {
         assert!(self.strides.1 == 1 && row < self.size.0 && col + count <= self.size.1, "a part lies inside its block");
         // SAFETY: these elements are the block's, and it is borrowed for as long.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.strides.0 + col), count) }
@@ -188,6 +263,9 @@ impl<'a, T> Block<'a, T> {
 const LONG: usize = 64;
 
 fn product<T: Real>(mut out: Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
+    if tiles::fits(&out, a) {
+        return tiles::product(&mut out, a, b, into);
+    }
     // The library is slow at A^T B. It makes the transpose of the output as fast as any, which is then turned while the cache has it.
     let turns = a.row_stride == 1 && a.col_stride > 1 && b.col_stride == 1 && a.rows >= b.cols;
     if !turns || a.cols < LONG || into == Into::Add {

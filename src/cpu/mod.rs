@@ -15,6 +15,7 @@ pub mod loss;
 pub mod matmul;
 pub mod mlp;
 pub mod muon;
+pub mod narrow;
 pub mod orthogonal;
 pub mod orthonormal;
 pub mod product;
@@ -22,17 +23,20 @@ pub mod rows;
 pub mod sgd;
 pub mod slots;
 pub mod stablemax;
+pub mod tiles;
 pub mod unembed;
+pub mod vector;
 pub mod wide;
 
 use crate::plan::{Shape, Update};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::fmt::Debug;
+use std::ops::{Deref, DerefMut};
 
 /// f32 or f64.
 pub trait Real:
-    num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default + Send + Sync + Debug + 'static
+    vector::Vectors + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default + Send + Sync + Debug
 {
     /// Logit differences below this have a probability that no sum notices; taken as 0 they keep the backward pass
     /// clear of subnormal numbers, each of which costs a processor some hundred cycles.
@@ -118,8 +122,12 @@ fn at_least<T: Real>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
 pub struct Context<'a> {
     /// The network's sizes.
     pub shape: Shape,
-    /// Rows of this model's batch.
+    /// Rows that are here: of this model's batch, or a part of them.
     pub rows: usize,
+    /// Rows of the whole batch, over which a mean is taken.
+    pub batch_rows: usize,
+    /// Whether the work is to be spread over the cores: a part of the rows is one core's, and others have the other parts.
+    pub spread: bool,
     /// The updates that the host has prepared.
     pub updates: &'a [Update],
     /// Where a product finds its matrices; of no meaning to other kernels.
@@ -128,10 +136,55 @@ pub struct Context<'a> {
     pub parameter: usize,
 }
 
-/// One model's tensors under the names that a kernel uses.
+/// A tensor that is written.
+pub enum Taken<'a, T> {
+    /// All of it.
+    Whole(Vec<T>),
+    /// Some rows.
+    Part(&'a mut [T]),
+}
+
+impl<'a, T> Taken<'a, T> {
+    /// All of a tensor. Panics on some rows.
+    pub fn whole(self) -> Vec<T> {
+        match self {
+            Self::Whole(tensor) => tensor,
+            Self::Part(_) => panic!("some rows are not a tensor"),
+        }
+    }
+
+    /// Some rows. Panics on all of a tensor.
+    pub fn part(self) -> &'a mut [T] {
+        match self {
+            Self::Whole(_) => panic!("a tensor is more than some rows"),
+            Self::Part(rows) => rows,
+        }
+    }
+}
+
+impl<T> Deref for Taken<'_, T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Whole(tensor) => tensor,
+            Self::Part(rows) => rows,
+        }
+    }
+}
+
+impl<T> DerefMut for Taken<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Self::Whole(tensor) => tensor,
+            Self::Part(rows) => rows,
+        }
+    }
+}
+
+/// One model's tensors under the names that a kernel uses, or, for a twin that goes by rows, some rows of them.
 ///
 /// Tensors that are written are moved out while the twin runs, so that the others can be borrowed.
-pub trait Arguments<T> {
+pub trait Arguments<'a, T> {
     /// What the twin knows besides.
     fn context(&self) -> Context<'_>;
     /// A tensor of unsigned integers: an index, or a counter.
@@ -139,9 +192,9 @@ pub trait Arguments<T> {
     /// A tensor that is read only.
     fn read(&self, name: &str) -> &[T];
     /// A tensor that is written, as it is; [`Arguments::put`] brings it back.
-    fn take(&mut self, name: &str) -> Vec<T>;
+    fn take(&mut self, name: &str) -> Taken<'a, T>;
     /// Brings a tensor back.
-    fn put(&mut self, name: &str, tensor: Vec<T>);
+    fn put(&mut self, name: &str, tensor: Taken<'a, T>);
     /// A counter that is written, as it is; [`Arguments::put_counter`] brings it back.
     fn take_counter(&mut self, name: &str) -> Vec<u32>;
     /// Brings a counter back.
@@ -149,7 +202,7 @@ pub trait Arguments<T> {
 }
 
 /// The update in progress, and the parameter whose part of the arenas is there.
-pub fn in_progress<T: Real>(arguments: &dyn Arguments<T>) -> (Update, usize) {
+pub fn in_progress<T: Real>(arguments: &dyn Arguments<'_, T>) -> (Update, usize) {
     let step = arguments.index("step")[0] as usize;
     let context = arguments.context();
     (context.updates[step - 1], context.parameter)
@@ -162,7 +215,16 @@ pub struct Twin<T> {
     /// Tensors that are written, or read and written.
     pub writes: &'static [&'static str],
     /// Does what the kernel does.
-    pub run: fn(&mut dyn Arguments<T>),
+    pub run: fn(&mut dyn Arguments<'_, T>),
+    /// Whether it does each row by itself, so that it can be given some of them.
+    pub by_rows: bool,
+}
+
+impl<T> Twin<T> {
+    /// Of a function that does each row by itself.
+    pub fn by_rows(self) -> Self {
+        Self { by_rows: true, ..self }
+    }
 }
 
 /// Binds a function's parameters to tensors by name:
@@ -191,6 +253,7 @@ macro_rules! twin {
                 $($(arguments.put(stringify!($write), $write);)*)?
                 $($(arguments.put_counter(stringify!($count), $count);)*)?
             },
+            by_rows: false,
         }
     };
 }

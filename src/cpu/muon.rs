@@ -11,7 +11,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         "momentum" => Twin {
             reads: &["updates", "step", "params"],
             writes: &["grads", "exp_avg", "first_bad"],
-            run: |arguments: &mut dyn Arguments<T>| {
+            run: |arguments: &mut dyn Arguments<'_, T>| {
                 let (of_step, parameter) = in_progress(arguments);
                 if !PARAMETERS[parameter].is_hidden_matrix() {
                     return;
@@ -26,11 +26,12 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
                 arguments.put("grads", grads);
                 arguments.put("exp_avg", exp_avg);
             },
+            by_rows: false,
         },
         "update" => Twin {
             reads: &["updates", "step", "grads"],
             writes: &["params"],
-            run: |arguments: &mut dyn Arguments<T>| {
+            run: |arguments: &mut dyn Arguments<'_, T>| {
                 let (of_step, parameter) = in_progress(arguments);
                 if PARAMETERS[parameter].is_hidden_matrix() {
                     let mut params = arguments.take("params");
@@ -40,6 +41,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
                     arguments.put("params", params);
                 }
             },
+            by_rows: false,
         },
         _ => return None,
     })

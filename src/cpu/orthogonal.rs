@@ -9,11 +9,12 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         "project" => Twin {
             reads: &["params"],
             writes: &["grads"],
-            run: |arguments: &mut dyn Arguments<T>| {
+            run: |arguments: &mut dyn Arguments<'_, T>| {
                 let mut grads = arguments.take("grads");
                 project(arguments.read("params"), &mut grads);
                 arguments.put("grads", grads);
             },
+            by_rows: false,
         },
         _ => return None,
     })

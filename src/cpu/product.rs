@@ -53,10 +53,10 @@ pub struct Operand {
 /// The twin of an entry point of `product.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
-        "nn" => twin!(nn, read [A, B], write [C]),
+        "nn" => twin!(nn, read [A, B], write [C]).by_rows(),
         "nt" => twin!(nt, read [A, B], write [C]),
-        "nt_gated" => twin!(nt_gated, read [A, B, gate], write [C]),
-        "tn" => twin!(tn, read [A, B], write [C]),
+        "nt_gated" => twin!(nt_gated, read [A, B, gate], write [C]).by_rows(),
+        "tn" => twin!(tn, read [A, B], write [C]).by_rows(),
         _ => return None,
     })
 }
@@ -74,7 +74,7 @@ fn nt<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
 /// C = A B^T where gate > 0, else 0. A piece of C is gated while the cache has it.
 fn nt_gated<T: Real>(cx: &Context, a: &[T], b: &[T], gate: &[T], c: &mut [T]) {
     let (width, (a, b)) = (cx.product.j, matrices(cx, Form::NT, a, b, 0));
-    let piece = piece(cx.rows, 1);
+    let piece = if cx.spread { piece(cx.rows, 1) } else { cx.rows };
     let (c, gate) = (&mut c[..cx.rows * width], &gate[..cx.rows * width]);
     let pieces = c.par_chunks_mut(piece * width).zip(gate.par_chunks(piece * width));
     pieces.enumerate().for_each(|(index, (out, gate))| {
@@ -100,6 +100,10 @@ fn batched<T: Real>(cx: &Context, form: Form, a: &[T], b: &[T], c: &mut [T], int
     let g = cx.product;
     let i = if g.rows_are == RowsAre::I { cx.rows } else { g.i };
     let of_batch = |batch| matrices(cx, form, a, b, batch);
+    if !cx.spread {
+        let (a, b) = of_batch(0);
+        return serial(MatMut::strided(c, i, g.j, g.c.row), a, b, into);
+    }
     matmuls(MatMut::strided(c, i, g.j, g.c.row), g.batches, g.c.batch, of_batch, into);
 }
 

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 /// The twin of an entry point of `rows.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
-        "forward_pattern" => twin!(forward_pattern, index[slots], read[slot_score], write[pattern]),
+        "forward_pattern" => twin!(forward_pattern, index[slots], read[slot_score], write[pattern]).by_rows(),
         "forward" => {
-            twin!(forward, index [slots], read [pattern, head_read, base_read], write [post4, logits4])
+            twin!(forward, index [slots], read [pattern, head_read, base_read], write [post4, logits4]).by_rows()
         }
-        "backward_pattern" => twin!(backward_pattern, read [pattern, d_pattern], write [d_score]),
+        "backward_pattern" => twin!(backward_pattern, read [pattern, d_pattern], write [d_score]).by_rows(),
         "backward" => {
             twin!(backward, index [slot_edges, slot_rows], read [pattern, d_pre4, d_logits4], write [d_head_read, d_slot_read])
         }

@@ -12,7 +12,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
         "update" => Twin {
             reads: &["updates", "step", "grads"],
             writes: &["params", "exp_avg", "first_bad"],
-            run: |arguments: &mut dyn Arguments<T>| {
+            run: |arguments: &mut dyn Arguments<'_, T>| {
                 let [mut params, mut exp_avg] = ["params", "exp_avg"].map(|name| arguments.take(name));
                 let (of_step, parameter) = in_progress(arguments);
                 let bad = is_trained(&of_step, parameter)
@@ -21,6 +21,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
                 arguments.put("params", params);
                 arguments.put("exp_avg", exp_avg);
             },
+            by_rows: false,
         },
         _ => return None,
     })

@@ -77,7 +77,7 @@ fn forward_scores<T: Real>(cx: &Context, resid4: &[T], u: &[T], slot_score: &mut
     slot_score.fill(T::zero());
     let lines: Vec<usize> = (0..heads).map(|head| head * wide.d_model).collect();
     for (slot, out) in slot_score.chunks_exact_mut(heads).take(2 * cx.shape.p).enumerate() {
-        dot_lines(&resid4[slot * wide.d_model..][..wide.d_model], &lines, u, out);
+        dot_lines(&[&resid4[slot * wide.d_model..][..wide.d_model]], &lines, u, out);
     }
 }
 

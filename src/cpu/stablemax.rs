@@ -5,7 +5,7 @@ use super::{Context, Real, Twin, rows, twin};
 /// The twin of an entry point of `stablemax.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
-        "backward" => twin!(backward, index[labels], read[logits], write[d_logits]),
+        "backward" => twin!(backward, index[labels], read[logits], write[d_logits]).by_rows(),
         _ => return None,
     })
 }
@@ -25,7 +25,7 @@ fn shares<T: Real>(logits: &[T], label: usize) -> (T, T) {
 /// d_logits = s'(l_c) (1 / sum of s - [c = y] / s(l_y)) / rows, the label's entry as -s'(l_y) rest / (s(l_y) sum)
 fn backward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], d_logits: &mut [T]) {
     let (classes, width) = (cx.shape.d_vocab_out, logits.len() / cx.rows);
-    let mean = T::one() / T::of(cx.rows as f64);
+    let mean = T::one() / T::of(cx.batch_rows as f64);
     rows(&mut d_logits[..cx.rows * width], width, |row, d_logits| {
         let (logits, label) = (&logits[row * width..][..classes], labels[row] as usize);
         let (d_logits, rest_of_row) = d_logits.split_at_mut(classes);

@@ -3,12 +3,8 @@
 //! A closure is compiled for them only where the compiler chooses to inline it, so each loop is a struct whose method is
 //! always inlined.
 
-use super::Real;
+use super::{Real, vector};
 use pulp::{Arch, Simd, WithSimd};
-
-/// Neighbouring elements that stay in registers, of one sum, and of several side by side.
-const LANES: usize = 32;
-const HALF: usize = LANES / 2;
 
 /// a b + c, in one rounding where the processor can; elsewhere that would be a call for each element.
 #[inline(always)]
@@ -29,6 +25,12 @@ fn blocks(from: usize, len: usize, n: usize) -> impl Iterator<Item = usize> {
 
 /// Elements of a vec4: every width is a multiple of it.
 const FOUR: usize = 4;
+
+/// `K` vectors, which is what x has.
+#[inline(always)]
+fn vectors<T: Real, S: Simd, const K: usize>(x: &[T]) -> &[T::V<S>; K] {
+    T::split::<S>(x).0.try_into().expect("whole vectors")
+}
 
 /// Lines that are added to a row at most.
 pub const LINES: usize = 2 * SIDE;
@@ -63,20 +65,34 @@ impl<T: Real> AddLines<'_, T> {
 }
 
 impl<T: Real> AddLines<'_, T> {
+    /// `K` vectors from `at` on.
     #[inline(always)]
-    fn block<S: Simd, const N: usize>(&mut self, at: usize) {
+    fn block<S: Simd, const K: usize>(&mut self, simd: S, at: usize) {
+        let to = at + K * vector::lanes::<T, S>();
         for (out, lines) in self.out.chunks_exact_mut(self.width).zip(self.lines) {
-            let mut sum: [T; N] = *lanes(self.base.unwrap_or(out), at);
+            let mut sum = *vectors::<T, S, K>(&self.base.unwrap_or(out)[at..to]);
             for &(weight, line) in &lines[..self.count] {
-                let x: &[T; N] = lanes(self.table, line + at);
-                for l in 0..N {
-                    sum[l] = multiply_add::<T, S>(weight, x[l], sum[l]);
+                let (weight, x) = (T::splat(simd, weight), vectors::<T, S, K>(&self.table[line + at..line + to]));
+                for k in 0..K {
+                    sum[k] = T::multiply_add(simd, weight, x[k], sum[k]);
                 }
             }
-            if self.relu {
-                sum = sum.map(|x| if x > T::zero() { x } else { T::zero() });
+            for (out, sum) in T::split_mut::<S>(&mut out[at..to]).0.iter_mut().zip(sum) {
+                *out = if self.relu { T::relu(simd, sum) } else { sum };
             }
-            out[at..][..N].copy_from_slice(&sum);
+        }
+    }
+
+    /// Less than a vector, up to the width.
+    #[inline(always)]
+    fn rest<S: Simd>(&mut self, simd: S, at: usize) {
+        for (out, lines) in self.out.chunks_exact_mut(self.width).zip(self.lines) {
+            let mut sum = T::load_part(simd, &self.base.unwrap_or(out)[at..self.width]);
+            for &(weight, line) in &lines[..self.count] {
+                let x = T::load_part(simd, &self.table[line + at..line + self.width]);
+                sum = T::multiply_add(simd, T::splat(simd, weight), x, sum);
+            }
+            T::store_part(simd, &mut out[at..], if self.relu { T::relu(simd, sum) } else { sum });
         }
     }
 }
@@ -85,51 +101,82 @@ impl<T: Real> WithSimd for AddLines<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) {
-        let whole = self.width / LANES * LANES;
-        blocks(0, whole, LANES).for_each(|at| self.block::<S, LANES>(at));
-        blocks(whole, self.width, FOUR).for_each(|at| self.block::<S, FOUR>(at));
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        const VECTORS: usize = 4;
+        let (width, lanes) = (self.width, vector::lanes::<T, S>());
+        let (blocks, whole) = (width - width % (VECTORS * lanes), width - width % lanes);
+        (0..blocks).step_by(VECTORS * lanes).for_each(|at| self.block::<S, VECTORS>(simd, at));
+        (blocks..whole).step_by(lanes).for_each(|at| self.block::<S, 1>(simd, at));
+        if whole < width {
+            self.rest(simd, whole);
+        }
     }
 }
 
-/// x . table[line..] for each of the lines, added to `out`.
-pub fn dot_lines<T: Real>(x: &[T], lines: &[usize], table: &[T], out: &mut [T]) {
+/// out = x . table[line..] for each of the lines, where x is given in parts that follow each other.
+///
+/// Each sum is [`LANES`] sums of every [`LANES`]-th product, halves of which are added at the end: the same on processors with
+/// wide and with narrow vectors.
+pub fn dot_lines<T: Real>(x: &[&[T]], lines: &[usize], table: &[T], out: &mut [T]) {
     Arch::new().dispatch(DotLines { x, lines, table, out })
 }
 
+/// Neighbouring elements whose products are summed apart from each other.
+const LANES: usize = 16;
+
 struct DotLines<'a, T> {
-    x: &'a [T],
+    x: &'a [&'a [T]],
     lines: &'a [usize],
     table: &'a [T],
     out: &'a mut [T],
 }
 
 impl<T: Real> DotLines<'_, T> {
-    /// Adds `L` lines' products side by side, so that a part of x is loaded once for them.
+    /// The products of `L` lines side by side, so that a part of x is loaded once for them; `K` vectors have [`LANES`] elements.
     #[inline(always)]
-    fn lines<S: Simd, const L: usize>(&mut self, first: usize) {
-        let (len, whole) = (self.x.len(), self.x.len() / HALF * HALF);
-        let tables: [&[T]; L] = std::array::from_fn(|n| &self.table[self.lines[first + n]..][..len]);
-        let sums = self.sums::<S, L, HALF>(&tables, 0, whole);
-        let rests = self.sums::<S, L, FOUR>(&tables, whole, len);
-        for n in 0..L {
-            self.out[first + n] += sums[n].into_iter().sum::<T>() + rests[n].into_iter().sum::<T>();
-        }
-    }
-
-    #[inline(always)]
-    fn sums<S: Simd, const L: usize, const N: usize>(&self, tables: &[&[T]; L], from: usize, to: usize) -> [[T; N]; L] {
-        let mut sums = [[T::zero(); N]; L];
-        for at in blocks(from, to, N) {
-            let x: &[T; N] = lanes(self.x, at);
-            for n in 0..L {
-                let y: &[T; N] = lanes(tables[n], at);
-                for l in 0..N {
-                    sums[n][l] = multiply_add::<T, S>(x[l], y[l], sums[n][l]);
+    fn lines<S: Simd, const L: usize, const K: usize>(&mut self, simd: S, first: usize) {
+        let mut sums = [[T::splat(simd, T::zero()); K]; L];
+        let mut begin = 0;
+        for x in self.x {
+            let tables: [&[T]; L] = std::array::from_fn(|n| &self.table[self.lines[first + n] + begin..][..x.len()]);
+            begin += x.len();
+            let (blocks, rest) = x.split_at(x.len() / LANES * LANES);
+            let (blocks, _) = T::split::<S>(blocks).0.as_chunks::<K>();
+            let of_tables: [&[[T::V<S>; K]]; L] =
+                std::array::from_fn(|n| &T::split::<S>(tables[n]).0.as_chunks::<K>().0[..blocks.len()]);
+            for (at, x) in blocks.iter().enumerate() {
+                for n in 0..L {
+                    for k in 0..K {
+                        sums[n][k] = T::multiply_add(simd, x[k], of_tables[n][at][k], sums[n][k]);
+                    }
+                }
+            }
+            let lanes = vector::lanes::<T, S>();
+            for (k, (at, x)) in (x.len() - rest.len()..).step_by(lanes).zip(rest.chunks(lanes)).enumerate() {
+                for n in 0..L {
+                    let y = T::load_part(simd, &tables[n][at..][..x.len()]);
+                    sums[n][k] = T::multiply_add(simd, T::load_part(simd, x), y, sums[n][k]);
                 }
             }
         }
-        sums
+        for (out, mut sums) in self.out[first..].iter_mut().zip(sums) {
+            let mut half = K;
+            while half > 1 {
+                half /= 2;
+                for k in 0..half {
+                    sums[k] = T::plus(simd, sums[k], sums[k + half]);
+                }
+            }
+            *out = T::total(simd, sums[0]);
+        }
+    }
+
+    /// All of them, `L` at a time as far as that goes.
+    #[inline(always)]
+    fn all<S: Simd, const L: usize, const K: usize>(&mut self, simd: S) {
+        let whole = self.lines.len() / L * L;
+        (0..whole).step_by(L).for_each(|first| self.lines::<S, L, K>(simd, first));
+        (whole..self.lines.len()).for_each(|first| self.lines::<S, 1, K>(simd, first));
     }
 }
 
@@ -137,10 +184,15 @@ impl<T: Real> WithSimd for DotLines<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) {
-        let whole = self.lines.len() / SIDE * SIDE;
-        (0..whole).step_by(SIDE).for_each(|first| self.lines::<S, SIDE>(first));
-        (whole..self.lines.len()).for_each(|first| self.lines::<S, 1>(first));
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // Eight sums stay in registers.
+        match vector::lanes::<T, S>() {
+            16 => self.all::<S, 8, 1>(simd),
+            8 => self.all::<S, 4, 2>(simd),
+            4 => self.all::<S, 2, 4>(simd),
+            2 => self.all::<S, 1, 8>(simd),
+            _ => self.all::<S, 1, LANES>(simd),
+        }
     }
 }
 
@@ -190,8 +242,8 @@ impl<T: Real> WithSimd for SumRows<'_, '_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
         // Five sums stay in registers: sixteen elements of each.
-        let (len, whole) = (self.all.len(), self.all.len() / HALF * HALF);
-        blocks(0, whole, HALF).for_each(|at| self.block::<S, HALF>(at));
+        let (len, whole) = (self.all.len(), self.all.len() / LANES * LANES);
+        blocks(0, whole, LANES).for_each(|at| self.block::<S, LANES>(at));
         blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(at));
     }
 }
@@ -298,5 +350,50 @@ impl<T: Real> WithSimd for AdamW<'_, T> {
             one(0, g, x, m, v);
         }
         nothing.map(|sums| sums.iter().any(|sum| sum.is_nan()))
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 0.37 + seed).sin()).collect()
+    }
+
+    #[test]
+    fn narrow_vectors_make_the_same_bits() {
+        let Some(narrow) = pulp::x86::V3::try_new() else { return };
+        let (table, lines) = (numbers(2000, 1.0), [0, 5, 130, 131, 400, 777, 900, 1200, 1300, 1333]);
+        // Parts with and without a rest after sixteen, and after eight.
+        for (first, second) in [(512, 116), (16, 4), (4, 0), (28, 13), (0, 3)] {
+            let (x, y) = (numbers(first, 2.0), numbers(second, 3.0));
+            let dots = |out: &mut [f32], run: fn(pulp::x86::V3, DotLines<f32>)| {
+                run(narrow, DotLines { x: &[&x, &y], lines: &lines, table: &table, out });
+            };
+            let (mut wide, mut same) = ([0.0; 10], [0.0; 10]);
+            dots(&mut wide, |_, dots| Arch::new().dispatch(dots));
+            dots(&mut same, |narrow, dots| Simd::vectorize(narrow, dots));
+            assert_eq!(wide, same, "dots of {first} and {second}");
+
+            let width = first + second;
+            let lines: Vec<_> =
+                (0..3).map(|row| std::array::from_fn(|k| (0.1 * k as f32 - 0.3, row * 7 + k))).collect();
+            let sums = |out: &mut [f32], run: fn(pulp::x86::V3, AddLines<f32>)| {
+                let base = (first > 20).then_some(&table[..width]);
+                run(narrow, AddLines { lines: &lines, count: 5, table: &table, base, relu: second > 0, width, out });
+            };
+            let (mut wide, mut same) = (numbers(3 * width, 4.0), numbers(3 * width, 4.0));
+            sums(&mut wide, |_, sums| sums.run());
+            sums(&mut same, |narrow, sums| Simd::vectorize(narrow, sums));
+            assert_eq!(wide, same, "sums of {width}");
+            let of_row = |row: usize, i: usize| {
+                let start = if first > 20 { table[i] } else { numbers(3 * width, 4.0)[row * width + i] };
+                let lines = lines[row][..5].iter();
+                let sum = lines.fold(start, |sum, &(weight, line)| f32::mul_add(weight, table[line + i], sum));
+                if second > 0 { sum.max(0.0) } else { sum }
+            };
+            assert!((0..3 * width).all(|at| wide[at] == of_row(at / width, at % width)), "sums of {width}");
+        }
     }
 }

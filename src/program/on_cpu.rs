@@ -1,11 +1,11 @@
-//! The machine of plain Rust: runs a program's twins, model by model.
+//! The machine of plain Rust: runs a program's twins, model by model, in the groups that [`super::groups`] makes of them.
 
-use super::batch::{Batch, Key, Layout, Rows, key, pick};
-use super::product::geometry;
-use super::{Call, Program, State};
+use super::batch::{Batch, Key, Layout, key, pick};
+use super::groups::{Group, How, Line, groups};
+use super::{Program, State};
 use crate::cpu::product::Geometry;
-use crate::cpu::{Arguments, Context, Real, Twin, twin_of};
-use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
+use crate::cpu::{Arguments, Context, Real, Taken};
+use crate::model::{Axis, CHUNK, NOTHING_BAD, NotFinite, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
 use crate::plan::Update;
 use anyhow::{Context as _, Result};
 use rayon::prelude::*;
@@ -14,18 +14,10 @@ use std::collections::HashMap;
 /// The twins of a program, ready to run.
 pub struct OnCpu<T> {
     layout: Layout,
-    step: Vec<Line<T>>,
-    evaluation: Vec<Line<T>>,
+    step: Vec<Group<T>>,
+    evaluation: Vec<Group<T>>,
     models: Vec<Model<T>>,
     pool: rayon::ThreadPool,
-}
-
-/// A call with its twin.
-struct Line<T> {
-    call: Call,
-    twin: Twin<T>,
-    /// Where a product's matrices stand, for each model.
-    geometry: Vec<Geometry>,
 }
 
 /// All tensors of one model.
@@ -39,23 +31,12 @@ struct Model<T> {
     updates: Vec<Update>,
 }
 
-fn lines<'a, T: Real>(calls: impl Iterator<Item = &'a Call>, layout: &Layout, batch: Batch) -> Result<Vec<Line<T>>> {
-    let line = |call: &Call| {
-        let place = || format!("{}.{}", call.kernel, call.entry);
-        let twin = twin_of(call.kernel, call.entry).with_context(|| format!("{} has no twin", place()))?;
-        let of_model = |rows: &Rows| geometry(call, &Sizes { shape: layout.shape, rows: rows.len() });
-        let geometry = layout.of(batch).iter().map(|rows| Ok(of_model(rows)?.unwrap_or_default()));
-        Ok(Line { call: call.clone(), twin, geometry: geometry.collect::<Result<_>>().with_context(place)? })
-    };
-    calls.map(line).collect()
-}
-
 impl<T: Real> OnCpu<T> {
     /// `threads` = 0 takes one for each core.
     pub fn new(program: &Program, layout: Layout, threads: usize) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("no threads to run on")?;
-        let step = lines(program.step(), &layout, Batch::Train)?;
-        let evaluation = lines(program.evaluation(), &layout, Batch::Grid)?;
+        let step = groups(program.step(), &layout, Batch::Train)?;
+        let evaluation = groups(program.evaluation(), &layout, Batch::Grid)?;
         let models = (0..layout.models())
             .map(|model| Model::new(&layout, model, &step, &evaluation, program.grad_copies))
             .collect();
@@ -110,7 +91,8 @@ impl<T: Real> OnCpu<T> {
     pub fn keep(&mut self, models: &[usize]) {
         self.layout.keep(models);
         pick(&mut self.models, models);
-        self.step.iter_mut().chain(&mut self.evaluation).for_each(|line| pick(&mut line.geometry, models));
+        let lines = self.step.iter_mut().chain(&mut self.evaluation).flat_map(|group| &mut group.lines);
+        lines.for_each(|line| pick(&mut line.geometry, models));
     }
 
     /// One update a model for each of its `updates`, of which every model has the same number. Models are spread over the cores, and
@@ -122,9 +104,7 @@ impl<T: Real> OnCpu<T> {
             models.for_each(|(index, ((model, updates), rows))| {
                 model.begin(updates);
                 for _ in updates {
-                    for line in step {
-                        model.run(line, Place { shape, rows: rows.len(), batch: Batch::Train, index });
-                    }
+                    model.run_all(step, Place { shape, rows: rows.len(), batch: Batch::Train, index });
                 }
             });
         });
@@ -142,9 +122,7 @@ impl<T: Real> OnCpu<T> {
         let models = self.models.par_iter_mut().zip(&self.layout.grid).enumerate();
         self.pool.install(|| {
             models.for_each(|(index, (model, rows))| {
-                for line in evaluation {
-                    model.run(line, Place { shape, rows: rows.len(), batch: Batch::Grid, index });
-                }
+                model.run_all(evaluation, Place { shape, rows: rows.len(), batch: Batch::Grid, index });
             });
         });
     }
@@ -158,7 +136,8 @@ impl<T: Real> OnCpu<T> {
         let models = self.models.iter_mut().zip(self.layout.of(batch)).zip(updates);
         for (index, ((model, rows), updates)) in models.enumerate() {
             model.begin(updates);
-            for line in indices.iter().map(|&call| &calls[call]) {
+            let lines: Vec<_> = calls.iter().flat_map(|group| &group.lines).collect();
+            for line in indices.iter().map(|&call| lines[call]) {
                 let at = Place { shape: self.layout.shape, rows: rows.len(), batch, index };
                 self.pool.install(|| model.run(line, at));
             }
@@ -205,7 +184,7 @@ struct Place {
 }
 
 impl<T: Real> Model<T> {
-    fn new(layout: &Layout, model: usize, step: &[Line<T>], evaluation: &[Line<T>], grad_copies: usize) -> Self {
+    fn new(layout: &Layout, model: usize, step: &[Group<T>], evaluation: &[Group<T>], grad_copies: usize) -> Self {
         let mut floats = HashMap::new();
         let mut indices =
             HashMap::from([(("step", Batch::Train), vec![0]), (("first_bad", Batch::Train), vec![NOTHING_BAD])]);
@@ -214,9 +193,7 @@ impl<T: Real> Model<T> {
             let sizes = Sizes { shape: layout.shape, rows: rows.len() };
             let used = |tensor: &&Tensor| {
                 tensor.role == Role::Parameter
-                    || calls.iter().any(|Line { call, twin, .. }| {
-                        twin.reads.iter().chain(twin.writes).any(|name| call.tensor(name) == tensor.name)
-                    })
+                    || calls.iter().flat_map(|group| &group.lines).any(|line| line.touches(tensor.name))
             };
             let is_float =
                 |tensor: &&Tensor| matches!(tensor.role, Role::Parameter | Role::Gradient | Role::Activation);
@@ -242,6 +219,55 @@ impl<T: Real> Model<T> {
         self.index_mut("first_bad", Batch::Train).fill(NOTHING_BAD);
     }
 
+    fn run_all(&mut self, groups: &[Group<T>], at: Place) {
+        for group in groups {
+            match (group.how, &group.lines[..]) {
+                (How::Alone, [line]) | (_, [line]) => self.run(line, at),
+                (How::ByChunks, lines) => {
+                    let chunks: Vec<_> = (0..at.rows).step_by(CHUNK).map(|first| (Some(first), lines)).collect();
+                    self.run_shares(&chunks, at);
+                }
+                (_, lines) => {
+                    let lines: Vec<_> = lines.iter().map(|line| (None, std::slice::from_ref(line))).collect();
+                    self.run_shares(&lines, at);
+                }
+            }
+        }
+    }
+
+    /// Lines for a chunk of rows that begins there, or for all: side by side, as no two write the same.
+    fn run_shares(&mut self, shares: &[(Option<usize>, &[Line<T>])], at: Place) {
+        let mut written: Vec<(&'static str, Vec<T>)> = Vec::new();
+        for name in shares.iter().flat_map(|(_, lines)| lines.iter()).flat_map(Line::writes) {
+            if !written.iter().any(|(other, _)| *other == name) {
+                written.push((name, std::mem::take(self.float_mut(name, at.batch))));
+            }
+        }
+        let model = &*self;
+        let mut left: Vec<(&'static str, &mut [T])> =
+            written.iter_mut().map(|(name, tensor)| (*name, &mut tensor[..])).collect();
+        let mut ready = Vec::with_capacity(shares.len());
+        for &(first, lines) in shares {
+            let mut written = Vec::with_capacity(left.len());
+            for (name, tensor) in &mut left {
+                if lines.iter().any(|line| line.writes().any(|other| other == *name)) {
+                    let count = first.map_or(tensor.len(), |_| elements_of_chunk(name, at).min(tensor.len()));
+                    written.push((*name, tensor.split_off_mut(..count).expect("as many elements")));
+                }
+            }
+            ready.push((OfShare { model, at, first, line: &lines[0], written }, lines));
+        }
+        ready.into_par_iter().for_each(|(mut share, lines)| {
+            for line in lines {
+                share.line = line;
+                (line.twin.run)(&mut share);
+            }
+        });
+        for (name, tensor) in written {
+            *self.float_mut(name, at.batch) = tensor;
+        }
+    }
+
     fn run(&mut self, line: &Line<T>, at: Place) {
         if line.call.over.is_arena() {
             // The arenas are taken parameter by parameter.
@@ -264,16 +290,92 @@ impl<T: Real> Model<T> {
     }
 }
 
+/// Elements that a chunk of rows has in a tensor over rows or over chunks. Panics on another.
+fn elements_of_chunk(name: &str, at: Place) -> usize {
+    let tensor = Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}"));
+    let sizes = Sizes { shape: at.shape, rows: at.rows };
+    let (over, of_one) = tensor.axes.split_first().unwrap_or_else(|| panic!("{name} has no axes"));
+    let count = match over {
+        Axis::Row => CHUNK,
+        Axis::Chunk => 1,
+        _ => panic!("{name} has no rows"),
+    };
+    count * of_one.iter().map(|axis| axis.size(&sizes)).product::<usize>()
+}
+
+/// The tensors' names for lines that run beside others: what they write is theirs, of other tensors they see what is there.
+struct OfShare<'a, T> {
+    model: &'a Model<T>,
+    at: Place,
+    /// The first row of a chunk; none where all rows are done.
+    first: Option<usize>,
+    line: &'a Line<T>,
+    /// Of each tensor that one of the lines writes, all or the chunk's rows.
+    written: Vec<(&'static str, &'a mut [T])>,
+}
+
+impl<'a, T: Real> OfShare<'a, T> {
+    /// The chunk's part of a tensor, which is all of a tensor that has no rows.
+    fn part<'t, E>(&self, name: &str, tensor: &'t [E]) -> &'t [E] {
+        let has_rows = || Tensor::find(name).is_some_and(|t| matches!(t.axes.first(), Some(Axis::Row | Axis::Chunk)));
+        match self.first.filter(|_| has_rows()) {
+            Some(first) => tensor.chunks(elements_of_chunk(name, self.at)).nth(first / CHUNK).unwrap_or_default(),
+            None => tensor,
+        }
+    }
+
+    fn written(&mut self, name: &str) -> &mut &'a mut [T] {
+        let name = self.line.call.tensor(name);
+        let found = self.written.iter_mut().find(|(other, _)| *other == name);
+        &mut found.unwrap_or_else(|| panic!("none of the lines writes {name}")).1
+    }
+}
+
+impl<'a, T: Real> Arguments<'a, T> for OfShare<'a, T> {
+    fn context(&self) -> Context<'_> {
+        let (Place { shape, rows: batch_rows, .. }, updates) = (self.at, &self.model.updates);
+        let product = self.line.geometry[self.at.index];
+        let (rows, product) = match self.first {
+            Some(first) => (CHUNK.min(batch_rows - first), Geometry { batches: 1, ..product }),
+            None => (batch_rows, product),
+        };
+        Context { shape, rows, batch_rows, spread: self.first.is_none(), updates, product, parameter: 0 }
+    }
+    fn index(&self, name: &str) -> &[u32] {
+        self.part(name, &self.model.indices[&Model::<T>::key(name, self.at.batch)])
+    }
+    fn read(&self, name: &str) -> &[T] {
+        let name = self.line.call.tensor(name);
+        match self.written.iter().find(|(other, _)| *other == name) {
+            Some((_, rows)) => rows,
+            None => self.part(name, &self.model.floats[&Model::<T>::key(name, self.at.batch)]),
+        }
+    }
+    fn take(&mut self, name: &str) -> Taken<'a, T> {
+        Taken::Part(std::mem::take(self.written(name)))
+    }
+    fn put(&mut self, name: &str, tensor: Taken<'a, T>) {
+        *self.written(name) = tensor.part();
+    }
+    fn take_counter(&mut self, name: &str) -> Vec<u32> {
+        panic!("{name}: what counts runs alone")
+    }
+    fn put_counter(&mut self, name: &str, _: Vec<u32>) {
+        panic!("{name}: what counts runs alone")
+    }
+}
+
 struct OfModel<'a, T> {
     model: &'a mut Model<T>,
     at: Place,
     line: &'a Line<T>,
 }
 
-impl<T: Real> Arguments<T> for OfModel<'_, T> {
+impl<'t, T: Real> Arguments<'t, T> for OfModel<'_, T> {
     fn context(&self) -> Context<'_> {
         let product = self.line.geometry[self.at.index];
-        Context { shape: self.at.shape, rows: self.at.rows, updates: &self.model.updates, product, parameter: 0 }
+        let Place { shape, rows, .. } = self.at;
+        Context { shape, rows, batch_rows: rows, spread: true, updates: &self.model.updates, product, parameter: 0 }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]
@@ -281,11 +383,11 @@ impl<T: Real> Arguments<T> for OfModel<'_, T> {
     fn read(&self, name: &str) -> &[T] {
         &self.model.floats[&Model::<T>::key(self.line.call.tensor(name), self.at.batch)]
     }
-    fn take(&mut self, name: &str) -> Vec<T> {
-        std::mem::take(self.model.float_mut(self.line.call.tensor(name), self.at.batch))
+    fn take(&mut self, name: &str) -> Taken<'t, T> {
+        Taken::Whole(std::mem::take(self.model.float_mut(self.line.call.tensor(name), self.at.batch)))
     }
-    fn put(&mut self, name: &str, tensor: Vec<T>) {
-        *self.model.float_mut(self.line.call.tensor(name), self.at.batch) = tensor;
+    fn put(&mut self, name: &str, tensor: Taken<'t, T>) {
+        *self.model.float_mut(self.line.call.tensor(name), self.at.batch) = tensor.whole();
     }
     fn take_counter(&mut self, name: &str) -> Vec<u32> {
         std::mem::take(self.model.index_mut(name, self.at.batch))
@@ -315,11 +417,11 @@ impl<T: Real> OfParameter<'_, T> {
     }
 }
 
-impl<T: Real> Arguments<T> for OfParameter<'_, T> {
+impl<'t, T: Real> Arguments<'t, T> for OfParameter<'_, T> {
     fn context(&self) -> Context<'_> {
         let product = Geometry::default();
-        let (updates, parameter) = (&self.model.updates, self.rank);
-        Context { shape: self.at.shape, rows: self.at.rows, updates, product, parameter }
+        let (Place { shape, rows, .. }, updates, parameter) = (self.at, &self.model.updates, self.rank);
+        Context { shape, rows, batch_rows: rows, spread: true, updates, product, parameter }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]
@@ -332,11 +434,11 @@ impl<T: Real> Arguments<T> for OfParameter<'_, T> {
             other => panic!("{other} is not an arena that an update reads"),
         }
     }
-    fn take(&mut self, name: &str) -> Vec<T> {
-        std::mem::take(self.slot(name))
+    fn take(&mut self, name: &str) -> Taken<'t, T> {
+        Taken::Whole(std::mem::take(self.slot(name)))
     }
-    fn put(&mut self, name: &str, tensor: Vec<T>) {
-        *self.slot(name) = tensor;
+    fn put(&mut self, name: &str, tensor: Taken<'t, T>) {
+        *self.slot(name) = tensor.whole();
     }
     fn take_counter(&mut self, name: &str) -> Vec<u32> {
         std::mem::take(self.model.index_mut(name, self.at.batch))

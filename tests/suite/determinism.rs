@@ -1,11 +1,13 @@
 //! The same bytes: twice, after an interruption, at any number of threads, and for a model alone or among others.
 
 use crate::support::{Outcome, gpu, layout, pairs, require, shape, test, wanted_adapter};
-use grokscope::model::initial_weights;
+use grokscope::cpu::twin_of;
+use grokscope::model::{CHUNK, Role, Tensor, initial_weights};
 use grokscope::plan::{Plan, Shape, Update, preset};
-use grokscope::program::batch::Layout;
+use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::engine::Engine;
-use grokscope::program::{Program, State, composed, layered};
+use grokscope::program::on_cpu::OnCpu;
+use grokscope::program::{Call, Program, State, composed, layered};
 use grokscope::run::lens::weights_sha256;
 use grokscope::task::{Op, Pairs};
 use libtest_mimic::{Failed, Trial};
@@ -33,7 +35,46 @@ pub fn tests() -> Vec<Trial> {
         test("a_resumed_state_goes_on_the_same_on_the_cpu_engine", || {
             of_every_program(|program| resumed(program, &on_two_threads))
         }),
+        test("lines_done_one_by_one_make_the_same_bits_on_the_cpu_engine", || of_every_program(one_by_one)),
     ]
+}
+
+/// The engine does lines together, chunk by chunk of the rows or side by side; alone, on one thread, they do the same.
+fn one_by_one(program: &Program) -> Outcome {
+    let (shape, plan) = (shape(23, 12, 3, 20), preset("default")?);
+    // Three chunks of rows, the last of them short, and less than one.
+    for rows in [2 * CHUNK + 49, 40] {
+        let together = &mut OnCpu::<f32>::new(program, layout(shape, &[rows]), 2)?;
+        let alone = &mut OnCpu::<f32>::new(program, layout(shape, &[rows]), 1)?;
+        for engine in [&mut *together, &mut *alone] {
+            engine.write_state(0, &State::fresh(initial_weights("paper", 3, &shape)));
+        }
+        for step in 5..8 {
+            let update = [vec![plan.update(step)]];
+            together.steps(&update);
+            alone.run_some(Batch::Train, &(0..program.step().count()).collect::<Vec<_>>(), &update);
+        }
+        require!(together.read_state(0) == alone.read_state(0), "states differ at {rows} rows");
+        together.evaluate();
+        alone.run_some(Batch::Grid, &(0..program.evaluation().count()).collect::<Vec<_>>(), &[vec![]]);
+        let written = |call: &Call| {
+            let twin = twin_of::<f32>(call.kernel, call.entry).expect("every line has a twin");
+            twin.writes.iter().map(|name| call.tensor(name)).collect::<Vec<_>>()
+        };
+        let is_float = |name: &&str| {
+            Tensor::find(name).is_some_and(|tensor| matches!(tensor.role, Role::Gradient | Role::Activation))
+        };
+        for (batch, calls) in
+            [(Batch::Train, program.step().collect::<Vec<_>>()), (Batch::Grid, program.evaluation().collect())]
+        {
+            for name in calls.into_iter().flat_map(written).filter(is_float) {
+                let (one, other) = (together.tensor(0, name, batch), alone.tensor(0, name, batch));
+                require!(one == other, "{name} of {batch:?} differs at {rows} rows");
+                require!(one.iter().any(|&x| x != 0.0), "{name} of {batch:?} is nothing but zeros");
+            }
+        }
+    }
+    Ok(())
 }
 
 pub fn adapter_tests() -> Vec<Trial> {

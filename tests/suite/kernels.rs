@@ -5,7 +5,7 @@ use crate::support::{Outcome, gpu, layout, normals, require, shape, test};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::gpu::tensors::{Window, read};
 use grokscope::method::{Filter, Loss, Method, Optimizer};
-use grokscope::model::{PARAMETERS, Role, Sizes, Tensor};
+use grokscope::model::{CHUNK, PARAMETERS, Role, Sizes, Tensor};
 use grokscope::plan::{Plan, Shape, Update};
 use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::on_cpu::OnCpu;
@@ -33,7 +33,7 @@ pub const CASES: &[(usize, usize, usize, usize, &[usize])] = &[
     (7, 10, 2, 19, &[30, 1, 49]),
     (7, 10, 5, 19, &[30, 1, 49]),
     (25, 10, 2, 23, &[600, 1, 49]),
-    (25, 10, 2, 23, &[512, 1, 49]),
+    (25, 10, 2, 23, &[CHUNK, 1, 49]),
 ];
 
 pub fn tests() -> Vec<Trial> {

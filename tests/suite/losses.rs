@@ -137,7 +137,7 @@ fn never_back() -> Outcome {
         let (run, plan) = (run.clone(), Plan { steps: 1_000_000, ..plan()? });
         move || session::train(&plan, &run, &options()).map(|_| ())
     });
-    while LOSSES.load(Ordering::SeqCst) > 0 {
+    while LOSSES.load(Ordering::SeqCst) > 0 && !trainer.is_finished() {
         sleep(Duration::from_millis(1));
     }
     REFUSED.store(true, Ordering::SeqCst);

@@ -1,0 +1,266 @@
+//! The product of matrices in tiles that stay in registers.
+//!
+//! A tile of C has [`ROWS`] rows and a few vectors of columns. For each term of its sums it takes a row of B's *panel* (those columns,
+//! copied so that they follow each other) and an element of A for each of its rows. A is read where it is, whichever way it
+//! lies: packing it, as libraries do, costs a tenth of a product whose other side is as narrow as the classes.
+//!
+//! An element of C is one chain of fused multiply-adds in the order of k, so it has the same bits on processors with wide and with
+//! narrow vectors, and however C is cut.
+
+use super::matmul::{Block, Into, Mat};
+use super::{Real, narrow, vector};
+use pulp::{Arch, Simd, WithSimd};
+
+/// Rows of a tile.
+const ROWS: usize = 6;
+/// Terms of the sums that are done before the next: a panel of as many rows stays in the innermost cache.
+const TERMS: usize = 256;
+/// Elements of a panel's row at most.
+const WIDEST: usize = 64;
+/// Columns of the widest vector: a product is cut at multiples of them.
+const SIXTEEN: usize = 16;
+/// Columns after whole sixteens that are made by themselves.
+const FEW: usize = 4;
+/// Bytes of a cache line, at which panels begin: loads across two of them take twice as long.
+const LINE: usize = 64;
+
+/// Whether [`product`] is there for such matrices. It does not depend on how a product is cut, and so the bits do not.
+pub fn fits<T: Real>(out: &Block<T>, a: Mat<T>) -> bool {
+    // In f64 the library makes them, against which those of f32 are tested.
+    let is_wide = size_of::<T>() == size_of::<f32>() && lanes() >= 8;
+    is_wide && out.has_rows() && (a.has_rows() || a.t().has_rows())
+}
+
+/// Elements of a vector of f32.
+fn lanes() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            vector::lanes::<f32, S>()
+        }
+    }
+    Arch::new().dispatch(Lanes)
+}
+
+/// out = a b, or out += a b
+pub fn product<T: Real>(out: &mut Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
+    let (cols, few) = (out.size().1, out.size().1 % SIXTEEN);
+    // Classes are a prime number in whole vec4s: what is left of them after whole vectors is not worth another.
+    let of_tiles = if few <= FEW { cols - few } else { cols };
+    // The panel is taken out here: what a closure does is not compiled for the widest vectors.
+    T::with_scratch(TERMS * WIDEST + LINE, |scratch| {
+        let aligned = scratch.as_ptr().align_offset(LINE).min(LINE);
+        Arch::new().dispatch(Product { out, cols: of_tiles, a, b, into, panel: &mut scratch[aligned..] });
+    });
+    if of_tiles < cols {
+        narrow::product(out, of_tiles, a, b, into);
+    }
+}
+
+struct Product<'a, 'b, T> {
+    out: &'a mut Block<'b, T>,
+    /// Columns that are made.
+    cols: usize,
+    a: Mat<'a, T>,
+    b: Mat<'a, T>,
+    into: Into,
+    panel: &'a mut [T],
+}
+
+/// The terms of the sums that are being done, and the columns of the panel.
+#[derive(Clone, Copy)]
+struct Part {
+    first_term: usize,
+    first_col: usize,
+    cols: usize,
+}
+
+impl<T: Real> WithSimd for Product<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (lanes, cols, terms) = (vector::lanes::<T, S>(), self.cols, self.a.size().1);
+        let widest = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
+        // An empty sum is a sum too.
+        for first_term in (0..terms.max(1)).step_by(TERMS) {
+            for first_col in (0..cols).step_by(widest * lanes) {
+                let part = Part { first_term, first_col, cols: (widest * lanes).min(cols - first_col) };
+                match part.cols.div_ceil(lanes) {
+                    1 => self.panel::<S, 1>(simd, part),
+                    2 => self.panel::<S, 2>(simd, part),
+                    3 => self.panel::<S, 3>(simd, part),
+                    _ => self.panel::<S, 4>(simd, part),
+                }
+            }
+        }
+    }
+}
+
+impl<T: Real> Product<'_, '_, T> {
+    /// All rows of `N` vectors of columns.
+    #[inline(always)]
+    fn panel<S: Simd, const N: usize>(&mut self, simd: S, part: Part) {
+        let width = N * vector::lanes::<T, S>();
+        let terms = TERMS.min(self.a.size().1 - part.first_term);
+        self.b.copy_to(part.first_term, part.first_col, part.cols, &mut self.panel[..terms * width], width);
+        let rows = self.out.size().0;
+        let whole = rows - rows % ROWS;
+        (0..whole).step_by(ROWS).for_each(|row| self.tile::<S, ROWS, N>(simd, row, part, terms));
+        (whole..rows).for_each(|row| self.tile::<S, 1, N>(simd, row, part, terms));
+    }
+
+    /// `R` rows from `row` on.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const N: usize>(&mut self, simd: S, row: usize, part: Part, terms: usize) {
+        let panel = &T::split::<S>(self.panel).0.as_chunks::<N>().0[..terms];
+        let mut sums = [[T::splat(simd, T::zero()); N]; R];
+        if self.into == Into::Add || part.first_term > 0 {
+            for r in 0..R {
+                sums[r] = load(simd, self.out.part(row + r, part.first_col, part.cols));
+            }
+        }
+        if self.a.has_rows() {
+            let a: [&[T]; R] = std::array::from_fn(|r| self.a.row(row + r, part.first_term, terms));
+            sums = add_terms(simd, panel, (0..terms).map(|k| move |r: usize| a[r][k]), sums);
+        } else {
+            let a = self.a.t().rows_of(part.first_term, terms, row, R);
+            // Without a way out of the loop, which would keep the sums in memory.
+            sums = add_terms(simd, panel, a.map_while(|a| a.first_chunk::<R>()).map(|a| move |r: usize| a[r]), sums);
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            store(simd, self.out.part(row + r, part.first_col, part.cols), sums);
+        }
+    }
+}
+
+/// sums[r] += a(r) panel[k], a being the k-th of `a`
+#[inline(always)]
+fn add_terms<T: Real, S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    panel: &[[T::V<S>; N]],
+    a: impl Iterator<Item: Fn(usize) -> T>,
+    mut sums: [[T::V<S>; N]; R],
+) -> [[T::V<S>; N]; R] {
+    for (b, a) in panel.iter().zip(a) {
+        for r in 0..R {
+            let a = T::splat(simd, a(r));
+            for n in 0..N {
+                sums[r][n] = T::multiply_add(simd, a, b[n], sums[r][n]);
+            }
+        }
+    }
+    sums
+}
+
+/// Vectors of x, the last of which may have less; zeros after the end.
+#[inline(always)]
+fn load<T: Real, S: Simd, const N: usize>(simd: S, x: &[T]) -> [T::V<S>; N] {
+    match T::split::<S>(x).0.try_into() {
+        Ok(vectors) => vectors,
+        Err(_) => {
+            let lanes = vector::lanes::<T, S>();
+            std::array::from_fn(|n| T::load_part(simd, &x[(n * lanes).min(x.len())..x.len().min((n + 1) * lanes)]))
+        }
+    }
+}
+
+/// The same back.
+#[inline(always)]
+fn store<T: Real, S: Simd, const N: usize>(simd: S, x: &mut [T], sums: [T::V<S>; N]) {
+    let lanes = vector::lanes::<T, S>();
+    if x.len() == N * lanes {
+        T::split_mut::<S>(x).0.copy_from_slice(&sums);
+    } else {
+        x.chunks_mut(lanes).zip(sums).for_each(|(x, sum)| T::store_part(simd, x, sum));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::matmul::MatMut;
+
+    /// Rows, columns, terms: less than a tile, a vector and a panel of terms, more, and just as much.
+    const SIZES: [(usize, usize, usize); 6] =
+        [(6, 16, 1), (1, 3, 2), (7, 33, TERMS + 1), (20, 116, 2 * TERMS), (13, 65, 5), (8, 40, 0)];
+
+    struct Case {
+        size: (usize, usize, usize),
+        a_has_rows: bool,
+        b_has_rows: bool,
+        into: Into,
+    }
+
+    fn cases() -> Vec<Case> {
+        let mut cases = Vec::new();
+        for size in SIZES {
+            for n in 0..8 {
+                let into = if n & 4 == 0 { Into::Overwrite } else { Into::Add };
+                cases.push(Case { size, a_has_rows: n & 1 == 0, b_has_rows: n & 2 == 0, into });
+            }
+        }
+        cases
+    }
+
+    fn numbers(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 0.37 + seed).sin()).collect()
+    }
+
+    /// The product of a case as `run` makes it, and as it is defined.
+    fn both(case: &Case, run: impl FnOnce(Product<f32>), fused: bool) -> (Vec<f32>, Vec<f32>) {
+        let (m, n, k) = case.size;
+        let (a, b, stride) = (numbers(m * k, 1.0), numbers(k * n, 2.0), n + 3);
+        let before = numbers(m * stride, 4.0);
+        let mut expected = before.clone();
+        for i in 0..m {
+            for j in 0..n {
+                let out = &mut expected[i * stride + j];
+                let start = if case.into == Into::Add { *out } else { 0.0 };
+                *out = (0..k).fold(start, |sum, l| {
+                    let a = if case.a_has_rows { a[i * k + l] } else { a[l * m + i] };
+                    let b = if case.b_has_rows { b[l * n + j] } else { b[j * k + l] };
+                    if fused { a.mul_add(b, sum) } else { a * b + sum }
+                });
+            }
+        }
+        let mut out = before;
+        let a = if case.a_has_rows { Mat::strided(&a, m, k, k) } else { Mat::strided(&a, k, m, m).t() };
+        let b = if case.b_has_rows { Mat::strided(&b, k, n, n) } else { Mat::strided(&b, n, k, k).t() };
+        let mut block = Block::of(MatMut::strided(&mut out, m, n, stride));
+        // What was there before is nobody's zero.
+        let mut panel = vec![f32::NAN; TERMS * WIDEST];
+        run(Product { out: &mut block, cols: n, a, b, into: case.into, panel: &mut panel });
+        (out, expected)
+    }
+
+    #[test]
+    fn a_product_is_a_chain_of_multiply_adds_to_the_bit() {
+        let fused = Arch::new().dispatch(IsFused);
+        for (index, case) in cases().iter().enumerate() {
+            let (out, expected) = both(case, |product| Arch::new().dispatch(product), fused);
+            assert!(out == expected, "case {index}, {:?}", case.size);
+        }
+    }
+
+    struct IsFused;
+    impl WithSimd for IsFused {
+        type Output = bool;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> bool {
+            !S::IS_SCALAR
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn narrow_vectors_make_the_same_bits() {
+        let Some(narrow) = pulp::x86::V3::try_new() else { return };
+        for (index, case) in cases().iter().enumerate() {
+            let (out, expected) = both(case, |product| pulp::Simd::vectorize(narrow, product), true);
+            assert!(out == expected, "case {index}, {:?}", case.size);
+        }
+    }
+}
