@@ -118,8 +118,8 @@ impl<T: Real> Product<'_, '_, T> {
         let panel = &T::split::<S>(self.panel).0.as_chunks::<N>().0[..terms];
         let mut sums = [[T::splat(simd, T::zero()); N]; R];
         if self.into == Into::Add || part.first_term > 0 {
-            for r in 0..R {
-                sums[r] = load(simd, self.out.part(row + r, part.first_col, part.cols));
+            for (row, sums) in (row..).zip(&mut sums) {
+                *sums = load(simd, self.out.part(row, part.first_col, part.cols));
             }
         }
         if self.a.has_rows() {
@@ -145,10 +145,10 @@ fn add_terms<T: Real, S: Simd, const R: usize, const N: usize>(
     mut sums: [[T::V<S>; N]; R],
 ) -> [[T::V<S>; N]; R] {
     for (b, a) in panel.iter().zip(a) {
-        for r in 0..R {
+        for (r, sums) in sums.iter_mut().enumerate() {
             let a = T::splat(simd, a(r));
             for n in 0..N {
-                sums[r][n] = T::multiply_add(simd, a, b[n], sums[r][n]);
+                sums[n] = T::multiply_add(simd, a, b[n], sums[n]);
             }
         }
     }

@@ -49,13 +49,13 @@ impl<T: Real> Line<T> {
         // A product whose sizes the rows have no part in has none.
         let has_rows = |g: &Geometry| g.rows_are != RowsAre::Neither;
         let by_rows = twin.by_rows && (!matches!(call.over, Over::Product(..)) || geometry.iter().any(has_rows));
-        let is_made = |name: &&str| {
+        let is_made = |name: &&'static str| {
             let role = Tensor::find(call.tensor(name)).map(|tensor| tensor.role);
             matches!(role, Some(Role::Activation | Role::Gradient))
         };
         let how = match by_rows {
             true => How::ByChunks,
-            false if twin.writes.iter().all(|name| is_made(&name)) => How::Beside,
+            false if twin.writes.iter().all(is_made) => How::Beside,
             false => How::Alone,
         };
         Ok(Self { call: call.clone(), twin, geometry, how })
