@@ -23,8 +23,8 @@ pub fn text(report: &Report) -> String {
 
 const LEGEND: &str = "\
 middle: how wide the middle half of the times is; share: of the nearer ceiling, copies or multiply-adds (what caches serve may pass
-100 %); kernels: time in kernels of a step's, each measured alone; first s: from opening the device to the end of the first step;
-time/work: grown from the first run of the program
+100 %); kernels: time in kernels of a step's, each measured alone (the CPU engine does them together in less); first s: from opening
+the device to the end of the first step; time/work: grown from the first run of the program
 ";
 
 fn kernels(out: &mut String, device: &Device, run: &Run) {

@@ -7,7 +7,6 @@ pub mod batch;
 pub mod composed;
 pub mod dispatches;
 pub mod engine;
-pub mod groups;
 pub mod layered;
 pub mod method;
 pub mod on_cpu;

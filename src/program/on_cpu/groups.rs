@@ -1,11 +1,11 @@
-//! The lines of a program on the machine of plain Rust, put together as they are done.
+//! The lines of a program with their twins, put together as they are done.
 
-use super::batch::{Batch, Layout, Rows};
-use super::product::geometry;
-use super::{Call, Over};
 use crate::cpu::product::{Geometry, RowsAre};
 use crate::cpu::{Real, Twin, twin_of};
 use crate::model::{Role, Sizes, Tensor};
+use crate::program::batch::{Batch, Layout, Rows};
+use crate::program::product::geometry;
+use crate::program::{Call, Over};
 use anyhow::{Context as _, Result};
 
 /// A call with its twin.

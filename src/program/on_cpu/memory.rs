@@ -1,190 +1,45 @@
-//! The machine of plain Rust: runs a program's twins, model by model, in the groups that [`super::groups`] makes of them.
+//! All tensors of one model, and how lines reach them.
 
-use super::batch::{Batch, Key, Layout, key, pick};
-use super::groups::{Group, How, Line, groups};
-use super::{Program, State};
+use super::groups::{Group, How, Line};
 use crate::cpu::product::Geometry;
 use crate::cpu::{Arguments, Context, Real, Taken};
-use crate::model::{Axis, CHUNK, NOTHING_BAD, NotFinite, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
-use crate::plan::Update;
-use anyhow::{Context as _, Result};
+use crate::model::{Axis, CHUNK, NOTHING_BAD, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
+use crate::plan::{Shape, Update};
+use crate::program::batch::{Batch, Key, Layout, key};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
-/// The twins of a program, ready to run.
-pub struct OnCpu<T> {
-    layout: Layout,
-    step: Vec<Group<T>>,
-    evaluation: Vec<Group<T>>,
-    models: Vec<Model<T>>,
-    pool: rayon::ThreadPool,
-}
-
 /// All tensors of one model.
-struct Model<T> {
-    floats: HashMap<Key, Vec<T>>,
-    indices: HashMap<Key, Vec<u32>>,
-    exp_avg: Weights<T>,
-    exp_avg_sq: Weights<T>,
+pub struct Model<T> {
+    /// Parameters, gradients and what a step makes, each batch's by itself.
+    pub floats: HashMap<Key, Vec<T>>,
+    /// What is no float: the batches, and the counters.
+    pub indices: HashMap<Key, Vec<u32>>,
+    /// The optimizer's first moment.
+    pub exp_avg: Weights<T>,
+    /// The second.
+    pub exp_avg_sq: Weights<T>,
     /// Of each parameter, the sets of gradients that the update remembers, one after the other.
-    grad_memory: Vec<Vec<T>>,
+    pub grad_memory: Vec<Vec<T>>,
     updates: Vec<Update>,
-}
-
-impl<T: Real> OnCpu<T> {
-    /// `threads` = 0 takes one for each core.
-    pub fn new(program: &Program, layout: Layout, threads: usize) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("no threads to run on")?;
-        let step = groups(program.step(), &layout, Batch::Train)?;
-        let evaluation = groups(program.evaluation(), &layout, Batch::Grid)?;
-        let models = (0..layout.models())
-            .map(|model| Model::new(&layout, model, &step, &evaluation, program.grad_copies))
-            .collect();
-        Ok(Self { layout, step, evaluation, models, pool })
-    }
-
-    /// Threads that its loops are spread over.
-    pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
-    }
-
-    /// Sets a model's state. Panics where it remembers another number of gradients than the program.
-    pub fn write_state(&mut self, model: usize, state: &State<T>) {
-        let model = &mut self.models[model];
-        for (parameter, tensor) in PARAMETERS.iter().zip(&state.weights.tensors) {
-            model.floats.insert((parameter.name, Batch::Train), tensor.clone());
-        }
-        model.exp_avg = state.exp_avg.clone();
-        model.exp_avg_sq = state.exp_avg_sq.clone();
-        for (rank, memory) in model.grad_memory.iter_mut().enumerate() {
-            let whole = memory.len() == state.grad_memory.len() * state.weights.tensors[rank].len();
-            assert!(whole, "a state remembers as many gradients as its program");
-            let copies: Vec<&[T]> = state.grad_memory.iter().map(|copy| &copy.tensors[rank][..]).collect();
-            *memory = copies.concat();
-        }
-    }
-
-    /// A model's state as it is.
-    pub fn read_state(&self, model: usize) -> State<T> {
-        let (weights, model) = (self.read_weights(model), &self.models[model]);
-        let len = |rank: usize| weights.tensors[rank].len();
-        let copy = |k: usize| {
-            let tensor = |(rank, memory): (usize, &Vec<T>)| memory[k * len(rank)..][..len(rank)].to_vec();
-            Weights { tensors: model.grad_memory.iter().enumerate().map(tensor).collect() }
-        };
-        let grad_memory = (0..model.grad_memory[0].len() / len(0)).map(copy).collect();
-        State { exp_avg: model.exp_avg.clone(), exp_avg_sq: model.exp_avg_sq.clone(), grad_memory, weights }
-    }
-
-    /// A model's weights as they are.
-    pub fn read_weights(&self, model: usize) -> Weights<T> {
-        let tensor = |name| self.models[model].floats[&(name, Batch::Train)].clone();
-        Weights { tensors: PARAMETERS.iter().map(|parameter| tensor(parameter.name)).collect() }
-    }
-
-    /// Networks side by side.
-    pub fn models(&self) -> usize {
-        self.models.len()
-    }
-
-    /// Leaves out all models but these, whose numbers rise.
-    pub fn keep(&mut self, models: &[usize]) {
-        self.layout.keep(models);
-        pick(&mut self.models, models);
-        let lines = self.step.iter_mut().chain(&mut self.evaluation).flat_map(|group| &mut group.lines);
-        lines.for_each(|line| pick(&mut line.geometry, models));
-    }
-
-    /// One update a model for each of its `updates`, of which every model has the same number. Models are spread over the cores, and
-    /// so is what each of them does: who is done first helps the others.
-    pub fn steps(&mut self, updates: &[Vec<Update>]) {
-        let (shape, rows, step) = (self.layout.shape, &self.layout.train, &self.step);
-        let models = self.models.par_iter_mut().zip(updates).zip(rows).enumerate();
-        self.pool.install(|| {
-            models.for_each(|(index, ((model, updates), rows))| {
-                model.begin(updates);
-                for _ in updates {
-                    model.run_all(step, Place { shape, rows: rows.len(), batch: Batch::Train, index });
-                }
-            });
-        });
-    }
-
-    /// For each model, the first number that was not finite in the updates that it did last.
-    pub fn not_finite(&self) -> Vec<Option<NotFinite>> {
-        let code = |model: &Model<T>| model.indices[&("first_bad", Batch::Train)][0];
-        self.models.iter().map(|model| NotFinite::from_code(code(model))).collect()
-    }
-
-    /// Runs the forward pass over the grid; losses and hits can be read then.
-    pub fn evaluate(&mut self) {
-        let (shape, evaluation) = (self.layout.shape, &self.evaluation);
-        let models = self.models.par_iter_mut().zip(&self.layout.grid).enumerate();
-        self.pool.install(|| {
-            models.for_each(|(index, (model, rows))| {
-                model.run_all(evaluation, Place { shape, rows: rows.len(), batch: Batch::Grid, index });
-            });
-        });
-    }
-
-    /// Runs some calls of the training step, or of the evaluation where the batch is the grid.
-    pub fn run_some(&mut self, batch: Batch, indices: &[usize], updates: &[Vec<Update>]) {
-        let calls = match batch {
-            Batch::Train => &self.step,
-            Batch::Grid => &self.evaluation,
-        };
-        let models = self.models.iter_mut().zip(self.layout.of(batch)).zip(updates);
-        for (index, ((model, rows), updates)) in models.enumerate() {
-            model.begin(updates);
-            let lines: Vec<_> = calls.iter().flat_map(|group| &group.lines).collect();
-            for line in indices.iter().map(|&call| lines[call]) {
-                let at = Place { shape: self.layout.shape, rows: rows.len(), batch, index };
-                self.pool.install(|| model.run(line, at));
-            }
-        }
-    }
-
-    /// A model's tensor. Panics on a name that no call uses.
-    pub fn tensor(&self, model: usize, name: &'static str, batch: Batch) -> &[T] {
-        let tensor = Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}"));
-        &self.models[model].floats[&key(tensor, batch)]
-    }
-
-    /// A tensor with several values for each pair of the grid, in the order of the pairs.
-    pub fn rows_of_grid(&self, model: usize, name: &'static str) -> Vec<T> {
-        let (values, order) = (self.tensor(model, name, Batch::Grid), &self.layout.grid[model].order);
-        let width = values.len() / order.len();
-        let mut out = vec![T::zero(); values.len()];
-        for (&pair, row) in order.iter().zip(values.chunks_exact(width)) {
-            out[pair as usize * width..][..width].copy_from_slice(row);
-        }
-        out
-    }
-
-    /// A tensor with a value for each pair of the grid, in the order of the pairs.
-    pub fn of_grid(&self, model: usize, name: &'static str) -> Vec<T> {
-        self.layout.grid[model].by_pair(self.tensor(model, name, Batch::Grid))
-    }
-
-    /// A tensor to be changed by tests. Panics where the program does not use it.
-    pub fn tensor_mut(&mut self, model: usize, name: &'static str, batch: Batch) -> &mut Vec<T> {
-        let tensor = Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}"));
-        self.models[model].floats.get_mut(&key(tensor, batch)).unwrap_or_else(|| panic!("{name} is not used"))
-    }
 }
 
 /// Where a twin runs.
 #[derive(Clone, Copy)]
-struct Place {
-    shape: crate::plan::Shape,
-    rows: usize,
-    batch: Batch,
-    /// The model's.
-    index: usize,
+pub struct Place {
+    /// The network's sizes.
+    pub shape: Shape,
+    /// The model's rows.
+    pub rows: usize,
+    /// Of which batch.
+    pub batch: Batch,
+    /// The model's place.
+    pub index: usize,
 }
 
 impl<T: Real> Model<T> {
-    fn new(layout: &Layout, model: usize, step: &[Group<T>], evaluation: &[Group<T>], grad_copies: usize) -> Self {
+    /// Tensors of zeros: all that one of the lines names.
+    pub fn new(layout: &Layout, model: usize, step: &[Group<T>], evaluation: &[Group<T>], grad_copies: usize) -> Self {
         let mut floats = HashMap::new();
         let mut indices =
             HashMap::from([(("step", Batch::Train), vec![0]), (("first_bad", Batch::Train), vec![NOTHING_BAD])]);
@@ -212,17 +67,18 @@ impl<T: Real> Model<T> {
     }
 
     /// Makes ready for the first of some updates.
-    fn begin(&mut self, updates: &[Update]) {
+    pub fn begin(&mut self, updates: &[Update]) {
         self.updates.clear();
         self.updates.extend_from_slice(updates);
         self.index_mut("step", Batch::Train).fill(0);
         self.index_mut("first_bad", Batch::Train).fill(NOTHING_BAD);
     }
 
-    fn run_all(&mut self, groups: &[Group<T>], at: Place) {
+    /// Does all lines, as they are grouped.
+    pub fn run_all(&mut self, groups: &[Group<T>], at: Place) {
         for group in groups {
             match (group.how, &group.lines[..]) {
-                (How::Alone, [line]) | (_, [line]) => self.run(line, at),
+                (_, [line]) => self.run(line, at),
                 (How::ByChunks, lines) => {
                     let chunks: Vec<_> = (0..at.rows).step_by(CHUNK).map(|first| (Some(first), lines)).collect();
                     self.run_shares(&chunks, at);
@@ -268,7 +124,8 @@ impl<T: Real> Model<T> {
         }
     }
 
-    fn run(&mut self, line: &Line<T>, at: Place) {
+    /// Does a line by itself.
+    pub fn run(&mut self, line: &Line<T>, at: Place) {
         if line.call.over.is_arena() {
             // The arenas are taken parameter by parameter.
             (0..PARAMETERS.len()).for_each(|rank| (line.twin.run)(&mut OfParameter { model: self, at, rank }));
