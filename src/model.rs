@@ -58,8 +58,9 @@ pub enum Axis {
 /// Updates prepared at a time: the longest stretch of steps between two writes of the host.
 pub const WINDOW: usize = 256;
 
-/// Rows over which one workgroup sums a gradient; the chunks' sums are added in their order.
-pub const CHUNK: usize = 240;
+/// Rows over which one workgroup sums a gradient; the chunks' sums are added in their order. The CPU engine takes as many through all
+/// lines that go by rows: they are whole tiles, and 3,830 rows are an even number of chunks.
+pub const CHUNK: usize = 480;
 
 /// n rounded up to whole vec4s.
 pub fn whole4(n: usize) -> usize {

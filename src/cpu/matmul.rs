@@ -1,4 +1,4 @@
-//! The seam to the matrix-product library: views with strides, and a product spread over the cores.
+//! Views of matrices with strides, and their product spread over the cores: in tiles of our own, or by a library.
 
 use super::{Real, tiles};
 use rayon::prelude::*;
@@ -202,11 +202,14 @@ pub fn matmuls<'a, T: Real>(
     });
 }
 
+/// Outputs are cut at multiples of it: the widest vector's elements, so that those of a row are in the same vector however it is cut.
+pub const CUT: usize = 16;
+
 /// Rows or columns of an output that one task makes: some sixteen pieces in all, so that a dozen cores have work.
 pub fn piece(length: usize, batches: usize) -> usize {
-    let piece = (length * batches).div_ceil(16).next_multiple_of(16).max(48);
+    let piece = (length * batches).div_ceil(16).next_multiple_of(CUT).max(3 * CUT);
     // Of one size as far as that goes.
-    length.div_ceil(length.div_ceil(piece).max(1)).next_multiple_of(16)
+    length.div_ceil(length.div_ceil(piece).max(1)).next_multiple_of(CUT)
 }
 
 /// out = a b, or out += a b, in one piece on one core.
@@ -263,6 +266,8 @@ impl<'a, T> Block<'a, T> {
 const LONG: usize = 64;
 
 fn product<T: Real>(mut out: Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
+    let fits = a.cols == b.rows && out.size == (a.rows, b.cols);
+    assert!(fits, "{:?} = {}x{} times {}x{}", out.size, a.rows, a.cols, b.rows, b.cols);
     if tiles::fits(&out, a) {
         return tiles::product(&mut out, a, b, into);
     }
@@ -288,9 +293,7 @@ fn product<T: Real>(mut out: Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
 
 /// The library's product.
 fn library<T: Real>(out: Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
-    let fits = a.cols == b.rows && out.size == (a.rows, b.cols);
-    assert!(fits, "{:?} = {}x{} times {}x{}", out.size, a.rows, a.cols, b.rows, b.cols);
-    // SAFETY: the views are inside their slices, and the block is its owner's.
+    // SAFETY: the views are inside their slices, `product` held their sizes, and the block is its owner's.
     unsafe {
         gemm::gemm(
             a.rows,
@@ -352,6 +355,52 @@ mod tests {
             let expected = |j| (0..k).map(|l| a[l * m + i] * b[l * n + j]).sum::<f64>();
             assert!((0..n).all(|j| row[j] == expected(j)) && row[n..] == [7.0; 2], "row {i}");
         }
+    }
+
+    #[test]
+    fn how_a_product_is_cut_does_not_change_a_bit() {
+        // Cut by columns and by rows; columns after whole vectors, few and more; more terms than a panel has.
+        for (m, n, k) in
+            [(20, 100, 300), (20, 99, 300), (20, 105, 7), (100, 20, 300), (130, 113, 300), (100, 9, 20), (3, 200, 5)]
+        {
+            let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.37).sin()).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| (i as f32 * 0.71).cos()).collect();
+            for case in 0..4 {
+                let a = if case % 2 == 0 { Mat::strided(&a, m, k, k) } else { Mat::strided(&a, k, m, m).t() };
+                let b = if case < 2 { Mat::strided(&b, k, n, n) } else { Mat::strided(&b, n, k, k).t() };
+                let (mut cut, mut whole) = (vec![0.0; m * n], vec![0.0; m * n]);
+                matmul(MatMut::new(&mut cut, n), a, b, Into::Overwrite);
+                serial(MatMut::new(&mut whole, n), a, b, Into::Overwrite);
+                assert!(cut == whole, "{m}x{n}x{k}, case {case}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_in_f32_are_those_in_f64() {
+        for (m, n, k) in [(1, 1, 1), (7, 4, 9), (9, 37, 300), (64, 113, 20), (6, 16, 0), (50, 23, 257)] {
+            // Rows with gaps.
+            let number = |i: usize, by: f32| (i as f32 * by).sin();
+            let a: Vec<f32> = (0..m * (k + 2)).map(|i| number(i, 0.37)).collect();
+            let b: Vec<f32> = (0..k * (n + 1)).map(|i| number(i, 0.71)).collect();
+            let [wide_a, wide_b] = [&a, &b].map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+            for into in [Into::Overwrite, Into::Add] {
+                let (mut out, mut wide) = (vec![0.25f32; m * n], vec![0.25f64; m * n]);
+                let (of_a, of_b) = (Mat::strided(&a, m, k, k + 2), Mat::strided(&b, k, n, n + 1));
+                matmul(MatMut::new(&mut out, n), of_a, of_b, into);
+                let (of_a, of_b) = (Mat::strided(&wide_a, m, k, k + 2), Mat::strided(&wide_b, k, n, n + 1));
+                matmul(MatMut::new(&mut wide, n), of_a, of_b, into);
+                let bound = f64::from(f32::EPSILON) * (k + 1) as f64;
+                assert!(out.iter().zip(&wide).all(|(&x, &y)| (f64::from(x) - y).abs() <= bound), "{m}x{n}x{k}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "times")]
+    fn matrices_that_do_not_fit_are_refused() {
+        let (mut out, a, b) = ([0f32; 4], [1f32; 6], [1f32; 8]);
+        serial(MatMut::new(&mut out, 2), Mat::new(&a, 3), Mat::new(&b, 2), Into::Overwrite);
     }
 
     #[test]

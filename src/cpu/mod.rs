@@ -2,8 +2,8 @@
 //!
 //! In f64 they are the oracle of the tests and the analysis's forward pass; in f32, on all cores, they are the engine of
 //! machines without a GPU. A twin sees one model: the leading axis is the business of whoever calls it. It meets the
-//! machine only through [`matmul`] and [`rows()`], whose chunks follow from the shapes alone, so that the number of
-//! threads changes no bit.
+//! machine only through [`matmul`] and [`rows()`], whose tasks follow from the shapes alone, so that the number of
+//! threads changes no bit; loops that need more call rayon in the same way.
 
 pub mod adamw;
 pub mod attention;
@@ -126,7 +126,7 @@ pub struct Context<'a> {
     pub rows: usize,
     /// Rows of the whole batch, over which a mean is taken.
     pub batch_rows: usize,
-    /// Whether the work is to be spread over the cores: a part of the rows is one core's, and others have the other parts.
+    /// Whether a product is to be spread over the cores: not where other cores have the other rows meanwhile.
     pub spread: bool,
     /// The updates that the host has prepared.
     pub updates: &'a [Update],
@@ -138,26 +138,26 @@ pub struct Context<'a> {
 
 /// A tensor that is written.
 pub enum Taken<'a, T> {
-    /// All of it.
-    Whole(Vec<T>),
-    /// Some rows.
-    Part(&'a mut [T]),
+    /// The tensor itself.
+    Owned(Vec<T>),
+    /// What a line may write of it while others run: all, or a chunk's rows.
+    Lent(&'a mut [T]),
 }
 
 impl<'a, T> Taken<'a, T> {
-    /// All of a tensor. Panics on some rows.
-    pub fn whole(self) -> Vec<T> {
+    /// The tensor itself. Panics on one that is lent.
+    pub fn owned(self) -> Vec<T> {
         match self {
-            Self::Whole(tensor) => tensor,
-            Self::Part(_) => panic!("some rows are not a tensor"),
+            Self::Owned(tensor) => tensor,
+            Self::Lent(_) => panic!("what is lent is nobody's to keep"),
         }
     }
 
-    /// Some rows. Panics on all of a tensor.
-    pub fn part(self) -> &'a mut [T] {
+    /// What is lent. Panics on a tensor itself.
+    pub fn lent(self) -> &'a mut [T] {
         match self {
-            Self::Whole(_) => panic!("a tensor is more than some rows"),
-            Self::Part(rows) => rows,
+            Self::Owned(_) => panic!("a tensor that was not lent"),
+            Self::Lent(rows) => rows,
         }
     }
 }
@@ -166,8 +166,8 @@ impl<T> Deref for Taken<'_, T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         match self {
-            Self::Whole(tensor) => tensor,
-            Self::Part(rows) => rows,
+            Self::Owned(tensor) => tensor,
+            Self::Lent(rows) => rows,
         }
     }
 }
@@ -175,8 +175,8 @@ impl<T> Deref for Taken<'_, T> {
 impl<T> DerefMut for Taken<'_, T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match self {
-            Self::Whole(tensor) => tensor,
-            Self::Part(rows) => rows,
+            Self::Owned(tensor) => tensor,
+            Self::Lent(rows) => rows,
         }
     }
 }
@@ -216,7 +216,8 @@ pub struct Twin<T> {
     pub writes: &'static [&'static str],
     /// Does what the kernel does.
     pub run: fn(&mut dyn Arguments<'_, T>),
-    /// Whether it does each row by itself, so that it can be given some of them.
+    /// Whether it does each row by itself, so that it can be given a chunk of them: it counts rows from the chunk's first on, knows of
+    /// the others by [`Context::batch_rows`] alone, and writes tensors over rows or chunks only.
     pub by_rows: bool,
 }
 
@@ -284,13 +285,13 @@ pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
 }
 
 /// Rows that a task takes at a time.
-const CHUNK: usize = 64;
+const TASK: usize = 64;
 
 /// Calls `f(row, its elements)` for every row of `out`, spread over the cores.
 pub fn rows<T: Real>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, block)| {
+    out.par_chunks_mut(TASK * width).enumerate().for_each(|(chunk, block)| {
         for (i, row) in block.chunks_exact_mut(width).enumerate() {
-            f(chunk * CHUNK + i, row);
+            f(chunk * TASK + i, row);
         }
     });
 }
@@ -303,11 +304,11 @@ pub fn rows2<T: Real>(
     b_width: usize,
     f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
 ) {
-    let blocks = a.par_chunks_mut(CHUNK * a_width).zip(b.par_chunks_mut(CHUNK * b_width));
+    let blocks = a.par_chunks_mut(TASK * a_width).zip(b.par_chunks_mut(TASK * b_width));
     blocks.enumerate().for_each(|(chunk, (a, b))| {
         let pairs = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
         for (i, (a, b)) in pairs.enumerate() {
-            f(chunk * CHUNK + i, a, b);
+            f(chunk * TASK + i, a, b);
         }
     });
 }
@@ -321,7 +322,7 @@ pub fn sum_rows<T: Real>(x: &[T], width: usize, out: &mut [T]) {
         }
         sum
     };
-    let sums: Vec<Vec<T>> = x.par_chunks(CHUNK * width).map(partial).collect();
+    let sums: Vec<Vec<T>> = x.par_chunks(TASK * width).map(partial).collect();
     out.fill(T::zero());
     for sum in &sums {
         add(out, sum);

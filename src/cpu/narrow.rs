@@ -8,6 +8,9 @@ use super::wide::{AddLines, LINES, dot_lines};
 pub fn product<T: Real>(out: &mut Block<T>, first: usize, a: Mat<T>, b: Mat<T>, into: Into) {
     let ((rows, cols), terms) = (out.size(), a.size().1);
     let few = cols - first;
+    if rows == 0 {
+        return;
+    }
     T::with_scratch(few * (terms + rows), |scratch| {
         // Of each column: its part of b, and its sums.
         let (of_b, sums) = scratch.split_at_mut(few * terms);

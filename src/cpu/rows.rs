@@ -2,7 +2,7 @@
 
 use super::compose::Wide;
 use super::wide::{AddLines, LINES, SIDE, sum_rows};
-use super::{CHUNK, Context, Real, Twin, rows, twin};
+use super::{Context, Real, TASK, Twin, rows, twin};
 use rayon::prelude::*;
 
 /// The twin of an entry point of `rows.wgsl`.
@@ -52,13 +52,13 @@ fn forward<T: Real>(
     let (wide, heads, n_slots) = (Wide::of(&cx.shape), cx.shape.n_heads, cx.shape.n_slots());
     let (m, c) = (wide.d_mlp, wide.d_vocab_out);
     let (of_neurons, of_classes) = base_read.split_at(m);
-    let blocks = post4[..cx.rows * m].par_chunks_mut(CHUNK * m).zip(logits4[..cx.rows * c].par_chunks_mut(CHUNK * c));
+    let blocks = post4[..cx.rows * m].par_chunks_mut(TASK * m).zip(logits4[..cx.rows * c].par_chunks_mut(TASK * c));
     blocks.enumerate().for_each(|(block, (post, logits))| {
-        let first_row = block * CHUNK;
+        let first_row = block * TASK;
         let n = post.len() / m;
         for first in (0..heads).step_by(SIDE) {
             let count = 2 * SIDE.min(heads - first);
-            let mut lines = [[(T::zero(), 0); LINES]; CHUNK];
+            let mut lines = [[(T::zero(), 0); LINES]; TASK];
             for (row, lines) in (first_row..).zip(&mut lines[..n]) {
                 for (k, line) in lines[..count].iter_mut().enumerate() {
                     let (head, pos) = (first + k / 2, k % 2);

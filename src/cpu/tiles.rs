@@ -4,29 +4,28 @@
 //! copied so that they follow each other) and an element of A for each of its rows. A is read where it is, whichever way it
 //! lies: packing it, as libraries do, costs a tenth of a product whose other side is as narrow as the classes.
 //!
-//! An element of C is one chain of fused multiply-adds in the order of k, so it has the same bits on processors with wide and with
-//! narrow vectors, and however C is cut.
+//! An element of C is one chain of fused multiply-adds in the order of k; those of the last few columns ([`super::narrow`]) are put together
+//! in another order. Which columns these are follows from the number of columns alone, as C is cut at multiples of [`CUT`]. So C has the same
+//! bits with vectors of sixteen and of eight, and however it is cut.
 
-use super::matmul::{Block, Into, Mat};
+use super::matmul::{Block, CUT, Into, Mat};
 use super::{Real, narrow, vector};
 use pulp::{Arch, Simd, WithSimd};
 
 /// Rows of a tile.
 const ROWS: usize = 6;
-/// Terms of the sums that are done before the next: a panel of as many rows stays in the innermost cache.
+/// Terms of the sums that are done before the next: a panel of as many rows stays in a core's own caches.
 const TERMS: usize = 256;
 /// Elements of a panel's row at most.
 const WIDEST: usize = 64;
-/// Columns of the widest vector: a product is cut at multiples of them.
-const SIXTEEN: usize = 16;
-/// Columns after whole sixteens that are made by themselves.
+/// Columns after whole vectors, of the widest, that are made by themselves.
 const FEW: usize = 4;
 /// Bytes of a cache line, at which panels begin: loads across two of them take twice as long.
 const LINE: usize = 64;
 
 /// Whether [`product`] is there for such matrices. It does not depend on how a product is cut, and so the bits do not.
 pub fn fits<T: Real>(out: &Block<T>, a: Mat<T>) -> bool {
-    // In f64 the library makes them, against which those of f32 are tested.
+    // In f64 the library makes them.
     let is_wide = size_of::<T>() == size_of::<f32>() && lanes() >= 8;
     is_wide && out.has_rows() && (a.has_rows() || a.t().has_rows())
 }
@@ -46,7 +45,7 @@ fn lanes() -> usize {
 
 /// out = a b, or out += a b
 pub fn product<T: Real>(out: &mut Block<T>, a: Mat<T>, b: Mat<T>, into: Into) {
-    let (cols, few) = (out.size().1, out.size().1 % SIXTEEN);
+    let (cols, few) = (out.size().1, out.size().1 % CUT);
     // Classes are a prime number in whole vec4s: what is left of them after whole vectors is not worth another.
     let of_tiles = if few <= FEW { cols - few } else { cols };
     // The panel is taken out here: what a closure does is not compiled for the widest vectors.
@@ -230,7 +229,6 @@ mod tests {
         let a = if case.a_has_rows { Mat::strided(&a, m, k, k) } else { Mat::strided(&a, k, m, m).t() };
         let b = if case.b_has_rows { Mat::strided(&b, k, n, n) } else { Mat::strided(&b, n, k, k).t() };
         let mut block = Block::of(MatMut::strided(&mut out, m, n, stride));
-        // What was there before is nobody's zero.
         let mut panel = vec![f32::NAN; TERMS * WIDEST];
         run(Product { out: &mut block, cols: n, a, b, into: case.into, panel: &mut panel });
         (out, expected)

@@ -362,6 +362,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_a_number_is_shut_by_relu() {
+        let (table, lines) = ([f32::NAN, -1.0, 2.0, f32::NAN, f32::INFINITY], [[(1.0, 0); LINES]]);
+        let mut out = [0.0; 5];
+        AddLines { lines: &lines, count: 1, table: &table, base: None, relu: true, width: 5, out: &mut out }.run();
+        assert_eq!(out, [0.0, 0.0, 2.0, 0.0, f32::INFINITY]);
+    }
+
+    #[test]
     fn narrow_vectors_make_the_same_bits() {
         let Some(narrow) = pulp::x86::V3::try_new() else { return };
         let (table, lines) = (numbers(2000, 1.0), [0, 5, 130, 131, 400, 777, 900, 1200, 1300, 1333]);
@@ -375,6 +383,14 @@ mod tests {
             dots(&mut wide, |_, dots| Arch::new().dispatch(dots));
             dots(&mut same, |narrow, dots| Simd::vectorize(narrow, dots));
             assert_eq!(wide, same, "dots of {first} and {second}");
+            for (&line, &got) in lines.iter().zip(&wide) {
+                let pairs = x.iter().chain(&y).zip(&table[line..]);
+                let sum: f64 = pairs.map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+                assert!(
+                    (f64::from(got) - sum).abs() <= f64::from(f32::EPSILON) * (first + second) as f64,
+                    "{got} {sum}"
+                );
+            }
 
             let width = first + second;
             let lines: Vec<_> =

@@ -2,6 +2,7 @@
 
 use crate::support::{Outcome, gpu, layout, pairs, require, shape, test, wanted_adapter};
 use grokscope::cpu::twin_of;
+use grokscope::method::{Loss, Method};
 use grokscope::model::{CHUNK, Role, Tensor, initial_weights};
 use grokscope::plan::{Plan, Shape, Update, preset};
 use grokscope::program::batch::{Batch, Layout};
@@ -35,15 +36,20 @@ pub fn tests() -> Vec<Trial> {
         test("a_resumed_state_goes_on_the_same_on_the_cpu_engine", || {
             of_every_program(|program| resumed(program, &on_two_threads))
         }),
-        test("lines_done_one_by_one_make_the_same_bits_on_the_cpu_engine", || of_every_program(one_by_one)),
+        test("lines_done_one_by_one_make_the_same_bits_on_the_cpu_engine", || {
+            of_every_program(one_by_one)?;
+            let stablemax = Method { loss: Loss::StableMax, ..Method::default() };
+            one_by_one(&composed::program().taught(&stablemax))
+        }),
     ]
 }
 
 /// The engine does lines together, chunk by chunk of the rows or side by side; alone, on one thread, they do the same.
 fn one_by_one(program: &Program) -> Outcome {
-    let (shape, plan) = (shape(23, 12, 3, 20), preset("default")?);
-    // Three chunks of rows, the last of them short, and less than one.
-    for rows in [2 * CHUNK + 49, 40] {
+    // Four neurons and classes after whole vectors.
+    let (shape, plan) = (shape(52, 12, 3, 20), preset("default")?);
+    // Five chunks of rows, the last of them short, and less than one.
+    for rows in [4 * CHUNK + 49, 40] {
         let together = &mut OnCpu::<f32>::new(program, layout(shape, &[rows]), 2)?;
         let alone = &mut OnCpu::<f32>::new(program, layout(shape, &[rows]), 1)?;
         for engine in [&mut *together, &mut *alone] {
@@ -229,10 +235,11 @@ fn stretches(program: &Program) -> Outcome {
 }
 
 fn threads(program: &Program) -> Outcome {
-    // Wide enough that every product and every loop is cut into several chunks.
-    let shape = shape(13, 64, 4, 200);
+    // Wide enough that every product and every loop is cut. There are chunks of rows enough for one thread and two; where there are more threads,
+    // each line is spread over them.
+    let (shape, rows) = (shape(52, 64, 4, 200), 3 * CHUNK + 49);
     let run = |threads| -> Result<Vec<Result1>, Failed> {
-        let mut engine = on_cpu(program, layout(shape, &[169]), threads)?;
+        let mut engine = on_cpu(program, layout(shape, &[rows]), threads)?;
         engine.write_state(0, &State::fresh(initial_weights("paper", 0, &shape)))?;
         train(&mut engine, &[0], 0..5, 1)?;
         results(&mut engine)

@@ -1,11 +1,11 @@
 //! The lines of a program with their twins, put together as they are done.
 
-use crate::cpu::product::{Geometry, RowsAre};
+use crate::cpu::product::Geometry;
 use crate::cpu::{Real, Twin, twin_of};
-use crate::model::{Role, Sizes, Tensor};
+use crate::model::{Axis, Role, Sizes, Tensor};
+use crate::program::Call;
 use crate::program::batch::{Batch, Layout, Rows};
 use crate::program::product::geometry;
-use crate::program::{Call, Over};
 use anyhow::{Context as _, Result};
 
 /// A call with its twin.
@@ -46,9 +46,12 @@ impl<T: Real> Line<T> {
         let of_model = |rows: &Rows| geometry(call, &Sizes { shape: layout.shape, rows: rows.len() });
         let geometry = layout.of(batch).iter().map(|rows| Ok(of_model(rows)?.unwrap_or_default()));
         let geometry: Vec<_> = geometry.collect::<Result<_>>().with_context(place)?;
-        // A product whose sizes the rows have no part in has none.
-        let has_rows = |g: &Geometry| g.rows_are != RowsAre::Neither;
-        let by_rows = twin.by_rows && (!matches!(call.over, Over::Product(..)) || geometry.iter().any(has_rows));
+        // A product may be one of weights: it goes by rows where it writes rows, or sums over chunks of them.
+        let is_over_rows = |name: &&'static str| {
+            let axes = Tensor::find(call.tensor(name)).map(|tensor| tensor.axes);
+            matches!(axes.and_then(<[Axis]>::first), Some(Axis::Row | Axis::Chunk))
+        };
+        let by_rows = twin.by_rows && twin.writes.iter().all(is_over_rows);
         let is_made = |name: &&'static str| {
             let role = Tensor::find(call.tensor(name)).map(|tensor| tensor.role);
             matches!(role, Some(Role::Activation | Role::Gradient))
@@ -100,4 +103,46 @@ fn goes_with<T: Real>(line: &Line<T>, group: &Group<T>) -> bool {
             How::Beside => group.lines.iter().all(|other| line.is_independent_of(other)),
             How::ByChunks => true,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Shape;
+    use crate::program::{Over, composed, run};
+    use crate::task::{Op, Pairs};
+
+    fn layout() -> Layout {
+        let grid = [Pairs::grid(Op::Add, 5)];
+        Layout::new(Shape { p: 5, d_model: 4, n_heads: 2, d_mlp: 8, d_vocab_out: 5 }, &grid, &grid)
+    }
+
+    #[test]
+    fn a_step_of_the_composed_program_is_thirteen_groups() {
+        let program = composed::program();
+        let of = |calls: Vec<&Call>, batch| -> Vec<(How, usize)> {
+            let groups = groups::<f32>(calls.into_iter(), &layout(), batch).unwrap();
+            groups.iter().map(|group| (group.how, group.lines.len())).collect()
+        };
+        use How::{Alone, Beside, ByChunks};
+        let forward = [(Beside, 4), (Beside, 4), (Beside, 2), (Beside, 2)];
+        let backward = [(ByChunks, 8), (Beside, 3), (Beside, 4), (Beside, 5), (Beside, 5), (Beside, 3), (Beside, 1)];
+        let step = [&forward[..], &backward, &[(Alone, 1), (Alone, 1)]].concat();
+        assert_eq!(of(program.step().collect(), Batch::Train), step);
+        assert_eq!(of(program.evaluation().collect(), Batch::Grid), [&forward[..], &[(ByChunks, 4)]].concat());
+    }
+
+    #[test]
+    fn lines_wait_for_what_they_need_and_for_who_needs_what_they_write() {
+        let line = |entry| run("slots", entry, Over::Elements(&[]));
+        let lines_of_groups = |calls: [&'static str; 2]| -> Vec<usize> {
+            let calls = calls.map(line);
+            let groups = groups::<f32>(calls.iter(), &layout(), Batch::Train).unwrap();
+            groups.iter().map(|group| group.lines.len()).collect()
+        };
+        // d_slot_score is written and then read; read and then written; read by both.
+        assert_eq!(lines_of_groups(["backward_scores", "backward_key"]), [1, 1]);
+        assert_eq!(lines_of_groups(["backward_key", "backward_scores"]), [1, 1]);
+        assert_eq!(lines_of_groups(["backward_key", "forward_query"]), [2]);
+    }
 }

@@ -9,6 +9,9 @@ use crate::program::batch::{Batch, Key, Layout, key};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
+/// Chunks of rows that there are for each thread at least, where lines are done chunk by chunk.
+const CHUNKS_A_THREAD: usize = 2;
+
 /// All tensors of one model.
 pub struct Model<T> {
     /// Parameters, gradients and what a step makes, each batch's by itself.
@@ -59,8 +62,7 @@ impl<T: Real> Model<T> {
                 indices.insert((tensor.name, batch), values);
             }
         }
-        let zeros =
-            |parameter: &crate::model::Parameter| vec![T::zero(); parameter.dims(&layout.shape).iter().product()];
+        let zeros = |parameter: &Parameter| vec![T::zero(); parameter.dims(&layout.shape).iter().product()];
         let moments = Weights { tensors: PARAMETERS.iter().map(zeros).collect() };
         let grad_memory = moments.tensors.iter().map(|zeros| zeros.repeat(grad_copies)).collect();
         Self { floats, indices, exp_avg: moments.clone(), exp_avg_sq: moments, grad_memory, updates: Vec::new() }
@@ -81,7 +83,11 @@ impl<T: Real> Model<T> {
                 (_, [line]) => self.run(line, at),
                 (How::ByChunks, lines) => {
                     let chunks: Vec<_> = (0..at.rows).step_by(CHUNK).map(|first| (Some(first), lines)).collect();
-                    self.run_shares(&chunks, at);
+                    // A chunk is one core's: with few of them for many cores each line is spread over all.
+                    match chunks.len() >= CHUNKS_A_THREAD * rayon::current_num_threads() {
+                        true => self.run_shares(&chunks, at),
+                        false => lines.iter().for_each(|line| self.run(line, at)),
+                    }
                 }
                 (_, lines) => {
                     let lines: Vec<_> = lines.iter().map(|line| (None, std::slice::from_ref(line))).collect();
@@ -176,7 +182,9 @@ impl<'a, T: Real> OfShare<'a, T> {
     fn part<'t, E>(&self, name: &str, tensor: &'t [E]) -> &'t [E] {
         let has_rows = || Tensor::find(name).is_some_and(|t| matches!(t.axes.first(), Some(Axis::Row | Axis::Chunk)));
         match self.first.filter(|_| has_rows()) {
-            Some(first) => tensor.chunks(elements_of_chunk(name, self.at)).nth(first / CHUNK).unwrap_or_default(),
+            Some(first) => {
+                tensor.chunks(elements_of_chunk(name, self.at)).nth(first / CHUNK).expect("a part of every chunk")
+            }
             None => tensor,
         }
     }
@@ -192,10 +200,7 @@ impl<'a, T: Real> Arguments<'a, T> for OfShare<'a, T> {
     fn context(&self) -> Context<'_> {
         let (Place { shape, rows: batch_rows, .. }, updates) = (self.at, &self.model.updates);
         let product = self.line.geometry[self.at.index];
-        let (rows, product) = match self.first {
-            Some(first) => (CHUNK.min(batch_rows - first), Geometry { batches: 1, ..product }),
-            None => (batch_rows, product),
-        };
+        let rows = self.first.map_or(batch_rows, |first| CHUNK.min(batch_rows - first));
         Context { shape, rows, batch_rows, spread: self.first.is_none(), updates, product, parameter: 0 }
     }
     fn index(&self, name: &str) -> &[u32] {
@@ -209,10 +214,10 @@ impl<'a, T: Real> Arguments<'a, T> for OfShare<'a, T> {
         }
     }
     fn take(&mut self, name: &str) -> Taken<'a, T> {
-        Taken::Part(std::mem::take(self.written(name)))
+        Taken::Lent(std::mem::take(self.written(name)))
     }
     fn put(&mut self, name: &str, tensor: Taken<'a, T>) {
-        *self.written(name) = tensor.part();
+        *self.written(name) = tensor.lent();
     }
     fn take_counter(&mut self, name: &str) -> Vec<u32> {
         panic!("{name}: what counts runs alone")
@@ -241,10 +246,10 @@ impl<'t, T: Real> Arguments<'t, T> for OfModel<'_, T> {
         &self.model.floats[&Model::<T>::key(self.line.call.tensor(name), self.at.batch)]
     }
     fn take(&mut self, name: &str) -> Taken<'t, T> {
-        Taken::Whole(std::mem::take(self.model.float_mut(self.line.call.tensor(name), self.at.batch)))
+        Taken::Owned(std::mem::take(self.model.float_mut(self.line.call.tensor(name), self.at.batch)))
     }
     fn put(&mut self, name: &str, tensor: Taken<'t, T>) {
-        *self.model.float_mut(self.line.call.tensor(name), self.at.batch) = tensor.whole();
+        *self.model.float_mut(self.line.call.tensor(name), self.at.batch) = tensor.owned();
     }
     fn take_counter(&mut self, name: &str) -> Vec<u32> {
         std::mem::take(self.model.index_mut(name, self.at.batch))
@@ -292,10 +297,10 @@ impl<'t, T: Real> Arguments<'t, T> for OfParameter<'_, T> {
         }
     }
     fn take(&mut self, name: &str) -> Taken<'t, T> {
-        Taken::Whole(std::mem::take(self.slot(name)))
+        Taken::Owned(std::mem::take(self.slot(name)))
     }
     fn put(&mut self, name: &str, tensor: Taken<'t, T>) {
-        *self.slot(name) = tensor.whole();
+        *self.slot(name) = tensor.owned();
     }
     fn take_counter(&mut self, name: &str) -> Vec<u32> {
         std::mem::take(self.model.index_mut(name, self.at.batch))
