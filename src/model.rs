@@ -60,7 +60,7 @@ pub const WINDOW: usize = 256;
 
 /// Rows over which one workgroup sums a gradient; the chunks' sums are added in their order. The CPU engine takes as many through all
 /// lines that go by rows: they are whole tiles, and 3,830 rows are an even number of chunks.
-pub const CHUNK: usize = 480;
+pub const CHUNK: usize = 240;
 
 /// n rounded up to whole vec4s.
 pub fn whole4(n: usize) -> usize {
