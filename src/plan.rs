@@ -214,7 +214,7 @@ pub fn preset(name: &str) -> Result<Plan> {
         schema: SCHEMA,
         op: "add".into(),
         p: 113,
-        // On philox:0 seed 1 stays just above a test loss of 1e-5; on this one seeds 0 to 4 all pass below it.
+        // On philox:0 seed 1 stays just above a test loss of 1e-5; on this one most seeds pass below it, which ones depends on the rounding.
         split: "philox:2".into(),
         train_fraction: 0.3,
         d_model: 128,

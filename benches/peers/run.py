@@ -3,8 +3,8 @@
 Usage: python3 benches/peers/run.py [--rounds 5] [--threads 2] [--peers NAME ..] [--device NAME ..] [--write]
 
 Needs `cargo build --release` done; makes a virtual environment in target/peers-venv and installs requirements.txt there. Rounds
-are interleaved, so that what else the machine does falls on all of them; each figure is the median of its rounds, and the
-ratios are of medians. --write puts the table between the marks of docs/performance.md.
+are interleaved, so that what else the machine does falls on all of them. In a round each does stretches of steps for three seconds, whose
+median counts; each figure is the median of its rounds, and the ratios are of medians. --write puts the table between the marks of docs/performance.md.
 """
 import argparse, json, os, pathlib, platform, statistics, subprocess, sys, venv
 
@@ -13,7 +13,7 @@ PEERS = ["torch-reference", "torch-reference-compiled", "torch-careful", "torch-
 a = argparse.ArgumentParser()
 a.add_argument("--rounds", type=int, default=5)
 a.add_argument("--threads", type=int, default=os.cpu_count())
-a.add_argument("--steps", type=int, default=20, help="steps of a peer in a round")
+a.add_argument("--steps", type=int, default=10, help="steps of a peer in a stretch")
 a.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
 a.add_argument("--device", nargs="*", default=["cpu", "llvmpipe"], help="devices of grokscope's")
 a.add_argument("--write", action="store_true")

@@ -1,6 +1,6 @@
 //! The product of matrices in tiles that stay in registers.
 //!
-//! A tile of C has [`ROWS`] rows and a few vectors of columns. For each term of its sums it takes a row of B's *panel* (those columns,
+//! A tile of C has six rows and a few vectors of columns. For each term of its sums it takes a row of B's *panel* (those columns,
 //! copied so that they follow each other) and an element of A for each of its rows. A is read where it is, whichever way it
 //! lies: packing it, as libraries do, costs a tenth of a product whose other side is as narrow as the classes.
 //!

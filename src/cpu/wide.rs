@@ -115,7 +115,7 @@ impl<T: Real> WithSimd for AddLines<'_, T> {
 
 /// out = x . table[line..] for each of the lines, where x is given in parts that follow each other.
 ///
-/// Each sum is [`LANES`] sums of every [`LANES`]-th product, halves of which are added at the end: the same on processors with
+/// Each sum is sixteen sums of every sixteenth product, halves of which are added at the end: the same on processors with
 /// wide and with narrow vectors.
 pub fn dot_lines<T: Real>(x: &[&[T]], lines: &[usize], table: &[T], out: &mut [T]) {
     Arch::new().dispatch(DotLines { x, lines, table, out })
