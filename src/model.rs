@@ -317,6 +317,11 @@ impl Tensor {
         matches!(self.axes.last(), Some(DModel4 | DMlp4 | DVocabOut4 | Z4 | Reader))
     }
 
+    /// Whether it has a part for each row, or for each chunk of rows.
+    pub fn is_over_rows(&self) -> bool {
+        matches!(self.axes.first(), Some(Row | Chunk))
+    }
+
     /// Whether the tensor exists once for each batch of rows.
     pub fn per_batch(&self) -> bool {
         self.role == Role::Index || self.axes.iter().any(|axis| matches!(axis, Row | Chunk))

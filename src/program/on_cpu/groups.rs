@@ -2,7 +2,7 @@
 
 use crate::cpu::product::Geometry;
 use crate::cpu::{Real, Twin, twin_of};
-use crate::model::{Axis, Role, Sizes, Tensor};
+use crate::model::{Role, Sizes, Tensor};
 use crate::program::Call;
 use crate::program::batch::{Batch, Layout, Rows};
 use crate::program::product::geometry;
@@ -47,10 +47,7 @@ impl<T: Real> Line<T> {
         let geometry = layout.of(batch).iter().map(|rows| Ok(of_model(rows)?.unwrap_or_default()));
         let geometry: Vec<_> = geometry.collect::<Result<_>>().with_context(place)?;
         // A product may be one of weights: it goes by rows where it writes rows, or sums over chunks of them.
-        let is_over_rows = |name: &&'static str| {
-            let axes = Tensor::find(call.tensor(name)).map(|tensor| tensor.axes);
-            matches!(axes.and_then(<[Axis]>::first), Some(Axis::Row | Axis::Chunk))
-        };
+        let is_over_rows = |name: &&'static str| Tensor::find(call.tensor(name)).is_some_and(Tensor::is_over_rows);
         let by_rows = twin.by_rows && twin.writes.iter().all(is_over_rows);
         let is_made = |name: &&'static str| {
             let role = Tensor::find(call.tensor(name)).map(|tensor| tensor.role);

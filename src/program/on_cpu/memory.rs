@@ -180,8 +180,7 @@ struct OfShare<'a, T> {
 impl<'a, T: Real> OfShare<'a, T> {
     /// The chunk's part of a tensor, which is all of a tensor that has no rows.
     fn part<'t, E>(&self, name: &str, tensor: &'t [E]) -> &'t [E] {
-        let has_rows = || Tensor::find(name).is_some_and(|t| matches!(t.axes.first(), Some(Axis::Row | Axis::Chunk)));
-        match self.first.filter(|_| has_rows()) {
+        match self.first.filter(|_| Tensor::find(name).is_some_and(Tensor::is_over_rows)) {
             Some(first) => {
                 tensor.chunks(elements_of_chunk(name, self.at)).nth(first / CHUNK).expect("a part of every chunk")
             }
