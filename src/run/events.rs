@@ -1,11 +1,11 @@
 //! TensorBoard's event files: protocol buffers in records with checksums, as `tensorboard/compat/proto` and TFRecord have them.
 
 use super::disk;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use prost::{Message, Oneof};
 use std::path::{Path, PathBuf};
 
-/// A file of events; what is added stands behind what is there.
+/// A file of events, one for each start of a run.
 pub struct Events {
     path: PathBuf,
 }
@@ -109,15 +109,17 @@ struct SessionLog {
 }
 
 impl Events {
-    /// A file for events after `step` in a directory that is made where it is not there, and whether it is the first there: whatever an
-    /// earlier file says of later steps is void. `seconds` since 1970 name it and stamp its first events.
+    /// A new file for events after `step` in a directory that is made where it is not there, and whether it is the first there: whatever
+    /// an earlier file says of later steps is void. `seconds` since 1970 stamp its first events and name it; where a file has that name,
+    /// the next second that is free does, as TensorBoard reads files in the order of their names.
     pub fn create(directory: &Path, step: u64, seconds: f64) -> Result<(Self, bool)> {
         let is_first = !directory.exists();
         disk::make_directory(directory)?;
-        let events = Self { path: directory.join(format!("events.out.tfevents.{:010}.grokscope", seconds as u64)) };
-        if !events.path.exists() {
-            disk::write_whole(&events.path, b"")?;
-        }
+        let name = |second| directory.join(format!("events.out.tfevents.{second:010}.grokscope"));
+        let path =
+            (seconds as u64..).map(name).find(|path| !path.exists()).context("no second is free to name a file")?;
+        disk::write_whole(&path, b"")?;
+        let events = Self { path };
         events.add(seconds, 0, What::FileVersion("brain.Event:2".into()))?;
         if !is_first {
             events.add(seconds, step + 1, What::SessionLog(SessionLog { status: 1 }))?;
@@ -183,5 +185,16 @@ mod tests {
         assert_eq!(u32::from_le_bytes(masked(b"123456789")), 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8));
         let record = record(b"abc");
         assert_eq!((record.len(), &record[..8], &record[12..15]), (19, &3u64.to_le_bytes()[..], &b"abc"[..]));
+    }
+
+    #[test]
+    fn starts_within_a_second_have_a_file_each() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().join("tensorboard");
+        let files = [0, 10, 20].map(|step| Events::create(&directory, step, 7.5).unwrap());
+        assert_eq!(files.each_ref().map(|(_, is_first)| *is_first), [true, false, false]);
+        let names = files.map(|(events, _)| events.path.file_name().unwrap().to_string_lossy().into_owned());
+        assert_eq!(names, [7, 8, 9].map(|second| format!("events.out.tfevents.{second:010}.grokscope")));
+        assert_eq!(disk::files(&directory).unwrap().len(), 3);
     }
 }
