@@ -8,14 +8,17 @@
 //! in another order. Which columns these are follows from the number of columns alone, as C is cut at multiples of [`CUT`]. So C has the same
 //! bits with vectors of sixteen and of eight, and however it is cut.
 
+#![allow(clippy::needless_range_loop, reason = "given to an iterator, sums are put into memory term by term")]
+
 use super::matmul::{Block, CUT, Into, Mat};
 use super::{Real, narrow, vector};
 use pulp::{Arch, Simd, WithSimd};
+use std::hint::black_box;
 
 /// Rows of a tile.
 const ROWS: usize = 6;
 /// Terms of the sums that are done before the next: a panel of as many rows stays in a core's own caches.
-const TERMS: usize = 256;
+const TERMS: usize = 128;
 /// Elements of a panel's row at most.
 const WIDEST: usize = 64;
 /// Columns after whole vectors, of the widest, that are made by themselves.
@@ -104,7 +107,14 @@ impl<T: Real> Product<'_, '_, T> {
     fn panel<S: Simd, const N: usize>(&mut self, simd: S, part: Part) {
         let width = N * vector::lanes::<T, S>();
         let terms = TERMS.min(self.a.size().1 - part.first_term);
-        self.b.copy_to(part.first_term, part.first_col, part.cols, &mut self.panel[..terms * width], width);
+        let panel = &mut self.panel[..terms * width];
+        if self.b.has_rows() {
+            for (k, row) in (part.first_term..).zip(T::split_mut::<S>(panel).0.as_chunks_mut::<N>().0) {
+                *row = load(simd, self.b.row(k, part.first_col, part.cols));
+            }
+        } else {
+            self.b.copy_to(part.first_term, part.first_col, part.cols, panel, width);
+        }
         let rows = self.out.size().0;
         let whole = rows - rows % ROWS;
         (0..whole).step_by(ROWS).for_each(|row| self.tile::<S, ROWS, N>(simd, row, part, terms));
@@ -117,37 +127,47 @@ impl<T: Real> Product<'_, '_, T> {
         let panel = &T::split::<S>(self.panel).0.as_chunks::<N>().0[..terms];
         let mut sums = [[T::splat(simd, T::zero()); N]; R];
         if self.into == Into::Add || part.first_term > 0 {
-            for (row, sums) in (row..).zip(&mut sums) {
-                *sums = load(simd, self.out.part(row, part.first_col, part.cols));
+            for r in 0..R {
+                sums[r] = load(simd, self.out.part(row + r, part.first_col, part.cols));
             }
         }
         if self.a.has_rows() {
-            let a: [&[T]; R] = std::array::from_fn(|r| self.a.row(row + r, part.first_term, terms));
-            sums = add_terms(simd, panel, (0..terms).map(|k| move |r: usize| a[r][k]), sums);
+            let mut a: [&[T]; R] = [&[]; R];
+            for r in 0..R {
+                // Six addresses to start from. A compiler that knows how far apart they are adds that six times a term, on the
+                // ports of the multiply-adds.
+                a[r] = &black_box(self.a.row(row + r, part.first_term, terms))[..terms];
+            }
+            sums = add_terms(simd, panel, |k| move |r: usize| a[r][k], sums);
         } else {
-            let a = self.a.t().rows_of(part.first_term, terms, row, R);
-            // Without a way out of the loop, which would keep the sums in memory.
-            sums = add_terms(simd, panel, a.map_while(|a| a.first_chunk::<R>()).map(|a| move |r: usize| a[r]), sums);
+            let (a, stride) = self.a.t().lines();
+            let a = &a[(part.first_term * stride + row).min(a.len())..];
+            let of_term = |k: usize| {
+                let a = &a[k * stride..][..R];
+                move |r: usize| a[r]
+            };
+            sums = add_terms(simd, panel, of_term, sums);
         }
-        for (r, sums) in sums.into_iter().enumerate() {
-            store(simd, self.out.part(row + r, part.first_col, part.cols), sums);
+        for r in 0..R {
+            store(simd, self.out.part(row + r, part.first_col, part.cols), sums[r]);
         }
     }
 }
 
-/// sums[r] += a(r) panel[k], a being the k-th of `a`
+/// sums[r] += a(k)(r) panel[k] for every k
 #[inline(always)]
-fn add_terms<T: Real, S: Simd, const R: usize, const N: usize>(
+fn add_terms<T: Real, S: Simd, const R: usize, const N: usize, F: Fn(usize) -> T>(
     simd: S,
     panel: &[[T::V<S>; N]],
-    a: impl Iterator<Item: Fn(usize) -> T>,
+    a: impl Fn(usize) -> F,
     mut sums: [[T::V<S>; N]; R],
 ) -> [[T::V<S>; N]; R] {
-    for (b, a) in panel.iter().zip(a) {
-        for (r, sums) in sums.iter_mut().enumerate() {
+    for k in 0..panel.len() {
+        let (a, b) = (a(k), panel[k]);
+        for r in 0..R {
             let a = T::splat(simd, a(r));
             for n in 0..N {
-                sums[n] = T::multiply_add(simd, a, b[n], sums[n]);
+                sums[r][n] = T::multiply_add(simd, a, b[n], sums[r][n]);
             }
         }
     }
