@@ -38,8 +38,8 @@ pub const LINES: usize = 2 * SIDE;
 /// For every row of elements: out = base + sum over its first `count` lines of weight * table[line..], where the base is a line for all
 /// of them or, without one, what is there; and 0 where that is less and `relu` holds.
 ///
-/// Some elements of all rows are done before the next: neighbouring rows use the same lines, whose parts then stay in the
-/// innermost cache.
+/// A row is done before the next: its lines are then read from one end to the other, as caches fetch ahead, and those that the next
+/// row uses too stay in the innermost one.
 pub struct AddLines<'a, T> {
     /// For each row, weights and the elements at which their lines begin.
     pub lines: &'a [[(T, usize); LINES]],
@@ -65,35 +65,33 @@ impl<T: Real> AddLines<'_, T> {
 }
 
 impl<T: Real> AddLines<'_, T> {
-    /// `K` vectors from `at` on.
+    /// `K` vectors of a row, from `at` on.
     #[inline(always)]
-    fn block<S: Simd, const K: usize>(&mut self, simd: S, at: usize) {
+    fn block<S: Simd, const K: usize>(&mut self, simd: S, row: usize, at: usize) {
         let to = at + K * vector::lanes::<T, S>();
-        for (out, lines) in self.out.chunks_exact_mut(self.width).zip(self.lines) {
-            let mut sum = *vectors::<T, S, K>(&self.base.unwrap_or(out)[at..to]);
-            for &(weight, line) in &lines[..self.count] {
-                let (weight, x) = (T::splat(simd, weight), vectors::<T, S, K>(&self.table[line + at..line + to]));
-                for k in 0..K {
-                    sum[k] = T::multiply_add(simd, weight, x[k], sum[k]);
-                }
+        let out = &mut self.out[row * self.width..][..self.width];
+        let mut sum = *vectors::<T, S, K>(&self.base.unwrap_or(out)[at..to]);
+        for &(weight, line) in &self.lines[row][..self.count] {
+            let (weight, x) = (T::splat(simd, weight), vectors::<T, S, K>(&self.table[line + at..line + to]));
+            for k in 0..K {
+                sum[k] = T::multiply_add(simd, weight, x[k], sum[k]);
             }
-            for (out, sum) in T::split_mut::<S>(&mut out[at..to]).0.iter_mut().zip(sum) {
-                *out = if self.relu { T::relu(simd, sum) } else { sum };
-            }
+        }
+        for (out, sum) in T::split_mut::<S>(&mut out[at..to]).0.iter_mut().zip(sum) {
+            *out = if self.relu { T::relu(simd, sum) } else { sum };
         }
     }
 
     /// Less than a vector, up to the width.
     #[inline(always)]
-    fn rest<S: Simd>(&mut self, simd: S, at: usize) {
-        for (out, lines) in self.out.chunks_exact_mut(self.width).zip(self.lines) {
-            let mut sum = T::load_part(simd, &self.base.unwrap_or(out)[at..self.width]);
-            for &(weight, line) in &lines[..self.count] {
-                let x = T::load_part(simd, &self.table[line + at..line + self.width]);
-                sum = T::multiply_add(simd, T::splat(simd, weight), x, sum);
-            }
-            T::store_part(simd, &mut out[at..], if self.relu { T::relu(simd, sum) } else { sum });
+    fn rest<S: Simd>(&mut self, simd: S, row: usize, at: usize) {
+        let out = &mut self.out[row * self.width..][..self.width];
+        let mut sum = T::load_part(simd, &self.base.unwrap_or(out)[at..]);
+        for &(weight, line) in &self.lines[row][..self.count] {
+            let x = T::load_part(simd, &self.table[line + at..line + self.width]);
+            sum = T::multiply_add(simd, T::splat(simd, weight), x, sum);
         }
+        T::store_part(simd, &mut out[at..], if self.relu { T::relu(simd, sum) } else { sum });
     }
 }
 
@@ -105,10 +103,12 @@ impl<T: Real> WithSimd for AddLines<'_, T> {
         const VECTORS: usize = 4;
         let (width, lanes) = (self.width, vector::lanes::<T, S>());
         let (blocks, whole) = (width - width % (VECTORS * lanes), width - width % lanes);
-        (0..blocks).step_by(VECTORS * lanes).for_each(|at| self.block::<S, VECTORS>(simd, at));
-        (blocks..whole).step_by(lanes).for_each(|at| self.block::<S, 1>(simd, at));
-        if whole < width {
-            self.rest(simd, whole);
+        for row in 0..self.lines.len() {
+            (0..blocks).step_by(VECTORS * lanes).for_each(|at| self.block::<S, VECTORS>(simd, row, at));
+            (blocks..whole).step_by(lanes).for_each(|at| self.block::<S, 1>(simd, row, at));
+            if whole < width {
+                self.rest(simd, row, whole);
+            }
         }
     }
 }
@@ -241,9 +241,13 @@ impl<T: Real> WithSimd for SumRows<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
-        // Five sums stay in registers: sixteen elements of each.
+        // Five sums stay in registers: sixteen elements of each, and more where there are more registers, as a row is then fetched in
+        // longer pieces.
+        const MORE: usize = 4 * LANES;
         let (len, whole) = (self.all.len(), self.all.len() / LANES * LANES);
-        blocks(0, whole, LANES).for_each(|at| self.block::<S, LANES>(at));
+        let more = if S::REGISTER_COUNT >= 32 { len / MORE * MORE } else { 0 };
+        blocks(0, more, MORE).for_each(|at| self.block::<S, MORE>(at));
+        blocks(more, whole, LANES).for_each(|at| self.block::<S, LANES>(at));
         blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(at));
     }
 }
