@@ -2,11 +2,11 @@
 
 Usage: python3 benches/peers/run.py [--rounds 5] [--threads 2] [--peers NAME ..] [--device NAME ..] [--write]
 
-Needs `cargo build --release` done; makes a virtual environment in target/peers-venv and installs requirements.txt there. Rounds
+Needs `cargo build --release` done, and for llvmpipe Mesa's Vulkan drivers (what is not there is left out, with the reason); makes a virtual environment in target/peers-venv and installs requirements.txt there. Rounds
 are interleaved, so that what else the machine does falls on all of them. In a round each does stretches of steps for three seconds, whose
 median counts; each figure is the median of its rounds, and the ratios are of medians. --write puts the table between the marks of docs/performance.md.
 """
-import argparse, json, os, pathlib, platform, statistics, subprocess, sys, venv
+import argparse, datetime, json, os, pathlib, platform, statistics, subprocess, sys, venv
 
 PEERS = ["torch-reference", "torch-reference-compiled", "torch-careful", "torch-careful-compiled", "jax-careful-scan"]
 
@@ -33,23 +33,36 @@ def environment():
         stamp.write_text(wanted)
     return directory / "bin/python"
 
+def last_line(ran):
+    return (ran.stderr.strip().splitlines() or [f"ended with code {ran.returncode} and said nothing"])[-1]
+
 def ours(device, name):
+    """Milliseconds of a step on a device, or why there are none; and what the device is."""
     run = [program, "bench", "--device", device, "--program", name, "--threads", str(a.threads), "--seconds", "3", "--json"]
     ran = subprocess.run(run, capture_output=True, text=True)
     if ran.returncode:
-        sys.exit(f"{' '.join(map(str, run))} ended with code {ran.returncode}: {ran.stderr.strip().splitlines()[-1:]}")
+        return None, last_line(ran)
     device = json.loads(ran.stdout)["devices"][0]
     return device["runs"][0]["step_ms"]["median"], f"{device['name']}, {device['driver']}"
 
 def peer(python, name):
-    """Milliseconds of a step, or why there are none."""
+    """The same of a peer."""
     run = [python, here / "peers.py", "--threads", str(a.threads), "--steps", str(a.steps), "--only", name]
     ran = subprocess.run(run, capture_output=True, text=True)
     if ran.returncode:
-        return None, ran.stderr.strip().splitlines()[-1]
+        return None, last_line(ran)
     line = json.loads(ran.stdout)
     return (None, line["skipped"]) if "skipped" in line else (line["ms_per_step"], line["device"])
 
+def conditions():
+    """When, what and where."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True).stdout.strip()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    return f"{datetime.date.today()}, commit {commit}, {(models or [platform.processor()])[0]}, {a.threads} threads, {a.rounds} rounds"
+
+if not program.exists():
+    sys.exit(f"{program} is not there: build it with `cargo build --release`")
 python = environment()
 runs = {}
 for device in a.device:
@@ -84,7 +97,7 @@ for name in runs:
     if name not in median:
         table += f"| {name} | not run: {notes[name]} | | | |\n"
 devices = sorted({notes[name] for name in median if name.startswith("grokscope")})
-table += f"\n{a.threads} threads, {a.rounds} rounds; {'; '.join(devices)}; Python {platform.python_version()}, {', '.join((here / 'requirements.txt').read_text().split())}.\n"
+table += f"\n{conditions()}; {'; '.join(devices)}; Python {platform.python_version()}, {', '.join((here / 'requirements.txt').read_text().split())}.\n"
 print(table)
 if a.write:
     begin, end = "<!-- peers: written by benches/peers/run.py -->\n", "<!-- end of peers -->\n"
