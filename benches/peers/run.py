@@ -56,14 +56,20 @@ def peer(python, name):
 
 def conditions():
     """When, what and where."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True).stdout.strip()
+    try:
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        commit = ""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
-    return f"{datetime.date.today()}, commit {commit}, {(models or [platform.processor()])[0]}, {a.threads} threads, {a.rounds} rounds"
+    return f"{datetime.date.today()}, commit {commit or 'unknown'}, {models[0] if models else platform.processor() or platform.machine()}, {a.threads} threads, {a.rounds} rounds"
 
 if not program.exists():
     sys.exit(f"{program} is not there: build it with `cargo build --release`")
-python = environment()
+if hasattr(os, "sched_setaffinity"):
+    # JAX takes as many threads as the process has cores: all that is timed gets the same ones.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:a.threads])
+python, conditions = environment(), conditions()
 runs = {}
 for device in a.device:
     for name in ["composed", "layered"]:
@@ -78,10 +84,12 @@ for round_ in range(a.rounds):
         # The layered program on a software adapter takes seconds a step and is no peer: once is enough.
         if name.startswith("grokscope layered") and not name.endswith("cpu") and round_:
             continue
-        ms, notes[name] = run()
+        ms, note = run()
         if ms is None:
-            print(f"{name}: not run: {notes[name]}", file=sys.stderr)
+            notes.setdefault(name, note)
+            print(f"{name}: not run: {note}", file=sys.stderr)
         else:
+            notes[name] = note
             times[name].append(ms)
             print(f"round {round_ + 1} of {a.rounds}: {name}: {ms:.1f} ms", file=sys.stderr, flush=True)
 
@@ -92,13 +100,16 @@ ratio = lambda of, ms: "-" if of is None else f"{of / ms:.2f}"
 table = "| | ms a step | rounds | times as fast as torch-reference | as the best careful peer |\n|---|---|---|---|---|\n"
 for name, ms in median.items():
     rounds = sorted(times[name])
-    table += f"| {name} | {ms:.1f} | {rounds[0]:.1f} to {rounds[-1]:.1f} | {ratio(reference, ms)} | {ratio(careful, ms)} |\n"
+    fewer = f", {len(rounds)} of them" if len(rounds) < a.rounds else ""
+    table += f"| {name} | {ms:.1f} | {rounds[0]:.1f} to {rounds[-1]:.1f}{fewer} | {ratio(reference, ms)} | {ratio(careful, ms)} |\n"
 for name in runs:
     if name not in median:
         table += f"| {name} | not run: {notes[name]} | | | |\n"
 devices = sorted({notes[name] for name in median if name.startswith("grokscope")})
-table += f"\n{conditions()}; {'; '.join(devices)}; Python {platform.python_version()}, {', '.join((here / 'requirements.txt').read_text().split())}.\n"
+table += f"\n{conditions}; {'; '.join(devices)}; Python {platform.python_version()}, {', '.join((here / 'requirements.txt').read_text().split())}.\n"
 print(table)
+if not any(name.startswith("grokscope") for name in median):
+    sys.exit("nothing of grokscope's could be timed")
 if a.write:
     begin, end = "<!-- peers: written by benches/peers/run.py -->\n", "<!-- end of peers -->\n"
     text = page.read_text()
