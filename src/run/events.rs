@@ -1,7 +1,7 @@
 //! TensorBoard's event files: protocol buffers in records with checksums, as `tensorboard/compat/proto` and TFRecord have them.
 
 use super::disk;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use prost::{Message, Oneof};
 use std::path::{Path, PathBuf};
 
@@ -110,14 +110,14 @@ struct SessionLog {
 
 impl Events {
     /// A new file for events after `step` in a directory that is made where it is not there, and whether it is the first there: whatever
-    /// an earlier file says of later steps is void. `seconds` since 1970 stamp its first events and name it; where a file has that name,
-    /// the next second that is free does, as TensorBoard reads files in the order of their names.
+    /// an earlier file says of later steps is void. `seconds` since 1970 stamp its first events and name it, or the second after that of
+    /// the last file, where that is later: TensorBoard reads files in the order of their names.
     pub fn create(directory: &Path, step: u64, seconds: f64) -> Result<(Self, bool)> {
         let is_first = !directory.exists();
         disk::make_directory(directory)?;
-        let name = |second| directory.join(format!("events.out.tfevents.{second:010}.grokscope"));
-        let path =
-            (seconds as u64..).map(name).find(|path| !path.exists()).context("no second is free to name a file")?;
+        let taken = disk::files(directory)?.iter().filter_map(|name| second_of(name)).max();
+        let second = taken.map_or(seconds as u64, |last| last.saturating_add(1).max(seconds as u64));
+        let path = directory.join(format!("{NAME}{second:010}{OURS}"));
         disk::write_whole(&path, b"")?;
         let events = Self { path };
         events.add(seconds, 0, What::FileVersion("brain.Event:2".into()))?;
@@ -137,6 +137,16 @@ impl Events {
         let event = Event { wall_time, step: step as i64, what: Some(what) };
         disk::append(&self.path, &record(&event.encode_to_vec()))
     }
+}
+
+/// What names of files begin with; TensorBoard looks for it.
+const NAME: &str = "events.out.tfevents.";
+/// What those of this program end with.
+const OURS: &str = ".grokscope";
+
+/// The second in a file's name.
+fn second_of(name: &str) -> Option<u64> {
+    name.strip_prefix(NAME)?.strip_suffix(OURS)?.parse().ok()
 }
 
 fn kind(shown: Shown) -> Kind {
@@ -188,13 +198,27 @@ mod tests {
     }
 
     #[test]
-    fn starts_within_a_second_have_a_file_each() {
+    fn each_start_has_a_later_file_whatever_the_clock_says() {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("tensorboard");
-        let files = [0, 10, 20].map(|step| Events::create(&directory, step, 7.5).unwrap());
-        assert_eq!(files.each_ref().map(|(_, is_first)| *is_first), [true, false, false]);
-        let names = files.map(|(events, _)| events.path.file_name().unwrap().to_string_lossy().into_owned());
-        assert_eq!(names, [7, 8, 9].map(|second| format!("events.out.tfevents.{second:010}.grokscope")));
-        assert_eq!(disk::files(&directory).unwrap().len(), 3);
+        // Twice in one second, a clock that was set back, and one that goes on.
+        let starts = [(0, 100.0), (10, 100.9), (20, 50.0), (30, 200.0)];
+        let files = starts.map(|(step, seconds)| Events::create(&directory, step, seconds).unwrap());
+        assert_eq!(files.each_ref().map(|(_, is_first)| *is_first), [true, false, false, false]);
+        let names = files.each_ref().map(|(events, _)| events.path.file_name().unwrap().to_string_lossy().into_owned());
+        assert_eq!(names, [100, 101, 102, 200].map(|second| format!("events.out.tfevents.{second:010}.grokscope")));
+
+        let bytes = files.map(|(events, _)| std::fs::read(events.path).unwrap());
+        let version = |seconds| {
+            let what = Some(What::FileVersion("brain.Event:2".into()));
+            record(&Event { wall_time: seconds, step: 0, what }.encode_to_vec())
+        };
+        let start = |seconds, step| {
+            let what = Some(What::SessionLog(SessionLog { status: 1 }));
+            record(&Event { wall_time: seconds, step, what }.encode_to_vec())
+        };
+        assert_eq!(bytes[0], version(100.0));
+        assert_eq!(bytes[1], [version(100.9), start(100.9, 11)].concat());
+        assert_eq!(bytes[2], [version(50.0), start(50.0, 21)].concat());
     }
 }

@@ -192,8 +192,6 @@ fn readers() -> Outcome {
     let train = ["train", "--quiet", "--device", "cpu", "--preset", "demo", "--tensorboard", "--out", &run];
     succeed(&[&train, &often[..]].concat())?;
     python("lens-4", "tests/lens/readers.py", &[&run])?;
-    // A second file is named by a later second.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
     let more = ["train", "--quiet", "--device", "cpu", "--tensorboard", "--resume", &run, "--steps", "400"];
     succeed(&more)?;
     python("lens-4", "tests/lens/board.py", &[&run])?;
