@@ -202,9 +202,17 @@ mod tests {
     use super::*;
     use crate::cpu::matmul::MatMut;
 
-    /// Rows, columns, terms: less than a tile, a vector and a panel of terms, more, and just as much.
-    const SIZES: [(usize, usize, usize); 6] =
-        [(6, 16, 1), (1, 3, 2), (7, 33, TERMS + 1), (20, 116, 2 * TERMS), (13, 65, 5), (8, 40, 0)];
+    /// Rows, columns, terms: less than a tile, a vector and a panel of terms, more, and just as much; and none.
+    const SIZES: [(usize, usize, usize); 8] = [
+        (6, 16, 1),
+        (1, 3, 2),
+        (7, 33, TERMS + 1),
+        (20, 116, 2 * TERMS),
+        (13, 65, 5),
+        (6, 24, 5),
+        (8, 40, 0),
+        (0, 20, 3),
+    ];
 
     struct Case {
         size: (usize, usize, usize),
@@ -231,7 +239,18 @@ mod tests {
     /// The product of a case as `run` makes it, and as it is defined.
     fn both(case: &Case, run: impl FnOnce(Product<f32>), fused: bool) -> (Vec<f32>, Vec<f32>) {
         let (m, n, k) = case.size;
-        let (a, b, stride) = (numbers(m * k, 1.0), numbers(k * n, 2.0), n + 3);
+        // Lines with gaps, whose numbers must not count.
+        let with_gaps = |lines: usize, width: usize, stride: usize, seed| {
+            let mut x = numbers(lines * stride, seed);
+            x.chunks_exact_mut(stride).for_each(|line| line[width..].fill(f32::NAN));
+            x.truncate(if lines == 0 { 0 } else { (lines - 1) * stride + width });
+            x
+        };
+        let (a_lines, a_width) = if case.a_has_rows { (m, k) } else { (k, m) };
+        let (b_lines, b_width) = if case.b_has_rows { (k, n) } else { (n, k) };
+        let (a_stride, b_stride, stride) = (a_width + 2, b_width + 1, n + 3);
+        let a = with_gaps(a_lines, a_width, a_stride, 1.0);
+        let b = with_gaps(b_lines, b_width, b_stride, 2.0);
         let before = numbers(m * stride, 4.0);
         let mut expected = before.clone();
         for i in 0..m {
@@ -239,15 +258,16 @@ mod tests {
                 let out = &mut expected[i * stride + j];
                 let start = if case.into == Into::Add { *out } else { 0.0 };
                 *out = (0..k).fold(start, |sum, l| {
-                    let a = if case.a_has_rows { a[i * k + l] } else { a[l * m + i] };
-                    let b = if case.b_has_rows { b[l * n + j] } else { b[j * k + l] };
+                    let a = if case.a_has_rows { a[i * a_stride + l] } else { a[l * a_stride + i] };
+                    let b = if case.b_has_rows { b[l * b_stride + j] } else { b[j * b_stride + l] };
                     if fused { a.mul_add(b, sum) } else { a * b + sum }
                 });
             }
         }
         let mut out = before;
-        let a = if case.a_has_rows { Mat::strided(&a, m, k, k) } else { Mat::strided(&a, k, m, m).t() };
-        let b = if case.b_has_rows { Mat::strided(&b, k, n, n) } else { Mat::strided(&b, n, k, k).t() };
+        let a = Mat::strided(&a, a_lines, a_width, a_stride);
+        let b = Mat::strided(&b, b_lines, b_width, b_stride);
+        let (a, b) = (if case.a_has_rows { a } else { a.t() }, if case.b_has_rows { b } else { b.t() });
         let mut block = Block::of(MatMut::strided(&mut out, m, n, stride));
         let mut panel = vec![f32::NAN; TERMS * WIDEST];
         run(Product { out: &mut block, cols: n, a, b, into: case.into, panel: &mut panel });

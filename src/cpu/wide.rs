@@ -205,6 +205,9 @@ pub fn sum_rows<T: Real>(x: &[T], rows: &[u32], weights: &[[T; SIDE]], sums: &mu
     Arch::new().dispatch(SumRows { x, rows, weights, sums, all })
 }
 
+/// Elements of each of the sums that are done together where there are registers for them.
+const MORE: usize = 4 * LANES;
+
 struct SumRows<'a, 'b, T> {
     x: &'a [T],
     rows: &'a [u32],
@@ -241,11 +244,11 @@ impl<T: Real> WithSimd for SumRows<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
-        // Five sums stay in registers: sixteen elements of each, and more where there are more registers, as a row is then fetched in
-        // longer pieces.
-        const MORE: usize = 4 * LANES;
+        // Five sums stay in registers: sixteen elements of each, and more where registers hold them, as a row is then fetched in longer
+        // pieces.
         let (len, whole) = (self.all.len(), self.all.len() / LANES * LANES);
-        let more = if S::REGISTER_COUNT >= 32 { len / MORE * MORE } else { 0 };
+        let fit = (SIDE + 1) * MORE / vector::lanes::<T, S>() < S::REGISTER_COUNT;
+        let more = if fit { len / MORE * MORE } else { 0 };
         blocks(0, more, MORE).for_each(|at| self.block::<S, MORE>(at));
         blocks(more, whole, LANES).for_each(|at| self.block::<S, LANES>(at));
         blocks(whole, len, FOUR).for_each(|at| self.block::<S, FOUR>(at));
@@ -395,25 +398,84 @@ mod tests {
                     "{got} {sum}"
                 );
             }
+        }
+    }
 
-            let width = first + second;
+    #[test]
+    fn sums_of_lines_are_chains_to_the_bit_with_wide_and_narrow_vectors() {
+        let Some(narrow) = pulp::x86::V3::try_new() else { return };
+        let table = numbers(2000, 1.0);
+        for (width, case) in [628, 180, 41, 20, 3].into_iter().flat_map(|width| (0..4).map(move |case| (width, case))) {
+            let (of_base, relu) = (case % 2 == 0, case < 2);
+            let base = of_base.then_some(&table[..width]);
             let lines: Vec<_> =
                 (0..3).map(|row| std::array::from_fn(|k| (0.1 * k as f32 - 0.3, row * 7 + k))).collect();
             let sums = |out: &mut [f32], run: fn(pulp::x86::V3, AddLines<f32>)| {
-                let base = (first > 20).then_some(&table[..width]);
-                run(narrow, AddLines { lines: &lines, count: 5, table: &table, base, relu: second > 0, width, out });
+                run(narrow, AddLines { lines: &lines, count: 5, table: &table, base, relu, width, out });
             };
-            let (mut wide, mut same) = (numbers(3 * width, 4.0), numbers(3 * width, 4.0));
+            let before = numbers(3 * width, 4.0);
+            let (mut wide, mut same) = (before.clone(), before.clone());
             sums(&mut wide, |_, sums| sums.run());
             sums(&mut same, |narrow, sums| Simd::vectorize(narrow, sums));
-            assert_eq!(wide, same, "sums of {width}");
+            assert_eq!(wide, same, "sums of {width}, case {case}");
             let of_row = |row: usize, i: usize| {
-                let start = if first > 20 { table[i] } else { numbers(3 * width, 4.0)[row * width + i] };
+                let start = if of_base { table[i] } else { before[row * width + i] };
                 let lines = lines[row][..5].iter();
                 let sum = lines.fold(start, |sum, &(weight, line)| f32::mul_add(weight, table[line + i], sum));
-                if second > 0 { sum.max(0.0) } else { sum }
+                if relu { sum.max(0.0) } else { sum }
             };
-            assert!((0..3 * width).all(|at| wide[at] == of_row(at / width, at % width)), "sums of {width}");
+            let expected: Vec<_> = (0..3 * width).map(|at| of_row(at / width, at % width)).collect();
+            assert_eq!(wide, expected, "sums of {width}, case {case}");
+        }
+    }
+
+    /// Blocks of [`MORE`] alone, which narrow vectors do not take by themselves.
+    struct LongBlocks<'a, 'b>(SumRows<'a, 'b, f32>);
+    impl WithSimd for LongBlocks<'_, '_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(mut self, _: S) {
+            blocks(0, self.0.all.len(), MORE).for_each(|at| self.0.block::<S, MORE>(at));
+        }
+    }
+
+    #[test]
+    fn sums_of_rows_are_chains_to_the_bit_with_wide_and_narrow_vectors() {
+        let Some(narrow) = pulp::x86::V3::try_new() else { return };
+        for (width, rows) in
+            [4, 16, 60, 2 * MORE, 180].into_iter().flat_map(|width| [(width, &[2, 0, 2, 5][..]), (width, &[])])
+        {
+            let x = numbers(6 * width, 1.0);
+            let weights: Vec<[f32; SIDE]> =
+                (0..rows.len()).map(|k| std::array::from_fn(|n| 0.3 * k as f32 - 0.2 * n as f32)).collect();
+            let run = |run: fn(pulp::x86::V3, SumRows<f32>)| {
+                let (mut first, mut second, mut all) =
+                    (vec![f32::NAN; width], vec![f32::NAN; width], vec![f32::NAN; width]);
+                let sums = &mut [&mut first[..], &mut second[..]];
+                run(narrow, SumRows { x: &x, rows, weights: &weights, sums, all: &mut all });
+                [first, second, all]
+            };
+            let sum = |n: usize, i: usize| {
+                let terms = rows.iter().zip(&weights);
+                terms.fold(0.0, |sum, (&row, weights)| weights[n].mul_add(x[row as usize * width + i], sum))
+            };
+            let plain = |i: usize| rows.iter().fold(0.0, |sum, &row| sum + x[row as usize * width + i]);
+            let elements = || 0..width;
+            let expected = [
+                elements().map(|i| sum(0, i)).collect(),
+                elements().map(|i| sum(1, i)).collect(),
+                elements().map(plain).collect(),
+            ];
+            let expected: [Vec<f32>; 3] = expected;
+            assert_eq!(run(|_, sums| Arch::new().dispatch(sums)), expected, "{width}, rows {rows:?}");
+            assert_eq!(run(|narrow, sums| Simd::vectorize(narrow, sums)), expected, "narrow, {width}, rows {rows:?}");
+            if width % MORE == 0 {
+                assert_eq!(
+                    run(|narrow, sums| Simd::vectorize(narrow, LongBlocks(sums))),
+                    expected,
+                    "long, rows {rows:?}"
+                );
+            }
         }
     }
 }
