@@ -27,7 +27,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Begins with a preset; an error for a name that is not in [`PRESETS`].
+    /// Begins with a preset; an error for a name that is not in [`super::PRESETS`].
     pub fn from_preset(name: &str) -> Result<Self> {
         Self::from_plan(&preset(name)?)
     }
