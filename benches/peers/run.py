@@ -33,29 +33,30 @@ def environment():
         stamp.write_text(wanted)
     return directory / "bin/python"
 
-def last_line(ran):
-    return (ran.stderr.strip().splitlines() or [f"ended with code {ran.returncode} and said nothing"])[-1]
+def asked(command):
+    """What a command says in JSON, or none and the last line of its complaint."""
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode:
+        return None, (ran.stderr.strip().splitlines() or [f"ended with code {ran.returncode} and said nothing"])[-1]
+    return json.loads(ran.stdout), ""
 
 def ours(device, name):
     """Milliseconds of a step on a device, or why there are none; and what the device is."""
-    run = [program, "bench", "--device", device, "--program", name, "--threads", str(a.threads), "--seconds", "3", "--json"]
-    ran = subprocess.run(run, capture_output=True, text=True)
-    if ran.returncode:
-        return None, last_line(ran)
-    device = json.loads(ran.stdout)["devices"][0]
+    said, why = asked([program, "bench", "--device", device, "--program", name, "--threads", str(a.threads), "--seconds", "3", "--json"])
+    if said is None:
+        return None, why
+    device = said["devices"][0]
     return device["runs"][0]["step_ms"]["median"], f"{device['name']}, {device['driver']}"
 
 def peer(python, name):
     """The same of a peer."""
-    run = [python, here / "peers.py", "--threads", str(a.threads), "--steps", str(a.steps), "--only", name]
-    ran = subprocess.run(run, capture_output=True, text=True)
-    if ran.returncode:
-        return None, last_line(ran)
-    line = json.loads(ran.stdout)
-    return (None, line["skipped"]) if "skipped" in line else (line["ms_per_step"], line["device"])
+    said, why = asked([python, here / "peers.py", "--threads", str(a.threads), "--steps", str(a.steps), "--only", name])
+    if said is None:
+        return None, why
+    return (None, said["skipped"]) if "skipped" in said else (said["ms_per_step"], said["device"])
 
-def conditions():
-    """When, what and where."""
+def when_what_and_where():
+    """The day, the commit and the machine."""
     try:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:
@@ -69,7 +70,7 @@ if not program.exists():
 if hasattr(os, "sched_setaffinity"):
     # JAX takes as many threads as the process has cores: all that is timed gets the same ones.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:a.threads])
-python, conditions = environment(), conditions()
+python, conditions = environment(), when_what_and_where()
 runs = {}
 for device in a.device:
     for name in ["composed", "layered"]:
