@@ -324,7 +324,7 @@ impl Tensor {
 
     /// Whether the tensor exists once for each batch of rows.
     pub fn per_batch(&self) -> bool {
-        self.role == Role::Index || self.axes.iter().any(|axis| matches!(axis, Row | Chunk))
+        self.role == Role::Index || self.is_over_rows()
     }
 }
 

@@ -94,7 +94,7 @@ impl<'a, T> Mat<'a, T> {
 
     /// `count` elements from `col` on of each of the `rows` rows from `row` on. Panics where they are no neighbours.
     #[inline(always)]
-    pub fn rows_of(self, row: usize, rows: usize, col: usize, count: usize) -> impl Iterator<Item = &'a [T]> {
+    fn rows_of(self, row: usize, rows: usize, col: usize, count: usize) -> impl Iterator<Item = &'a [T]> {
         assert!(self.col_stride == 1 && row + rows <= self.rows && col + count <= self.cols, "parts of rows");
         let first = (row * self.row_stride + col).min(self.data.len());
         self.data[first..].chunks(self.row_stride.max(1)).take(rows).map_while(move |row| row.get(..count))

@@ -348,6 +348,12 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
 
+/// Numbers to try the innermost loops on.
+#[cfg(test)]
+fn numbers(n: usize, seed: f32) -> Vec<f32> {
+    (0..n).map(|i| (i as f32 * 0.37 + seed).sin()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -107,14 +107,7 @@ impl<T: Real> Product<'_, '_, T> {
     fn panel<S: Simd, const N: usize>(&mut self, simd: S, part: Part) {
         let width = N * vector::lanes::<T, S>();
         let terms = TERMS.min(self.a.size().1 - part.first_term);
-        let panel = &mut self.panel[..terms * width];
-        if self.b.has_rows() {
-            for (k, row) in (part.first_term..).zip(T::split_mut::<S>(panel).0.as_chunks_mut::<N>().0) {
-                *row = load(simd, self.b.row(k, part.first_col, part.cols));
-            }
-        } else {
-            self.b.copy_to(part.first_term, part.first_col, part.cols, panel, width);
-        }
+        self.b.copy_to(part.first_term, part.first_col, part.cols, &mut self.panel[..terms * width], width);
         let rows = self.out.size().0;
         let whole = rows - rows % ROWS;
         (0..whole).step_by(ROWS).for_each(|row| self.tile::<S, ROWS, N>(simd, row, part, terms));
@@ -201,6 +194,7 @@ fn store<T: Real, S: Simd, const N: usize>(simd: S, x: &mut [T], sums: [T::V<S>;
 mod tests {
     use super::*;
     use crate::cpu::matmul::MatMut;
+    use crate::cpu::numbers;
 
     /// Rows, columns, terms: less than a tile, a vector and a panel of terms, more, and just as much; and none.
     const SIZES: [(usize, usize, usize); 8] = [
@@ -230,10 +224,6 @@ mod tests {
             }
         }
         cases
-    }
-
-    fn numbers(n: usize, seed: f32) -> Vec<f32> {
-        (0..n).map(|i| (i as f32 * 0.37 + seed).sin()).collect()
     }
 
     /// The product of a case as `run` makes it, and as it is defined.

@@ -363,10 +363,7 @@ impl<T: Real> WithSimd for AdamW<'_, T> {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-
-    fn numbers(n: usize, seed: f32) -> Vec<f32> {
-        (0..n).map(|i| (i as f32 * 0.37 + seed).sin()).collect()
-    }
+    use crate::cpu::numbers;
 
     #[test]
     fn what_is_not_a_number_is_shut_by_relu() {
@@ -460,13 +457,11 @@ mod tests {
                 terms.fold(0.0, |sum, (&row, weights)| weights[n].mul_add(x[row as usize * width + i], sum))
             };
             let plain = |i: usize| rows.iter().fold(0.0, |sum, &row| sum + x[row as usize * width + i]);
-            let elements = || 0..width;
-            let expected = [
-                elements().map(|i| sum(0, i)).collect(),
-                elements().map(|i| sum(1, i)).collect(),
-                elements().map(plain).collect(),
+            let expected: [Vec<f32>; 3] = [
+                (0..width).map(|i| sum(0, i)).collect(),
+                (0..width).map(|i| sum(1, i)).collect(),
+                (0..width).map(plain).collect(),
             ];
-            let expected: [Vec<f32>; 3] = expected;
             assert_eq!(run(|_, sums| Arch::new().dispatch(sums)), expected, "{width}, rows {rows:?}");
             assert_eq!(run(|narrow, sums| Simd::vectorize(narrow, sums)), expected, "narrow, {width}, rows {rows:?}");
             if width % MORE == 0 {
