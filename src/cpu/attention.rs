@@ -73,7 +73,7 @@ pub fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], q: &[T], k: &[T], p
                 *out = scores[slots[row * 3 + pos] as usize * heads + head];
             }
             let top = out[0].max(out[1]).max(out[2]);
-            out.iter_mut().for_each(|x| *x = (*x - top).exp());
+            out.iter_mut().for_each(|x| *x = (*x - top).portable_exp());
             let total = out[0] + out[1] + out[2];
             out.iter_mut().for_each(|x| *x /= total);
         }

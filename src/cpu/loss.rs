@@ -14,7 +14,7 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
 
 /// exp(x), or 0 where nothing would notice the difference
 fn weight<T: Real>(x: T) -> T {
-    if x < T::NEGLIGIBLE_LOGIT { T::zero() } else { x.exp() }
+    if x < T::NEGLIGIBLE_LOGIT { T::zero() } else { x.portable_exp() }
 }
 
 /// The largest logit, and the sum over c != y of exp(l_c - that)
@@ -38,7 +38,11 @@ pub fn forward<T: Real>(cx: &Context, labels: &[u32], logits: &[T], row_loss: &m
         let (logits, label) = (&logits[row * width..][..classes], labels[row] as usize);
         let (top, sum) = rest(logits, label);
         let behind = top - logits[label];
-        loss[0] = if behind == T::zero() { sum.ln_1p() } else { behind + ((-behind).exp() + sum).ln() };
+        loss[0] = if behind == T::zero() {
+            sum.portable_ln_1p()
+        } else {
+            behind + ((-behind).portable_exp() + sum).portable_ln()
+        };
         correct[0] = if is_first_largest(logits, label) { T::one() } else { T::zero() };
     });
 }

@@ -49,6 +49,12 @@ pub trait Real:
     fn wide(self) -> f64;
     /// e^x for x in [[`Self::NEGLIGIBLE_LOGIT`], 0], in a form that a loop over many of them is vectorised with.
     fn exp_in_lanes(self) -> Self;
+    /// e^x by the crate `libm`: the same bits on every platform, which the C libraries do not give.
+    fn portable_exp(self) -> Self;
+    /// The natural logarithm of x, by `libm`.
+    fn portable_ln(self) -> Self;
+    /// The natural logarithm of 1 + x, by `libm`.
+    fn portable_ln_1p(self) -> Self;
     /// Calls `f` with `len` elements, whatever they are, that the thread keeps for the next call.
     fn with_scratch(len: usize, f: impl FnOnce(&mut [Self]));
 
@@ -89,6 +95,15 @@ impl Real for f32 {
         let e = p * r * r + r + 1.0;
         f32::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 23))
     }
+    fn portable_exp(self) -> Self {
+        libm::expf(self)
+    }
+    fn portable_ln(self) -> Self {
+        libm::logf(self)
+    }
+    fn portable_ln_1p(self) -> Self {
+        libm::log1pf(self)
+    }
 }
 
 impl Real for f64 {
@@ -106,7 +121,16 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn exp_in_lanes(self) -> Self {
-        self.exp()
+        libm::exp(self)
+    }
+    fn portable_exp(self) -> Self {
+        libm::exp(self)
+    }
+    fn portable_ln(self) -> Self {
+        libm::log(self)
+    }
+    fn portable_ln_1p(self) -> Self {
+        libm::log1p(self)
     }
 }
 

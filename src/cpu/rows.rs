@@ -31,7 +31,7 @@ fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], slot_score: &[T], patte
             let score = |pos: usize| slot_score[slots[row * 3 + pos] as usize * heads + head];
             let scores = [score(0), score(1), T::zero()];
             let top = scores[0].max(scores[1]).max(scores[2]);
-            let weights = scores.map(|score| (score - top).exp());
+            let weights = scores.map(|score| (score - top).portable_exp());
             let total = weights[0] + weights[1] + weights[2];
             out.copy_from_slice(&weights.map(|weight| weight / total));
         }

@@ -6,7 +6,7 @@
 //!
 //! An element of C is one chain of fused multiply-adds in the order of k; those of the last few columns ([`super::narrow`]) are put together
 //! in another order. Which columns these are follows from the number of columns alone, as C is cut at multiples of [`CUT`]. So C has the same
-//! bits with vectors of sixteen and of eight, and however it is cut.
+//! bits with vectors of sixteen, eight and four, and however it is cut.
 
 #![allow(clippy::needless_range_loop, reason = "given to an iterator, sums are put into memory term by term")]
 
@@ -28,22 +28,9 @@ const LINE: usize = 64;
 
 /// Whether [`product`] is there for such matrices. It does not depend on how a product is cut, and so the bits do not.
 pub fn fits<T: Real>(out: &Block<T>, a: Mat<T>) -> bool {
-    // In f64 the library makes them.
-    let is_wide = size_of::<T>() == size_of::<f32>() && lanes() >= 8;
-    is_wide && out.has_rows() && (a.has_rows() || a.t().has_rows())
-}
-
-/// Elements of a vector of f32.
-fn lanes() -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            vector::lanes::<f32, S>()
-        }
-    }
-    Arch::new().dispatch(Lanes)
+    // f64, and processors without vectors, use the library.
+    let has_tiles = size_of::<T>() == size_of::<f32>() && vector::lanes_of_f32() >= 4;
+    has_tiles && out.has_rows() && (a.has_rows() || a.t().has_rows())
 }
 
 /// out = a b, or out += a b
@@ -266,19 +253,10 @@ mod tests {
 
     #[test]
     fn a_product_is_a_chain_of_multiply_adds_to_the_bit() {
-        let fused = Arch::new().dispatch(IsFused);
+        let fused = vector::is_fused();
         for (index, case) in cases().iter().enumerate() {
             let (out, expected) = both(case, |product| Arch::new().dispatch(product), fused);
             assert!(out == expected, "case {index}, {:?}", case.size);
-        }
-    }
-
-    struct IsFused;
-    impl WithSimd for IsFused {
-        type Output = bool;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> bool {
-            !S::IS_SCALAR
         }
     }
 

@@ -3,7 +3,8 @@
 //! Sums that stay in registers are written with them: arrays of floats are vectorised where the compiler chooses to, and where it does
 //! not they wait for memory element by element.
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
+use std::hint::black_box;
 
 /// A float and its vectors.
 pub trait Vectors: Copy + 'static {
@@ -33,6 +34,38 @@ pub trait Vectors: Copy + 'static {
 #[inline(always)]
 pub const fn lanes<T: Vectors, S: Simd>() -> usize {
     size_of::<T::V<S>>() / size_of::<T>()
+}
+
+/// Whether the widest vectors of f32 multiply and add in one rounding. Where they do not, sums differ in their last bits from
+/// those of other processors.
+pub fn is_fused() -> bool {
+    struct Probe;
+    impl WithSimd for Probe {
+        type Output = bool;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> bool {
+            // x x = 1 + 2^-11 + 2^-24, whose last term is lost when the product is rounded by itself.
+            let x = black_box(1.0 + 2f32.powi(-12));
+            let rounded = black_box(1.0 + 2f32.powi(-11));
+            let splat = |x| f32::splat(simd, x);
+            let rest = f32::multiply_add(simd, splat(x), splat(x), splat(-rounded));
+            f32::total(simd, rest) != 0.0
+        }
+    }
+    lanes_of_f32() > 1 && Arch::new().dispatch(Probe)
+}
+
+/// Elements of the widest vector of f32 that this processor has.
+pub fn lanes_of_f32() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            lanes::<f32, S>()
+        }
+    }
+    Arch::new().dispatch(Lanes)
 }
 
 macro_rules! vectors {

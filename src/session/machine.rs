@@ -4,6 +4,7 @@ use super::board::Board;
 use super::keeper::Keeper;
 use super::many::{Nobody, Watch};
 use super::{Ended, Options, stopped};
+use crate::cpu::vector;
 use crate::devices::{self, Choice, Chosen};
 use crate::method::Method;
 use crate::plan::{Plan, Shape};
@@ -153,16 +154,27 @@ impl Machine {
         let op: Op = plan.op.parse()?;
         let models = if starts.len() > 1 { format!("{} models, ", starts.len()) } else { String::new() };
         note(&format!(
-            "{models}{}, {} of {} pairs, program {} on {} ({}) -> {}",
+            "{models}{}, {} of {} pairs, program {} on {} ({}) -> {}{}",
             op.formula(plan.p),
             starts[0].train.len(),
             op.count(plan.p),
             plan.program,
             self.device,
             self.why,
-            directory.display()
+            directory.display(),
+            self.bits_differ()
         ));
         Ok(())
+    }
+
+    /// A sentence for processors on which the CPU engine does not make the bits of all others.
+    fn bits_differ(&self) -> &'static str {
+        match self.engine {
+            Engine::Cpu(_) if !vector::is_fused() => {
+                ". This processor has no fused multiply-add, so metrics and weights differ in their last bits from those of other processors"
+            }
+            _ => "",
+        }
     }
 
     fn train_to_the_end(
