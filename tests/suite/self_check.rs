@@ -3,7 +3,8 @@
 use crate::kernels::{passed, without_subgroups};
 use crate::mutants::MUTANTS;
 use crate::support::{Outcome, gpu, grokscope, require, test, wanted_adapter};
-use grokscope::devices::self_checks::{CACHE_DIR, Key, SelfChecks, Timed};
+use grokscope::devices::cache::CACHE_DIR;
+use grokscope::devices::self_checks::{Key, SelfChecks, Timed};
 use grokscope::devices::{self, Candidate, Choice};
 use grokscope::gpu::device::{adapters, matches};
 use grokscope::gpu::kernel::Kernel;
