@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --ci) judges=("${ci[@]}") options+=(--ci) ;;
         all) judges=("${all[@]}") ;;
-        faults) faults=yes judges=("${all[@]}") ;;
+        faults) faults=yes judges=(tint glslang spirv-val radv msl dxc ptxas fxc) ;;
         --write-docs) options+=("$1") ;;
         --only)
             options+=("$@")
@@ -44,15 +44,14 @@ features=()
 [[ ! " ${judges[*]} " =~ \ (dxc|fxc|ptxas|msl)\  ]] || features=(--features compilers)
 cargo build --release --locked --example dump_kernels "${features[@]}"
 [[ ! " ${judges[*]} " == *" pipelines "* ]] || cargo build --release --locked --bin grokscope
-if [ -n "$faults" ]; then
-    exec python3 scripts/compilers/faults.py
-fi
-rm -rf "$here/dump"
-target/release/examples/dump_kernels "$here/dump"
 
-present=()
+present=() options_missing=()
 for judge in "${judges[@]}"; do
     [[ " ${missing[*]} " == *" $judge "* ]] || present+=("$judge")
 done
-[ ${#missing[@]} -eq 0 ] || options=(--missing "${missing[@]}" "${options[@]}")
-exec python3 scripts/compilers/run.py "${present[@]}" "${options[@]}"
+[ ${#missing[@]} -eq 0 ] || options_missing=(--missing "${missing[@]}")
+[ -z "$faults" ] || exec python3 scripts/compilers/faults.py "${options_missing[@]}"
+
+rm -rf "$here/dump"
+target/release/examples/dump_kernels "$here/dump"
+exec python3 scripts/compilers/run.py "${present[@]}" "${options_missing[@]}" "${options[@]}"

@@ -34,6 +34,16 @@ def failures(judge, verdict, dump):
     return found
 
 
+def grouped(failures):
+    """Joins failures of a judge that differ in the pipeline only, as those of a whole shader do."""
+    names = {}
+    for failure in failures:
+        judge, _, rest = failure.partition(": ")
+        name, _, message = rest.partition(": ")
+        names.setdefault((judge, message), []).append(name)
+    return [f"{judge}: {', '.join(found)}" + (f": {message}" if message else "") for (judge, message), found in names.items()]
+
+
 def in_memory(said):
     """Returns what a pipeline keeps in memory instead of registers: `stack_bytes 576`, `navi31 scratch_bytes 16384`."""
     found = [f"{figure} {said[figure]}" for figure in MEMORY if said.get(figure)]

@@ -11,28 +11,10 @@ import sys
 from dataclasses import asdict
 
 import criteria
-import glslang
-import hlsl
-import msl
 import pipelines
-import ptxas
-import radv
-import spirv_val
 import table
-import tint
 from common import HERE, Dump, Missing, stopwatch
-
-# The order in which they run: the quick ones first.
-JUDGES = {
-    "tint": tint.judge,
-    "spirv-val": spirv_val.judge,
-    "radv": radv.judge,
-    "glslang": glslang.judge,
-    "msl": msl.judge,
-    "dxc": lambda dump: hlsl.judge("dxc", dump),
-    "ptxas": ptxas.judge,
-    "fxc": lambda dump: hlsl.judge("fxc", dump),
-}
+from judges import JUDGES
 
 
 def main():
@@ -63,14 +45,13 @@ def main():
     results = {"versions": {name: v.version for name, v in verdicts.items()}, "failures": failures}
     results["judges"] = {name: asdict(verdict)["pipelines"] for name, verdict in verdicts.items()}
     (HERE / "results.json").write_text(json.dumps(results, indent=1))
-    for failure in failures:
+    for failure in criteria.grouped(failures):
         print(f"FAILED {failure}")
     if arguments.write_docs:
         table.write_docs(verdicts, dump)
     # In this form CI counts them.
     judged = sum(len(verdict.pipelines) for verdict in verdicts.values())
-    failed = len(failures)
-    print(f"compilers: {judged} verdicts, {failed} failures")
+    print(f"compilers: {judged} verdicts, {len(failures)} failures")
     sys.exit(1 if failures or not judged else 0)
 
 

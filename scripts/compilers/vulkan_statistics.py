@@ -15,6 +15,8 @@ CAPTURE_STATISTICS = 0x40
 # VkPipelineExecutableStatisticFormatKHR
 FIELDS = {0: "b32", 1: "i64", 2: "u64", 3: "f64"}
 
+DESCRIPTORS = {True: vk.VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER, False: vk.VK_DESCRIPTOR_TYPE_STORAGE_BUFFER}
+
 
 def create_device():
     application = vk.VkApplicationInfo(pApplicationName="compilers", apiVersion=vk.VK_MAKE_VERSION(1, 3, 0))
@@ -55,7 +57,7 @@ def create_pipeline(device, dump, pipeline):
     bindings = [
         vk.VkDescriptorSetLayoutBinding(
             binding=binding["binding"],
-            descriptorType=vk.VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+            descriptorType=DESCRIPTORS[binding.get("uniform", False)],
             descriptorCount=1,
             stageFlags=vk.VK_SHADER_STAGE_COMPUTE_BIT,
         )
