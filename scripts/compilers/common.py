@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import subprocess
+import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ HERE = ROOT / "target/compilers"
 
 # What stands for an AMD GPU: RDNA 2, RDNA 3, GCN 5 and CDNA 3.
 FAMILIES = ["navi21", "navi31", "vega20", "gfx940"]
+
+TIMEOUT_S = 1800
 
 
 class Missing(Exception):
@@ -65,27 +69,36 @@ class Ended:
 
 
 def run(command, *, env=None, cwd=None, cpu_limit_s=None, stdin=None):
-    """Runs a program and returns its exit status, its output (stdout and stderr together) and its CPU seconds."""
+    """Runs a program and returns its exit status, its output (stdout and stderr together) and its CPU seconds.
+
+    Kills it after half an hour: a program under Wine may wait for a server that is gone.
+    """
     limit = None
     if cpu_limit_s:
         def limit():
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit_s, cpu_limit_s + 5))
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=limit,
-    )
-    if stdin is not None:
-        process.stdin.write(stdin.encode())
-        process.stdin.close()
-    output = process.stdout.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Ended(process.returncode, output, usage.ru_utime + usage.ru_stime)
+    # A file and not a pipe: Wine's services keep what they inherit open after the program has ended.
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=limit,
+        )
+        killer = threading.Timer(TIMEOUT_S, process.kill)
+        killer.start()
+        if stdin is not None:
+            process.stdin.write(stdin.encode())
+            process.stdin.close()
+        _, status, usage = os.wait4(process.pid, 0)
+        killer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    return Ended(process.returncode, text, usage.ru_utime + usage.ru_stime)
 
 
 def version_line(command):
