@@ -30,13 +30,14 @@
 @group(0) @binding(25) var<storage, read_write> d_W_K: array<f32>;         // [model, head, d_model, d_head]
 @group(0) @binding(26) var<storage, read_write> d_W_V: array<f32>;         // [model, head, d_model, d_head]
 @group(0) @binding(27) var<storage, read_write> d_resid_pre: array<f32>;   // [model, slot, d_model]
+@group(0) @binding(28) var<uniform> row_capacity: u32;                     // rows that a model's part has room for
 
-fn slots_at(model: u32) -> u32 { return part(model, ROWS * 3u); }
+fn slots_at(model: u32) -> u32 { return part(model, row_capacity * 3u); }
 fn weights_at(model: u32) -> u32 { return part(model, D_MODEL * D_MODEL); }
 fn slot_table_at(model: u32) -> u32 { return part(model, (2u * P + 1u) * D_MODEL); }
 fn query_at(model: u32) -> u32 { return part(model, D_MODEL); }
-fn rows_at(model: u32) -> u32 { return part(model, ROWS * D_MODEL); }
-fn pattern_at(model: u32) -> u32 { return part(model, ROWS * N_HEADS * 3u); }
+fn rows_at(model: u32) -> u32 { return part(model, row_capacity * D_MODEL); }
+fn pattern_at(model: u32) -> u32 { return part(model, row_capacity * N_HEADS * 3u); }
 
 // Element (i, column) of W_Q, W_K or W_V, a column being (head, d_head).
 fn by_head(i: u32, column: u32) -> u32 {
@@ -65,21 +66,26 @@ fn forward_qkv(@builtin(global_invocation_id) id: vec3<u32>) {
     v[x + column] = value;
 }
 
+fn query_dot_key(model: u32, head: u32, slot: u32) -> f32 {
+    let query = query_at(model) + head * D_HEAD;
+    let key = slot_table_at(model) + slot * D_MODEL + head * D_HEAD;
+    var sum = 0.0;
+    for (var e = 0u; e < D_HEAD; e++) { sum += q[query + e] * k[key + e]; }
+    return sum;
+}
+
 @compute @workgroup_size(4, 16)
 fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = id.x;
     let row = id.y;
     let model = id.z;
     if (head >= N_HEADS || row >= n_rows[model]) { return; }
-    let query = query_at(model) + head * D_HEAD;
-    var score = vec3<f32>();
-    for (var pos = 0u; pos < 3u; pos++) {
-        let key = slot_table_at(model) + slots[slots_at(model) + row * 3u + pos] * D_MODEL + head * D_HEAD;
-        for (var e = 0u; e < D_HEAD; e++) {
-            score[pos] += q[query + e] * k[key + e];
-        }
-    }
-    score = score / sqrt(f32(D_HEAD));
+    let at_slots = slots_at(model) + row * 3u;
+    let score = vec3(
+        query_dot_key(model, head, slots[at_slots]),
+        query_dot_key(model, head, slots[at_slots + 1u]),
+        query_dot_key(model, head, slots[at_slots + 2u]),
+    ) / sqrt(f32(D_HEAD));
     let top = max(max(score.x, score.y), score.z);
     let weight = exp(score - top);
     let out = weight / (weight.x + weight.y + weight.z);
@@ -116,12 +122,13 @@ fn forward_out(@builtin(global_invocation_id) id: vec3<u32>) {
     var sum = mat4x4<f32>();
     for (var i = 0u; i < D_MODEL; i++) {
         let w = b + i * D_MODEL;
-        sum += outer(vec4(z[a.x + i], z[a.y + i], z[a.z + i], z[a.w + i]), vec4(W_O[w.x], W_O[w.y], W_O[w.z], W_O[w.w]));
+        sum = add_outer(sum, vec4(z[a.x + i], z[a.y + i], z[a.z + i], z[a.w + i]), vec4(W_O[w.x], W_O[w.y], W_O[w.z], W_O[w.w]));
     }
     let equals = slot_table_at(model) + slot_equals() * D_MODEL;
     for (var i = row; i < min(row + TILE, n); i++) {
+        let line = row_of(sum, i - row);
         for (var j = column; j < min(column + TILE, D_MODEL); j++) {
-            resid_mid[rows_at(model) + i * D_MODEL + j] = resid_pre[equals + j] + sum[j - column][i - row];
+            resid_mid[rows_at(model) + i * D_MODEL + j] = resid_pre[equals + j] + element(line, j - column);
         }
     }
 }
@@ -141,14 +148,18 @@ fn backward_out_weights(@builtin(global_invocation_id) id: vec3<u32>) {
         let x = a + row * D_MODEL;
         let d = b + row * D_MODEL;
         let d_out = vec4(d_resid_mid[d.x], d_resid_mid[d.y], d_resid_mid[d.z], d_resid_mid[d.w]);
-        sum += outer(vec4(z[x.x], z[x.y], z[x.z], z[x.w]), d_out);
+        sum = add_outer(sum, vec4(z[x.x], z[x.y], z[x.z], z[x.w]), d_out);
         shared_sum += d_out;
     }
-    for (var j = column; j < min(column + TILE, D_MODEL); j++) {
-        for (var i = source; i < min(source + TILE, D_MODEL); i++) {
-            d_W_O[weights_at(model) + i * D_MODEL + j] = sum[j - column][i - source];
+    for (var i = source; i < min(source + TILE, D_MODEL); i++) {
+        let line = row_of(sum, i - source);
+        for (var j = column; j < min(column + TILE, D_MODEL); j++) {
+            d_W_O[weights_at(model) + i * D_MODEL + j] = element(line, j - column);
         }
-        if (source == 0u) { d_resid_equals[query_at(model) + j] = shared_sum[j - column]; }
+    }
+    if (source > 0u) { return; }
+    for (var j = column; j < min(column + TILE, D_MODEL); j++) {
+        d_resid_equals[query_at(model) + j] = element(shared_sum, j - column);
     }
 }
 
@@ -165,13 +176,22 @@ fn backward_out_inputs(@builtin(global_invocation_id) id: vec3<u32>) {
     var sum = mat4x4<f32>();
     for (var i = 0u; i < D_MODEL; i++) {
         let d = vec4(d_resid_mid[a.x + i], d_resid_mid[a.y + i], d_resid_mid[a.z + i], d_resid_mid[a.w + i]);
-        sum += outer(d, vec4(W_O[w.x + i], W_O[w.y + i], W_O[w.z + i], W_O[w.w + i]));
+        sum = add_outer(sum, d, vec4(W_O[w.x + i], W_O[w.y + i], W_O[w.z + i], W_O[w.w + i]));
     }
     for (var i = row; i < min(row + TILE, n); i++) {
+        let line = row_of(sum, i - row);
         for (var j = column; j < min(column + TILE, D_MODEL); j++) {
-            d_z[rows_at(model) + i * D_MODEL + j] = sum[j - column][i - row];
+            d_z[rows_at(model) + i * D_MODEL + j] = element(line, j - column);
         }
     }
+}
+
+fn d_z_dot_value(model: u32, row: u32, head: u32, slot: u32) -> f32 {
+    let d = rows_at(model) + row * D_MODEL + head * D_HEAD;
+    let value = slot_table_at(model) + slot * D_MODEL + head * D_HEAD;
+    var sum = 0.0;
+    for (var e = 0u; e < D_HEAD; e++) { sum += d_z[d + e] * v[value + e]; }
+    return sum;
 }
 
 // d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern), with d_pattern[pos] = d_z . v[slot]
@@ -181,16 +201,14 @@ fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.y;
     let model = id.z;
     if (head >= N_HEADS || row >= n_rows[model]) { return; }
-    let d = rows_at(model) + row * D_MODEL + head * D_HEAD;
     let at = pattern_at(model) + (row * N_HEADS + head) * 3u;
     let weight = vec3(pattern[at], pattern[at + 1u], pattern[at + 2u]);
-    var d_pattern = vec3<f32>();
-    for (var pos = 0u; pos < 3u; pos++) {
-        let value = slot_table_at(model) + slots[slots_at(model) + row * 3u + pos] * D_MODEL + head * D_HEAD;
-        for (var e = 0u; e < D_HEAD; e++) {
-            d_pattern[pos] += d_z[d + e] * v[value + e];
-        }
-    }
+    let at_slots = slots_at(model) + row * 3u;
+    let d_pattern = vec3(
+        d_z_dot_value(model, row, head, slots[at_slots]),
+        d_z_dot_value(model, row, head, slots[at_slots + 1u]),
+        d_z_dot_value(model, row, head, slots[at_slots + 2u]),
+    );
     let out = weight * (d_pattern - dot(weight, d_pattern));
     d_score[at] = out.x;
     d_score[at + 1u] = out.y;

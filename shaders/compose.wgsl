@@ -37,6 +37,7 @@
 @group(0) @binding(31) var<storage, read_write> d_W_out: array<f32>;             // [model, d_mlp, d_model]
 @group(0) @binding(32) var<storage, read_write> d_W_O: array<f32>;               // [model, head, d_head, d_model]
 @group(0) @binding(33) var<storage, read_write> d_W_V: array<f32>;               // [model, head, d_model, d_head]
+@group(0) @binding(34) var<uniform> row_capacity: u32;                           // rows that a model's part has room for
 
 override CHUNK: u32;   // rows over which a part of d_W_logit is summed
 
@@ -47,6 +48,13 @@ fn read_at(model: u32) -> u32 { return part4(model, 4u * model4() * reader4()); 
 fn slot_read_at(model: u32) -> u32 { return part4(model, (2u * P + 1u) * reader4()); }
 fn head_read_at(model: u32) -> u32 { return part4(model, N_HEADS * (2u * P + 1u) * reader4()); }
 
+// W_U[i, column] or W_in[i, column], 0 beyond their edges
+fn read_weight(model: u32, i: u32, column: u32, is_class: bool) -> f32 {
+    if (i >= D_MODEL || column >= select(D_MLP, D_VOCAB_OUT, is_class)) { return 0.0; }
+    if (is_class) { return W_U[classes_at(model) + i * D_VOCAB_OUT + column]; }
+    return W_in[in_at(model) + i * D_MLP + column];
+}
+
 // W_read = [W_in | W_U], and W_U by itself
 @compute @workgroup_size(64)
 fn forward_read(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -55,17 +63,21 @@ fn forward_read(@builtin(global_invocation_id) id: vec3<u32>) {
     let model = id.z;
     if (reader >= reader4()) { return; }
     let is_class = reader >= mlp4();
-    let width = select(D_MLP, D_VOCAB_OUT, is_class);
     let first = 4u * select(reader, reader - mlp4(), is_class);
-    var weights = vec4<f32>();
-    for (var l = 0u; l < 4u; l++) {
-        let at = i * width + first + l;
-        if (i < D_MODEL && first + l < width) {
-            if (is_class) { weights[l] = W_U[classes_at(model) + at]; } else { weights[l] = W_in[in_at(model) + at]; }
-        }
-    }
+    let weights = vec4(
+        read_weight(model, i, first, is_class),
+        read_weight(model, i, first + 1u, is_class),
+        read_weight(model, i, first + 2u, is_class),
+        read_weight(model, i, first + 3u, is_class),
+    );
     W_read[read_at(model) + i * reader4() + reader] = weights;
     if (is_class) { W_U4[part4(model, 4u * model4() * class4()) + i * class4() + reader - mlp4()] = weights; }
+}
+
+// W_out[neuron, i], 0 beyond its edges
+fn out_weight(model: u32, neuron: u32, i: u32) -> f32 {
+    if (neuron >= D_MLP || i >= D_MODEL) { return 0.0; }
+    return W_out[in_at(model) + neuron * D_MODEL + i];
 }
 
 @compute @workgroup_size(16, 4)
@@ -74,12 +86,35 @@ fn forward_out(@builtin(global_invocation_id) id: vec3<u32>) {
     let neuron = id.y;
     let model = id.z;
     if (column >= model4() || neuron >= 4u * mlp4()) { return; }
-    var weights = vec4<f32>();
-    for (var l = 0u; l < 4u; l++) {
-        let i = 4u * column + l;
-        if (neuron < D_MLP && i < D_MODEL) { weights[l] = W_out[in_at(model) + neuron * D_MODEL + i]; }
-    }
-    W_out4[part4(model, 4u * mlp4() * model4()) + neuron * model4() + column] = weights;
+    let i = 4u * column;
+    W_out4[part4(model, 4u * mlp4() * model4()) + neuron * model4() + column] = vec4(
+        out_weight(model, neuron, i),
+        out_weight(model, neuron, i + 1u),
+        out_weight(model, neuron, i + 2u),
+        out_weight(model, neuron, i + 3u),
+    );
+}
+
+// W_O[head, e, i], 0 beyond its edges
+fn o_weight(model: u32, head: u32, e: u32, i: u32) -> f32 {
+    if (e >= D_HEAD || i >= D_MODEL) { return 0.0; }
+    return W_O[square_at(model) + (head * D_HEAD + e) * D_MODEL + i];
+}
+
+// W_V[head, i, e], 0 beyond its edges
+fn v_weight(model: u32, head: u32, i: u32, e: u32) -> f32 {
+    if (e >= D_HEAD || i >= D_MODEL) { return 0.0; }
+    return W_V[square_at(model) + (head * D_MODEL + i) * D_HEAD + e];
+}
+
+// Four of them from e on.
+fn v_weights(model: u32, head: u32, i: u32, e: u32) -> vec4<f32> {
+    return vec4(
+        v_weight(model, head, i, e),
+        v_weight(model, head, i, e + 1u),
+        v_weight(model, head, i, e + 2u),
+        v_weight(model, head, i, e + 3u),
+    );
 }
 
 // W_O4[z, i] = W_O[head, e, i];  W_V4[i, z] = W_V[head, i, e]
@@ -91,21 +126,26 @@ fn forward_heads(@builtin(global_invocation_id) id: vec3<u32>) {
     if (column >= model4() || z >= 4u * z4()) { return; }
     let head = z / (4u * head4());
     let e = z % (4u * head4());
-    var weights = vec4<f32>();
-    for (var l = 0u; l < 4u; l++) {
-        let i = 4u * column + l;
-        if (e < D_HEAD && i < D_MODEL) { weights[l] = W_O[square_at(model) + (head * D_HEAD + e) * D_MODEL + i]; }
-    }
+    let i = 4u * column;
     let at = part4(model, 4u * z4() * model4());
-    W_O4[at + z * model4() + column] = weights;
+    W_O4[at + z * model4() + column] = vec4(
+        o_weight(model, head, e, i),
+        o_weight(model, head, e, i + 1u),
+        o_weight(model, head, e, i + 2u),
+        o_weight(model, head, e, i + 3u),
+    );
     if (z % 4u != 0u) { return; }
-    for (var i = 4u * column; i < 4u * column + 4u; i++) {
-        var values = vec4<f32>();
-        for (var l = 0u; l < 4u; l++) {
-            if (e + l < D_HEAD && i < D_MODEL) { values[l] = W_V[square_at(model) + (head * D_MODEL + i) * D_HEAD + e + l]; }
-        }
-        W_V4[at + i * z4() + z / 4u] = values;
-    }
+    let v_at = at + i * z4() + z / 4u;
+    W_V4[v_at] = v_weights(model, head, i, e);
+    W_V4[v_at + z4()] = v_weights(model, head, i + 1u, e);
+    W_V4[v_at + 2u * z4()] = v_weights(model, head, i + 2u, e);
+    W_V4[v_at + 3u * z4()] = v_weights(model, head, i + 3u, e);
+}
+
+// b_in[neuron], 0 of what is no neuron
+fn in_bias(model: u32, neuron: u32) -> f32 {
+    if (neuron >= D_MLP) { return 0.0; }
+    return b_in[part(model, D_MLP) + neuron];
 }
 
 @compute @workgroup_size(64)
@@ -119,15 +159,14 @@ fn forward_base(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var i = 0u; i < D_MODEL; i++) {
         var x = resid4[equals + i / 4u][i % 4u];
         if (is_class) { x += b_out[part(model, D_MODEL) + i]; }
-        sum += x * W_read[read_at(model) + i * reader4() + reader];
+        sum = fma(vec4(x), W_read[read_at(model) + i * reader4() + reader], sum);
     }
     for (var head = 0u; head < N_HEADS; head++) {
         sum += head_read[head_read_at(model) + (head * (2u * P + 1u) + slot_equals()) * reader4() + reader];
     }
-    for (var l = 0u; l < 4u; l++) {
-        if (4u * reader + l < D_MLP) { sum[l] += b_in[part(model, D_MLP) + 4u * reader + l]; }
-    }
-    base_read[part4(model, reader4()) + reader] = sum;
+    let neuron = 4u * reader;
+    let bias = vec4(in_bias(model, neuron), in_bias(model, neuron + 1u), in_bias(model, neuron + 2u), in_bias(model, neuron + 3u));
+    base_read[part4(model, reader4()) + reader] = sum + bias;
 }
 
 // d_W_logit = the sum of its chunks' parts
@@ -139,7 +178,7 @@ fn backward_logit(@builtin(global_invocation_id) id: vec3<u32>) {
     if (class_ >= class4() || neuron >= 4u * mlp4()) { return; }
     let size = 4u * mlp4() * class4();
     let at = neuron * class4() + class_;
-    let first = part4(model, (ROWS + CHUNK - 1u) / CHUNK * size);
+    let first = part4(model, (row_capacity + CHUNK - 1u) / CHUNK * size);
     var sum = vec4<f32>();
     for (var chunk = 0u; chunk * CHUNK < n_rows[model]; chunk++) {
         sum += d_W_logit_parts[first + chunk * size + at];
@@ -161,8 +200,8 @@ fn backward_base(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var head = 0u; head < N_HEADS; head++) {
         d_head_read[head_read_at(model) + (head * (2u * P + 1u) + slot_equals()) * reader4() + reader] = sum;
     }
-    for (var l = 0u; l < 4u; l++) {
-        if (4u * reader + l < D_MLP) { d_b_in[part(model, D_MLP) + 4u * reader + l] = sum[l]; }
+    for (var neuron = 4u * reader; neuron < min(4u * reader + 4u, D_MLP); neuron++) {
+        d_b_in[part(model, D_MLP) + neuron] = element(sum, neuron % 4u);
     }
 }
 
@@ -198,11 +237,11 @@ fn backward_read(@builtin(global_invocation_id) id: vec3<u32>) {
         let column = reader - mlp4();
         sum += d_W_U4[part4(model, 4u * model4() * class4()) + i * class4() + column];
         for (var c = 4u * column; c < min(4u * column + 4u, D_VOCAB_OUT); c++) {
-            d_W_U[classes_at(model) + i * D_VOCAB_OUT + c] = sum[c % 4u];
+            d_W_U[classes_at(model) + i * D_VOCAB_OUT + c] = element(sum, c % 4u);
         }
     } else {
         for (var neuron = 4u * reader; neuron < min(4u * reader + 4u, D_MLP); neuron++) {
-            d_W_in[in_at(model) + i * D_MLP + neuron] = sum[neuron % 4u];
+            d_W_in[in_at(model) + i * D_MLP + neuron] = element(sum, neuron % 4u);
         }
     }
 }

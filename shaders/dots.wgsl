@@ -8,6 +8,7 @@
 @group(0) @binding(3) var<storage, read> d_logits4: array<vec4<f32>>;            // [model, row, d_vocab]
 @group(0) @binding(4) var<storage, read> head_read: array<vec4<f32>>;            // [model, head, slot, reader]
 @group(0) @binding(5) var<storage, read_write> d_pattern: array<f32>;            // [model, row, head, pos]
+@group(0) @binding(6) var<uniform> row_capacity: u32;                            // rows that a model's part has room for
 
 const LANES = 64u;
 
@@ -19,7 +20,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
     let first = slot_edges[edges];
     let entries = (slot_edges[edges + 1u] - first) * N_HEADS;
     for (var n = lane; n < entries; n += LANES) {
-        let row = slot_rows[part(model, ROWS * 3u) + first + n / N_HEADS];
+        let row = slot_rows[part(model, row_capacity * 3u) + first + n / N_HEADS];
         let head = n % N_HEADS;
         let line = read_at(model, head, slot);
         var sum = 0.0;
@@ -35,9 +36,9 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
     }
 }
 
-fn pre_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * mlp4()) + row * mlp4(); }
-fn logits_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * class4()) + row * class4(); }
-fn pattern_at(model: u32, row: u32, head: u32) -> u32 { return part(model, ROWS * N_HEADS * 3u) + (row * N_HEADS + head) * 3u; }
+fn pre_at(model: u32, row: u32) -> u32 { return part4(model, row_capacity * mlp4()) + row * mlp4(); }
+fn logits_at(model: u32, row: u32) -> u32 { return part4(model, row_capacity * class4()) + row * class4(); }
+fn pattern_at(model: u32, row: u32, head: u32) -> u32 { return part(model, row_capacity * N_HEADS * 3u) + (row * N_HEADS + head) * 3u; }
 fn read_at(model: u32, head: u32, slot: u32) -> u32 {
     return part4(model, N_HEADS * (2u * P + 1u) * reader4()) + (head * (2u * P + 1u) + slot) * reader4();
 }

@@ -9,6 +9,7 @@
 @group(0) @binding(3) var<storage, read> d_logits4: array<vec4<f32>>;            // [model, row, d_vocab]
 @group(0) @binding(4) var<storage, read> head_read: array<vec4<f32>>;            // [model, head, slot, reader]
 @group(0) @binding(5) var<storage, read_write> d_pattern: array<f32>;            // [model, row, head, pos]
+@group(0) @binding(6) var<uniform> row_capacity: u32;                            // rows that a model's part has room for
 
 const LANES = 8u;
 
@@ -20,7 +21,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocatio
     let last = slot_edges[edges + 1u];
     for (var entry = slot_edges[edges]; entry < last; entry += LANES) {
         // Lanes beyond the last row compute it again.
-        let row = slot_rows[part(model, ROWS * 3u) + min(entry + lane, last - 1u)];
+        let row = slot_rows[part(model, row_capacity * 3u) + min(entry + lane, last - 1u)];
         for (var head = 0u; head < N_HEADS; head += 4u) {
             let line = read_at(model, min(head + lane % 4u, N_HEADS - 1u), slot);
             var sums = vec4<f32>();
@@ -66,9 +67,9 @@ fn of_next(d: vec4<f32>, lines: vec4<f32>) -> vec4<f32> {
     );
 }
 
-fn pre_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * mlp4()) + row * mlp4(); }
-fn logits_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * class4()) + row * class4(); }
-fn pattern_at(model: u32, row: u32, head: u32) -> u32 { return part(model, ROWS * N_HEADS * 3u) + (row * N_HEADS + head) * 3u; }
+fn pre_at(model: u32, row: u32) -> u32 { return part4(model, row_capacity * mlp4()) + row * mlp4(); }
+fn logits_at(model: u32, row: u32) -> u32 { return part4(model, row_capacity * class4()) + row * class4(); }
+fn pattern_at(model: u32, row: u32, head: u32) -> u32 { return part(model, row_capacity * N_HEADS * 3u) + (row * N_HEADS + head) * 3u; }
 fn read_at(model: u32, head: u32, slot: u32) -> u32 {
     return part4(model, N_HEADS * (2u * P + 1u) * reader4()) + (head * (2u * P + 1u) + slot) * reader4();
 }

@@ -44,7 +44,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.x;
     let model = id.z;
     if (row >= n_rows[model]) { return; }
-    let out = part(model, ROWS) + row;
+    let out = part(model, row_capacity) + row;
     let at = logits_at(model, row);
     let label = labels[out];
     let rest = rest_of(at, label);
@@ -61,7 +61,7 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
     let n = n_rows[model];
     if (row >= n) { return; }
     let at = logits_at(model, row);
-    let label = labels[part(model, ROWS) + row];
+    let label = labels[part(model, row_capacity) + row];
     let rest = rest_of(at, label);
     let factor = 1.0 / (f32(n) * (exp(logits[at + label] - rest.top) + rest.sum));
     for (var c = 0u; c < D_VOCAB_OUT; c++) {

@@ -46,20 +46,20 @@ fn a_at(rows: vec4<u32>, k: u32) -> vec4<f32> {
     return vec4(A[rows.x + k / 4u][i], A[rows.y + k / 4u][i], A[rows.z + k / 4u][i], A[rows.w + k / 4u][i]);
 }
 
-fn sums_nn(at: Place, lane: u32) -> Sums {
+fn sums_nn(at: Place, j: u32, lane: u32) -> Sums {
     var sums: Sums;
     let rows = a_rows(at, lane);
-    let column = at.b + column4(at);
+    let b = at.b + column4(at, j);
     for (var k = 0u; k < at.depth; k++) {
-        add(&sums, a_at(rows, k), B[column + k * at.b_row]);
+        add(&sums, a_at(rows, k), B[b + k * at.b_row]);
     }
     return sums;
 }
 
-fn sums_nt(at: Place, lane: u32) -> Sums {
+fn sums_nt(at: Place, j: u32, lane: u32) -> Sums {
     var sums: Sums;
     let rows = a_rows(at, lane);
-    let columns = at.b + (4u * column4(at) + vec4(0u, 1u, 2u, 3u)) * at.b_row;
+    let columns = at.b + (4u * column4(at, j) + vec4(0u, 1u, 2u, 3u)) * at.b_row;
     for (var k = 0u; k < at.depth; k++) {
         let i = k % 4u;
         let to = columns + k / 4u;
@@ -68,50 +68,54 @@ fn sums_nt(at: Place, lane: u32) -> Sums {
     return sums;
 }
 
-fn sums_tn(at: Place, lane: u32) -> Sums {
+fn sums_tn(at: Place, j: u32, lane: u32) -> Sums {
     var sums: Sums;
     let rows = at.a + min(at.i / 4u + lane, at.rows / 4u - 1u);
-    let column = at.b + column4(at);
+    let b = at.b + column4(at, j);
     for (var k = 0u; k < at.depth; k++) {
-        add(&sums, A[rows + k * at.a_row], B[column + k * at.b_row]);
+        add(&sums, A[rows + k * at.a_row], B[b + k * at.b_row]);
     }
     return sums;
 }
 
 @compute @workgroup_size(8)
 fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group, lane);
-    var sums = sums_nn(at, lane);
-    for (var r = 0u; r < rows_written(at); r++) {
+    let at = place(group);
+    let j = column(group, lane);
+    var sums = sums_nn(at, j, lane);
+    for (var r = 0u; r < rows_written(at, j); r++) {
         var value = sums[r];
-        if (at.adds) { value += C[c_at(at, r)]; }
-        C[c_at(at, r)] = value;
+        if (at.adds) { value += C[c_at(at, j, r)]; }
+        C[c_at(at, j, r)] = value;
     }
 }
 
 @compute @workgroup_size(8)
 fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group, lane);
-    var sums = sums_nt(at, lane);
-    for (var r = 0u; r < rows_written(at); r++) {
-        C[c_at(at, r)] = sums[r];
+    let at = place(group);
+    let j = column(group, lane);
+    var sums = sums_nt(at, j, lane);
+    for (var r = 0u; r < rows_written(at, j); r++) {
+        C[c_at(at, j, r)] = sums[r];
     }
 }
 
 @compute @workgroup_size(8)
 fn nt_gated(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group, lane);
-    var sums = sums_nt(at, lane);
-    for (var r = 0u; r < rows_written(at); r++) {
-        C[c_at(at, r)] = select(vec4<f32>(), sums[r], gate[c_at(at, r)] > vec4<f32>());
+    let at = place(group);
+    let j = column(group, lane);
+    var sums = sums_nt(at, j, lane);
+    for (var r = 0u; r < rows_written(at, j); r++) {
+        C[c_at(at, j, r)] = select(vec4<f32>(), sums[r], gate[c_at(at, j, r)] > vec4<f32>());
     }
 }
 
 @compute @workgroup_size(8)
 fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group, lane);
-    var sums = sums_tn(at, lane);
-    for (var r = 0u; r < rows_written(at); r++) {
-        C[c_at(at, r)] = sums[r];
+    let at = place(group);
+    let j = column(group, lane);
+    var sums = sums_tn(at, j, lane);
+    for (var r = 0u; r < rows_written(at, j); r++) {
+        C[c_at(at, j, r)] = sums[r];
     }
 }

@@ -18,11 +18,12 @@
 @group(0) @binding(13) var<storage, read_write> d_head_read: array<vec4<f32>>;   // [model, head, slot, reader]
 @group(0) @binding(14) var<storage, read_write> d_slot_read: array<vec4<f32>>;   // [model, slot, reader]
 @group(0) @binding(15) var<storage, read> d_pattern: array<f32>;                 // [model, row, head, pos]
+@group(0) @binding(16) var<uniform> row_capacity: u32;                           // rows that a model's part has room for
 
-fn slots_at(model: u32) -> u32 { return part(model, ROWS * 3u); }
-fn pattern_at(model: u32, row: u32) -> u32 { return part(model, ROWS * N_HEADS * 3u) + row * N_HEADS * 3u; }
-fn post_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * mlp4()) + row * mlp4(); }
-fn logits_at(model: u32, row: u32) -> u32 { return part4(model, ROWS * class4()) + row * class4(); }
+fn slots_at(model: u32) -> u32 { return part(model, row_capacity * 3u); }
+fn pattern_at(model: u32, row: u32) -> u32 { return part(model, row_capacity * N_HEADS * 3u) + row * N_HEADS * 3u; }
+fn post_at(model: u32, row: u32) -> u32 { return part4(model, row_capacity * mlp4()) + row * mlp4(); }
+fn logits_at(model: u32, row: u32) -> u32 { return part4(model, row_capacity * class4()) + row * class4(); }
 fn read_at(model: u32, head: u32, slot: u32) -> u32 {
     return part4(model, N_HEADS * (2u * P + 1u) * reader4()) + (head * (2u * P + 1u) + slot) * reader4();
 }
@@ -58,11 +59,13 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     let model = id.z;
     if (reader >= reader4() || row >= n_rows[model]) { return; }
     let at = slots_at(model) + row * 3u;
+    let x = slots[at];
+    let y = slots[at + 1u];
     let weights = pattern_at(model, row);
     var sum = base_read[part4(model, reader4()) + reader];
     for (var head = 0u; head < N_HEADS; head++) {
-        sum += pattern[weights + head * 3u] * head_read[read_at(model, head, slots[at]) + reader];
-        sum += pattern[weights + head * 3u + 1u] * head_read[read_at(model, head, slots[at + 1u]) + reader];
+        sum = fma(vec4(pattern[weights + head * 3u]), head_read[read_at(model, head, x) + reader], sum);
+        sum = fma(vec4(pattern[weights + head * 3u + 1u]), head_read[read_at(model, head, y) + reader], sum);
     }
     if (reader < mlp4()) {
         post4[post_at(model, row) + reader] = max(sum, vec4<f32>());
@@ -87,6 +90,16 @@ fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     d_score[at + 2u] = out.z;
 }
 
+// The weight of a row's position in a head's pattern, 0 of what is no head.
+fn weight(at: u32, head: u32) -> f32 {
+    if (head >= N_HEADS) { return 0.0; }
+    return pattern[at + head * 3u];
+}
+
+fn write_head_read(model: u32, head: u32, slot: u32, reader: u32, value: vec4<f32>) {
+    if (head < N_HEADS) { d_head_read[read_at(model, head, slot) + reader] = value; }
+}
+
 // Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone
 @compute @workgroup_size(64)
 fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -95,24 +108,23 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
     let model = id.z;
     if (reader >= reader4() || slot >= slot_equals()) { return; }
     let edges = part(model, 2u * P + 2u) + slot;
+    let rows = slots_at(model);
     // Four heads at a time, so that a row is read once for them.
     for (var head = 0u; head < N_HEADS; head += 4u) {
         var sums = mat4x4<f32>();
         var plain = vec4<f32>();
         for (var i = slot_edges[edges]; i < slot_edges[edges + 1u]; i++) {
-            let row = slot_rows[slots_at(model) + i];
-            let weights = pattern_at(model, row) + slot_pos(slot);
+            let row = slot_rows[rows + i];
+            let at = pattern_at(model, row) + slot_pos(slot);
+            let weights = vec4(weight(at, head), weight(at, head + 1u), weight(at, head + 2u), weight(at, head + 3u));
             let d = d_read(model, row, reader);
-            var weight = vec4<f32>();
-            for (var l = 0u; l < min(4u, N_HEADS - head); l++) {
-                weight[l] = pattern[weights + (head + l) * 3u];
-            }
-            sums += outer(d, weight);
+            sums = add_outer(sums, weights, d);
             plain += d;
         }
-        for (var l = 0u; l < min(4u, N_HEADS - head); l++) {
-            d_head_read[read_at(model, head + l, slot) + reader] = sums[l];
-        }
+        write_head_read(model, head, slot, reader, sums[0]);
+        write_head_read(model, head + 1u, slot, reader, sums[1]);
+        write_head_read(model, head + 2u, slot, reader, sums[2]);
+        write_head_read(model, head + 3u, slot, reader, sums[3]);
         if (head == 0u) { d_slot_read[part4(model, (2u * P + 1u) * reader4()) + slot * reader4() + reader] = plain; }
     }
 }

@@ -22,6 +22,7 @@
 @group(0) @binding(17) var<storage, read_write> d_W_K: array<f32>;               // [model, head, d_model, d_head]
 @group(0) @binding(18) var<storage, read_write> d_W_E: array<f32>;               // [model, d_vocab, d_model]
 @group(0) @binding(19) var<storage, read_write> d_W_pos: array<f32>;             // [model, pos, d_model]
+@group(0) @binding(20) var<uniform> row_capacity: u32;                           // rows that a model's part has room for
 
 fn resid_at(model: u32, slot: u32) -> u32 { return part4(model, (2u * P + 1u) * model4()) + slot * model4(); }
 fn score_at(model: u32, slot: u32) -> u32 { return part(model, (2u * P + 1u) * N_HEADS) + slot * N_HEADS; }
@@ -29,21 +30,24 @@ fn u_at(model: u32, head: u32) -> u32 { return part4(model, N_HEADS * model4()) 
 fn query_at(model: u32, head: u32) -> u32 { return part(model, D_MODEL) + head * D_HEAD; }
 fn weights_at(model: u32, head: u32) -> u32 { return part(model, D_MODEL * D_MODEL) + head * D_MODEL * D_HEAD; }
 
+// resid_pre[slot, i], 0 beyond its edge
+fn resid(model: u32, slot: u32, i: u32) -> f32 {
+    if (i >= D_MODEL) { return 0.0; }
+    let embedded = W_E[part(model, (P + 1u) * D_MODEL) + slot_token(slot) * D_MODEL + i];
+    return embedded + W_pos[part(model, 3u * D_MODEL) + slot_pos(slot) * D_MODEL + i];
+}
+
 @compute @workgroup_size(16, 4)
 fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     let column = id.x;
     let slot = id.y;
     let model = id.z;
     if (column >= model4() || slot > slot_equals()) { return; }
-    let embedding = part(model, (P + 1u) * D_MODEL);
-    let position = part(model, 3u * D_MODEL);
-    var out = vec4<f32>();
-    for (var i = 4u * column; i < min(4u * column + 4u, D_MODEL); i++) {
-        let here = W_E[embedding + slot_token(slot) * D_MODEL + i] + W_pos[position + slot_pos(slot) * D_MODEL + i];
-        let equals = W_E[embedding + P * D_MODEL + i] + W_pos[position + 2u * D_MODEL + i];
-        out[i % 4u] = select(here - equals, here, slot == slot_equals());
-    }
-    resid4[resid_at(model, slot) + column] = out;
+    let i = 4u * column;
+    let here = vec4(resid(model, slot, i), resid(model, slot, i + 1u), resid(model, slot, i + 2u), resid(model, slot, i + 3u));
+    let end = slot_equals();
+    let equals = vec4(resid(model, end, i), resid(model, end, i + 1u), resid(model, end, i + 2u), resid(model, end, i + 3u));
+    resid4[resid_at(model, slot) + column] = select(here - equals, here, slot == end);
 }
 
 @compute @workgroup_size(16, 4)
@@ -66,13 +70,13 @@ fn forward_key(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = id.y;
     let model = id.z;
     if (column >= model4() || head >= N_HEADS) { return; }
+    let rows = weights_at(model, head) + edge(4u * column, D_MODEL) * D_HEAD;
     var sum = vec4<f32>();
-    for (var i = 4u * column; i < min(4u * column + 4u, D_MODEL); i++) {
-        for (var e = 0u; e < D_HEAD; e++) {
-            sum[i % 4u] += W_K[weights_at(model, head) + i * D_HEAD + e] * q[query_at(model, head) + e];
-        }
+    for (var e = 0u; e < D_HEAD; e++) {
+        let keys = vec4(W_K[rows.x + e], W_K[rows.y + e], W_K[rows.z + e], W_K[rows.w + e]);
+        sum = fma(keys, vec4(q[query_at(model, head) + e]), sum);
     }
-    u[u_at(model, head) + column] = sum / sqrt(f32(D_HEAD));
+    u[u_at(model, head) + column] = select(vec4<f32>(), sum / sqrt(f32(D_HEAD)), within(4u * column, D_MODEL));
 }
 
 @compute @workgroup_size(4, 16)
@@ -99,8 +103,8 @@ fn backward_scores(@builtin(global_invocation_id) id: vec3<u32>) {
     var sum = 0.0;
     if (slot != slot_equals()) {
         for (var i = slot_edges[edges]; i < slot_edges[edges + 1u]; i++) {
-            let row = slot_rows[part(model, ROWS * 3u) + i];
-            sum += d_score[part(model, ROWS * N_HEADS * 3u) + (row * N_HEADS + head) * 3u + slot_pos(slot)];
+            let row = slot_rows[part(model, row_capacity * 3u) + i];
+            sum += d_score[part(model, row_capacity * N_HEADS * 3u) + (row * N_HEADS + head) * 3u + slot_pos(slot)];
         }
     }
     d_slot_score[score_at(model, slot) + head] = sum;
@@ -115,7 +119,7 @@ fn backward_key(@builtin(global_invocation_id) id: vec3<u32>) {
     if (column >= model4() || head >= N_HEADS) { return; }
     var sum = vec4<f32>();
     for (var slot = 0u; slot < slot_equals(); slot++) {
-        sum += d_slot_score[score_at(model, slot) + head] * resid4[resid_at(model, slot) + column];
+        sum = fma(vec4(d_slot_score[score_at(model, slot) + head]), resid4[resid_at(model, slot) + column], sum);
     }
     d_u[u_at(model, head) + column] = sum;
 }
@@ -158,17 +162,20 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
     var sum = d_resid4[resid_at(model, slot) + column];
     if (slot != slot_equals()) {
         for (var head = 0u; head < N_HEADS; head++) {
-            sum += d_slot_score[score_at(model, slot) + head] * u[u_at(model, head) + column];
+            sum = fma(vec4(d_slot_score[score_at(model, slot) + head]), u[u_at(model, head) + column], sum);
         }
     } else {
-        for (var i = 4u * column; i < min(4u * column + 4u, D_MODEL); i++) {
-            sum[i % 4u] += d_resid_equals[part(model, D_MODEL) + i];
-            for (var head = 0u; head < N_HEADS; head++) {
-                for (var e = 0u; e < D_HEAD; e++) {
-                    sum[i % 4u] += d_q[query_at(model, head) + e] * W_Q[weights_at(model, head) + i * D_HEAD + e];
-                }
+        let i = edge(4u * column, D_MODEL);
+        let d = part(model, D_MODEL) + i;
+        var of_equals = vec4(d_resid_equals[d.x], d_resid_equals[d.y], d_resid_equals[d.z], d_resid_equals[d.w]);
+        for (var head = 0u; head < N_HEADS; head++) {
+            let rows = weights_at(model, head) + i * D_HEAD;
+            for (var e = 0u; e < D_HEAD; e++) {
+                let queries = vec4(W_Q[rows.x + e], W_Q[rows.y + e], W_Q[rows.z + e], W_Q[rows.w + e]);
+                of_equals = fma(vec4(d_q[query_at(model, head) + e]), queries, of_equals);
             }
         }
+        sum += select(vec4<f32>(), of_equals, within(4u * column, D_MODEL));
     }
     d_resid4[resid_at(model, slot) + column] = sum;
 }

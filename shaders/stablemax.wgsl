@@ -29,7 +29,7 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
     let n = n_rows[model];
     if (row >= n) { return; }
     let at = logits_at(model, row);
-    let label = labels[part(model, ROWS) + row];
+    let label = labels[part(model, row_capacity) + row];
     let rest = rest_of(at, label);
     let own = s(logits[at + label]);
     let factor = 1.0 / (f32(n) * (own + rest));

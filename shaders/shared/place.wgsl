@@ -1,8 +1,8 @@
 // Where a workgroup of a product stands. Needs n_rows, geometry, TILE_ROWS and TILE_COLUMNS.
 
+// The same for all lanes of a workgroup, so that compilers can prove that all of them reach the barriers.
 struct Place {
     i: u32,        // first row
-    j: u32,        // first column
     width: u32,    // columns of C
     rows: u32,     // rows of C
     depth: u32,    // of k
@@ -32,7 +32,7 @@ const C_LEN = 12u;
 const C_ROW = 13u;
 const C_BATCH = 14u;
 
-fn place(group: vec3<u32>, lane: u32) -> Place {
+fn place(group: vec3<u32>) -> Place {
     let model = group.z / geometry[BATCHES];
     let batch = group.z % geometry[BATCHES];
     var rows = geometry[I];
@@ -41,7 +41,6 @@ fn place(group: vec3<u32>, lane: u32) -> Place {
     if (geometry[ROWS_ARE] == 2u) { depth = min(depth, max(n_rows[model], batch * depth) - batch * depth); }
     return Place(
         group.y * TILE_ROWS,
-        group.x * TILE_COLUMNS + 4u * lane,
         geometry[J],
         rows,
         depth,
@@ -55,14 +54,17 @@ fn place(group: vec3<u32>, lane: u32) -> Place {
     );
 }
 
-// Lanes beyond the edge compute the last columns again, and do not write them.
-fn column4(at: Place) -> u32 { return min(at.j, at.width - 4u) / 4u; }
+// A lane's first column of C.
+fn column(group: vec3<u32>, lane: u32) -> u32 { return group.x * TILE_COLUMNS + 4u * lane; }
 
-fn c_at(at: Place, row: u32) -> u32 { return at.c + (at.i + row) * at.c_row + at.j / 4u; }
+// Lanes beyond the edge compute the last columns again, and do not write them.
+fn column4(at: Place, j: u32) -> u32 { return min(j, at.width - 4u) / 4u; }
+
+// Row `row` of the tile from column j on.
+fn c_at(at: Place, j: u32, row: u32) -> u32 { return at.c + (at.i + row) * at.c_row + j / 4u; }
 
 // Rows that this lane writes: none beyond the edge, or of a chunk that the model does not have.
-fn rows_written(at: Place) -> u32 {
-    if (at.j >= at.width || at.i >= at.rows || at.depth == 0u) { return 0u; }
+fn rows_written(at: Place, j: u32) -> u32 {
+    if (j >= at.width || at.i >= at.rows || at.depth == 0u) { return 0u; }
     return min(TILE_ROWS, at.rows - at.i);
 }
-

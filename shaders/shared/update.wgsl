@@ -24,7 +24,7 @@ struct Update {
 
 // Whom a block of the arenas belongs to: model + 2^24 parameter, 2^30 of a matrix between embedding and unembedding, 2^31 of a bias.
 fn model_of(owner: u32) -> u32 { return owner & 0xffffffu; }
-fn parameter_of(owner: u32) -> u32 { return owner >> 24u & 0x3fu; }
+fn parameter_of(owner: u32) -> u32 { return (owner >> 24u) & 0x3fu; }
 fn is_matrix(owner: u32) -> bool { return (owner & 0x40000000u) != 0u; }
 fn is_bias(owner: u32) -> bool { return owner >= 0x80000000u; }
 

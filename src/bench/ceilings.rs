@@ -107,7 +107,7 @@ pub fn of_cpu(threads: usize) -> Result<Ceilings> {
 /// Those of an adapter.
 pub async fn of_gpu(gpu: &Gpu) -> Result<Ceilings> {
     let kernel = Kernel::new("bench/ceilings", include_str!("../../shaders/bench/ceilings.wgsl"), "")?;
-    let compiled = Compiled::new(gpu, &kernel).await?;
+    let compiled = Compiled::start(gpu, &kernel).ready().await?;
     let limits = gpu.device.limits();
     let real = is_real(&gpu.info);
     let room = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size) as usize;
@@ -145,7 +145,12 @@ async fn dispatch(
     let entry = compiled.kernel.entry(name, &Vec::new())?;
     let window = |binding: &Binding| if binding.writable { target.clone() } else { source.clone() };
     let windows: Vec<_> = entry.bindings.iter().map(window).collect();
-    compiled.pipeline(gpu, name, &entry, &Vec::new()).await?.dispatch(gpu, &entry, workgroups, &windows).await
+    compiled
+        .start_pipeline(gpu, name, &entry, &Vec::new())?
+        .ready()
+        .await?
+        .dispatch(gpu, &entry, workgroups, &windows)
+        .await
 }
 
 /// Seconds of a dispatch by the device's clock, else by the wall's.

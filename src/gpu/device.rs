@@ -14,6 +14,8 @@ pub struct Gpu {
     pub queue: Queue,
     /// The adapter's name, kind and driver.
     pub info: AdapterInfo,
+    /// Pipelines that the driver compiled before, where the backend can keep them.
+    pub pipeline_cache: Option<wgpu::PipelineCache>,
     error: Arc<Mutex<Option<String>>>,
     lost: Arc<AtomicBool>,
 }
@@ -105,7 +107,7 @@ impl Gpu {
             let more = if text.is_empty() { String::new() } else { format!(": {text}") };
             keep(&of_callback, format!("the device is lost ({reason:?}){more}"))
         });
-        Ok(Self { device, queue, info, error, lost })
+        Ok(Self { device, queue, info, pipeline_cache: None, error, lost })
     }
 
     /// Whether lanes can hand each other numbers, in subgroups of eight: software adapters have those. The wider ones of real

@@ -27,7 +27,7 @@ pub struct Entry {
     pub bindings: Vec<Binding>,
 }
 
-/// A storage variable that an entry point uses.
+/// A storage or uniform variable that an entry point uses.
 #[derive(Clone, Debug)]
 pub struct Binding {
     /// Its `@binding`; the group is 0.
@@ -40,7 +40,9 @@ pub struct Binding {
     pub writes: bool,
     /// Declared `read_write`, whatever this entry point does with it: the bind group layout must equal the declaration.
     pub writable: bool,
-    /// What the array holds.
+    /// Declared `var<uniform>`: one value for all invocations.
+    pub uniform: bool,
+    /// What the array holds, or the uniform is.
     pub element: Element,
 }
 
@@ -110,7 +112,7 @@ impl Kernel {
     /// A variable that is declared writable is written by some entry point, and each is used.
     fn check_declarations(&self) -> Result<()> {
         for (handle, variable) in self.module.global_variables.iter() {
-            let AddressSpace::Storage { access } = variable.space else { continue };
+            let Some(access) = access(variable) else { continue };
             let name = variable.name.as_deref().unwrap_or("?");
             let uses = (0..self.module.entry_points.len())
                 .fold(GlobalUse::empty(), |uses, entry| uses | self.info.get_entry_point(entry)[handle]);
@@ -165,7 +167,7 @@ impl Kernel {
         let uses = self.info.get_entry_point(index);
         let mut bindings = Vec::new();
         for (handle, variable) in self.module.global_variables.iter() {
-            let AddressSpace::Storage { access } = variable.space else { continue };
+            let Some(access) = access(variable) else { continue };
             if uses[handle].is_empty() {
                 continue;
             }
@@ -175,6 +177,7 @@ impl Kernel {
                 reads: uses[handle].contains(GlobalUse::READ),
                 writes: uses[handle].contains(GlobalUse::WRITE),
                 writable: access.contains(StorageAccess::STORE),
+                uniform: variable.space == AddressSpace::Uniform,
                 element: self.element(variable.ty).with_context(|| format!("{}: variable {name}", self.stem))?,
                 name,
             });
@@ -194,10 +197,10 @@ impl Kernel {
     }
 
     fn element(&self, ty: naga::Handle<naga::Type>) -> Result<Element> {
-        let TypeInner::Array { base, stride, .. } = self.module.types[ty].inner else {
-            bail!("expected an array of f32, vec4<f32>, u32 or a struct of f32");
+        let (element, stride) = match &self.module.types[ty].inner {
+            TypeInner::Array { base, stride, .. } => (&self.module.types[*base], *stride),
+            _ => (&self.module.types[ty], 4),
         };
-        let element = &self.module.types[base];
         match &element.inner {
             TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Float && scalar.width == 4 => Ok(Element::F32),
             TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar)
@@ -223,5 +226,14 @@ impl Kernel {
             }
             _ => bail!("expected an array of f32, vec4<f32>, u32 or a struct of f32"),
         }
+    }
+}
+
+/// How a bound variable may be accessed; none where it is not bound.
+fn access(variable: &naga::GlobalVariable) -> Option<StorageAccess> {
+    match variable.space {
+        AddressSpace::Storage { access } => Some(access),
+        AddressSpace::Uniform => Some(StorageAccess::LOAD),
+        _ => None,
     }
 }

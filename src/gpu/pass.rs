@@ -4,6 +4,8 @@ use super::device::Gpu;
 use super::kernel::{Binding, Constants, Entry, Kernel};
 use super::tensors::Window;
 use anyhow::{Context, Result};
+use std::future::Future;
+use std::pin::Pin;
 
 /// A kernel ready to run: made once, recorded into as many submissions as wanted.
 pub struct Dispatch {
@@ -23,6 +25,30 @@ impl Dispatch {
     }
 }
 
+/// Something that a device makes, and the error that it may still report about it.
+pub struct Pending<T> {
+    value: T,
+    label: String,
+    error: Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>,
+}
+
+impl<T> Pending<T> {
+    /// Waits for the device's verdict; an error has the name of what was to be made.
+    pub async fn ready(self) -> Result<T> {
+        match self.error.await {
+            Some(error) => Err(error).context(self.label),
+            None => Ok(self.value),
+        }
+    }
+}
+
+/// Calls `make`, and collects the validation error that it causes. Threads have error scopes of their own.
+fn pending<T>(gpu: &Gpu, label: String, make: impl FnOnce() -> T) -> Pending<T> {
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let value = make();
+    Pending { value, label, error: Box::pin(scope.pop()) }
+}
+
 /// A shader in the device's form, made once for all its entry points.
 pub struct Compiled<'a> {
     /// What it was made from.
@@ -32,55 +58,65 @@ pub struct Compiled<'a> {
 
 impl<'a> Compiled<'a> {
     /// Compiles it; an error has wgpu's message.
-    pub async fn new(gpu: &Gpu, kernel: &'a Kernel) -> Result<Self> {
-        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&kernel.stem),
-            source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
-        });
-        match scope.pop().await {
-            Some(error) => Err(error).with_context(|| format!("shaders/{}.wgsl", kernel.stem)),
-            None => Ok(Self { kernel, module }),
-        }
+    pub fn start(gpu: &Gpu, kernel: &'a Kernel) -> Pending<Self> {
+        pending(gpu, format!("shaders/{}.wgsl", kernel.stem), || {
+            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&kernel.stem),
+                source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
+            });
+            Self { kernel, module }
+        })
     }
 
     /// The pipeline of an entry point.
-    pub async fn pipeline(&self, gpu: &Gpu, name: &str, entry: &Entry, constants: &Constants) -> Result<Pipeline> {
+    pub fn start_pipeline(
+        &self,
+        gpu: &Gpu,
+        name: &str,
+        entry: &Entry,
+        constants: &Constants,
+    ) -> Result<Pending<Pipeline>> {
         let label = format!("{}.{name}", self.kernel.stem);
         let layout_entry = |binding: &Binding| wgpu::BindGroupLayoutEntry {
             binding: binding.index,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: !binding.writable },
+                ty: match binding.uniform {
+                    true => wgpu::BufferBindingType::Uniform,
+                    false => wgpu::BufferBindingType::Storage { read_only: !binding.writable },
+                },
                 has_dynamic_offset: false,
                 min_binding_size: None,
             },
             count: None,
         };
-        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(&label),
-            entries: &entry.bindings.iter().map(layout_entry).collect::<Vec<_>>(),
-        });
-        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
         let overrides: Vec<_> =
             self.kernel.overrides(constants)?.into_iter().map(|(name, value)| (name, value as f64)).collect();
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: Some(&pipeline_layout),
-            module: &self.module,
-            entry_point: Some(name),
-            compilation_options: wgpu::PipelineCompilationOptions { constants: &overrides, ..Default::default() },
-            cache: None,
-        });
-        match scope.pop().await {
-            Some(error) => Err(error).context(label),
-            None => Ok(Pipeline { label, layout, pipeline }),
-        }
+        Ok(pending(gpu, label.clone(), || {
+            let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(&label),
+                entries: &entry.bindings.iter().map(layout_entry).collect::<Vec<_>>(),
+            });
+            let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(&label),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&pipeline_layout),
+                module: &self.module,
+                entry_point: Some(name),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &overrides,
+                    // The sanitizer of the tests shows that no kernel reads workgroup memory before it is written. On Metal
+                    // and DX12 one lane of each workgroup would write all of it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: gpu.pipeline_cache.as_ref(),
+            });
+            Pipeline { label, layout, pipeline }
+        }))
     }
 }
 
@@ -101,19 +137,20 @@ impl Pipeline {
         workgroups: [u32; 3],
         windows: &[Window],
     ) -> Result<Dispatch> {
-        let label = self.label.clone();
-        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&label),
-            layout: &self.layout,
-            entries: &(entry.bindings.iter().zip(windows))
-                .map(|(binding, window)| wgpu::BindGroupEntry { binding: binding.index, resource: window.resource() })
-                .collect::<Vec<_>>(),
+        let bound = pending(gpu, self.label.clone(), || {
+            gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&self.label),
+                layout: &self.layout,
+                entries: &(entry.bindings.iter().zip(windows))
+                    .map(|(binding, window)| wgpu::BindGroupEntry {
+                        binding: binding.index,
+                        resource: window.resource(),
+                    })
+                    .collect::<Vec<_>>(),
+            })
         });
-        match scope.pop().await {
-            Some(error) => Err(error).context(label),
-            None => Ok(Dispatch { label, pipeline: self.pipeline.clone(), bind_group, workgroups }),
-        }
+        let (label, pipeline) = (self.label.clone(), self.pipeline.clone());
+        Ok(Dispatch { label, pipeline, bind_group: bound.ready().await?, workgroups })
     }
 }
 

@@ -62,7 +62,7 @@ pub fn allocate(gpu: &Gpu, label: &str, lens: &[usize], models: usize) -> Result
     let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
         label: Some(label),
         size: total,
-        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        usage: BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
     gpu.check().with_context(|| format!("no memory for {label} ({} MiB)", total >> 20))?;

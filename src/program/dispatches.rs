@@ -26,8 +26,21 @@ pub struct Planned<'a> {
     pub workgroups: [u32; 3],
     /// What plays each of the entry's bindings.
     pub tensors: Vec<&'static Tensor>,
-    /// What the tensor `geometry` holds, where there is one: it belongs to this call alone.
+    /// Where a product's matrices stand.
     pub geometry: Option<[u32; 15]>,
+    /// Rows that a model's part of a tensor over rows has room for.
+    pub row_capacity: u32,
+}
+
+impl Planned<'_> {
+    /// What a tensor holds that the plan itself decides: `geometry` and `row_capacity`.
+    pub fn words(&self, tensor: &str) -> Option<Vec<u32>> {
+        match tensor {
+            "geometry" => self.geometry.map(|words| words.to_vec()),
+            "row_capacity" => Some(vec![self.row_capacity]),
+            _ => None,
+        }
+    }
 }
 
 /// Plans a call for a device that allows `most` workgroups a dimension.
@@ -37,10 +50,12 @@ pub fn plan<'a>(kernels: &[&'a Kernel], call: &Call, layout: &Layout, batch: Bat
     let kernel = *kernel.with_context(|| format!("no shader {}.wgsl", call.kernel))?;
     let entry = kernel.entry(call.entry, &constants)?;
     let tensors = entry.bindings.iter().map(|binding| find(call.tensor(&binding.name))).collect::<Result<_>>()?;
-    let product = geometry(call, &layout.sizes(batch))?;
+    let sizes = layout.sizes(batch);
+    let product = geometry(call, &sizes)?;
     let workgroups = workgroups(call, kernel, &entry, layout, batch, most)?;
     let geometry = product.as_ref().map(words);
-    Ok(Planned { kernel, name: call.entry, entry, constants, workgroups, tensors, geometry })
+    let row_capacity = sizes.rows as u32;
+    Ok(Planned { kernel, name: call.entry, entry, constants, workgroups, tensors, geometry, row_capacity })
 }
 
 /// How a tensor lies in memory, in elements.
@@ -109,7 +124,6 @@ fn constants(layout: &Layout, batch: Batch) -> Constants {
         ("D_HEAD", shape.d_head()),
         ("D_MLP", shape.d_mlp),
         ("D_VOCAB_OUT", shape.d_vocab_out),
-        ("ROWS", sizes.rows),
         ("BLOCK", BLOCK),
         ("WINDOW", WINDOW),
         ("CHUNK", CHUNK),

@@ -1,7 +1,7 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
 use super::batch::{Batch, Layout, key, pick};
-use super::dispatches::{Extent, block_owner, extent, plan, record, tensor_edges, uses, variants};
+use super::dispatches::{Extent, Planned, block_owner, extent, plan, record, tensor_edges, uses, variants};
 use super::{Call, Program, State};
 use crate::gpu::device::{Gpu, title};
 use crate::gpu::kernel::{Constants, Kernel, Record};
@@ -10,20 +10,31 @@ use crate::gpu::tensors::{self, Window};
 use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Tensor, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Kernel, entry point, and the values of the overrides.
+type PipelineKey = (String, &'static str, Constants);
+
+fn pipeline_key(planned: &Planned) -> Result<PipelineKey> {
+    Ok((planned.kernel.stem.clone(), planned.name, planned.kernel.overrides(&planned.constants)?))
+}
 
 /// The kernels of a program on an open device, ready to run.
 pub struct OnGpu {
     /// The device.
     pub gpu: Gpu,
-    kernels: Vec<Kernel>,
+    kernels: Arc<[Kernel]>,
     /// Of a training step, and of an evaluation.
-    calls: [Vec<Call>; 2],
+    calls: [Arc<[Call]>; 2],
     grad_copies: usize,
-    /// Calls that differ in their tensors alone share one: software adapters take a second to compile it.
-    pipelines: HashMap<(&'static str, &'static str, Constants), Pipeline>,
+    /// Calls that differ in their tensors and rows alone share one: software adapters take a second to compile it.
+    pipelines: HashMap<PipelineKey, Pipeline>,
     layout: Layout,
     windows: HashMap<(&'static str, Batch), Window>,
+    /// What plans decide, by name and content.
+    planned: HashMap<(&'static str, Vec<u32>), Window>,
     /// A window a parameter of each arena.
     arenas: HashMap<&'static str, Vec<Window>>,
     update: Record,
@@ -38,11 +49,12 @@ impl OnGpu {
         super::check(program.evaluation(), false, |call| uses(kernels, call))?;
         let mut machine = Self {
             update: record(kernels)?,
-            kernels: kernels.to_vec(),
+            kernels: kernels.into(),
             calls: [program.step().cloned().collect(), program.evaluation().cloned().collect()],
             grad_copies: program.grad_copies,
             pipelines: HashMap::new(),
             windows: HashMap::new(),
+            planned: HashMap::new(),
             arenas: HashMap::new(),
             step: Vec::new(),
             evaluation: Vec::new(),
@@ -87,8 +99,13 @@ impl OnGpu {
             self.windows.insert((parameter.gradient, Batch::Train), self.arenas["grads"][rank].clone());
         }
         self.allocate_layout()?;
-        self.step = self.record(0, Batch::Train).await?;
-        self.evaluation = self.record(1, Batch::Grid).await?;
+        let (kernels, calls) = (self.kernels.clone(), self.calls.clone());
+        let kernels = variants(&kernels, self.gpu.has_subgroups_of_eight());
+        let step = self.plan_calls(&kernels, &calls[0], Batch::Train)?;
+        let evaluation = self.plan_calls(&kernels, &calls[1], Batch::Grid)?;
+        self.make_pipelines(&[&step[..], &evaluation].concat()).await?;
+        self.step = self.record(&step, Batch::Train).await?;
+        self.evaluation = self.record(&evaluation, Batch::Grid).await?;
         self.write_rows()
     }
 
@@ -103,10 +120,15 @@ impl OnGpu {
         Ok(())
     }
 
-    /// A buffer of a product's own that says where its matrices stand.
-    fn geometry(&self, words: &[u32]) -> Result<Window> {
-        let window = tensors::allocate(&self.gpu, "geometry", &[words.len()], 1)?.remove(0);
-        window.write(&self.gpu, 0, bytemuck::cast_slice(words));
+    /// A buffer with what a plan decides. Plans that decide the same share it.
+    fn planned(&mut self, name: &'static str, words: Vec<u32>) -> Result<Window> {
+        let key = (name, words);
+        if let Some(window) = self.planned.get(&key) {
+            return Ok(window.clone());
+        }
+        let window = tensors::allocate(&self.gpu, name, &[key.1.len()], 1)?.remove(0);
+        window.write(&self.gpu, 0, bytemuck::cast_slice(&key.1));
+        self.planned.insert(key, window.clone());
         Ok(window)
     }
 
@@ -124,41 +146,54 @@ impl OnGpu {
         Ok(window)
     }
 
-    /// The calls of a step, or of an evaluation, as dispatches.
-    async fn record(&mut self, list: usize, batch: Batch) -> Result<Vec<Dispatch>> {
-        let (kernels, calls) = (std::mem::take(&mut self.kernels), std::mem::take(&mut self.calls[list]));
-        let recorded = self.record_calls(&variants(&kernels, self.gpu.has_subgroups_of_eight()), &calls, batch).await;
-        self.calls[list] = calls;
-        self.kernels = kernels;
-        recorded
+    fn plan_calls<'k>(&self, kernels: &[&'k Kernel], calls: &[Call], batch: Batch) -> Result<Vec<Arc<Planned<'k>>>> {
+        let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
+        let planned = |call| plan(kernels, call, &self.layout, batch, most).map(Arc::new);
+        calls.iter().map(planned).collect::<Result<_>>().with_context(|| title(&self.gpu.info))
     }
 
-    async fn record_calls(&mut self, kernels: &[&Kernel], calls: &[Call], batch: Batch) -> Result<Vec<Dispatch>> {
-        let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
+    /// Makes the pipelines that are not there yet, on all cores: drivers take up to seconds for one.
+    async fn make_pipelines(&mut self, calls: &[Arc<Planned<'_>>]) -> Result<()> {
+        let mut missing: Vec<(PipelineKey, &Planned)> = Vec::new();
+        for planned in calls {
+            let key = pipeline_key(planned)?;
+            if !self.pipelines.contains_key(&key) && missing.iter().all(|(other, _)| *other != key) {
+                missing.push((key, planned));
+            }
+        }
+        let mut shaders: Vec<&Kernel> = missing.iter().map(|(_, planned)| planned.kernel).collect();
+        shaders.sort_by_key(|kernel| &kernel.stem);
+        shaders.dedup_by_key(|kernel| &kernel.stem);
+        let gpu = &self.gpu;
+        let started: Vec<_> = shaders.par_iter().map(|kernel| Compiled::start(gpu, kernel)).collect();
+        let mut modules = HashMap::new();
+        for (kernel, module) in shaders.iter().zip(started) {
+            modules.insert(kernel.stem.as_str(), module.ready().await?);
+        }
+        let start = |(_, planned): &(PipelineKey, &Planned)| {
+            let module = &modules[planned.kernel.stem.as_str()];
+            module.start_pipeline(gpu, planned.name, &planned.entry, &planned.constants)
+        };
+        let started: Vec<_> = missing.par_iter().map(start).collect();
+        for ((key, _), pipeline) in missing.into_iter().zip(started) {
+            self.pipelines.insert(key, pipeline?.ready().await?);
+        }
+        Ok(())
+    }
+
+    /// The calls of a step, or of an evaluation, as dispatches.
+    async fn record(&mut self, calls: &[Arc<Planned<'_>>], batch: Batch) -> Result<Vec<Dispatch>> {
         let mut dispatches = Vec::new();
-        let mut compiled: HashMap<&str, Compiled> = HashMap::new();
-        for call in calls {
-            let planned = plan(kernels, call, &self.layout, batch, most).with_context(|| title(&self.gpu.info))?;
-            let product = planned.geometry.as_ref().map(|words| self.geometry(words)).transpose()?;
+        for planned in calls {
             let mut windows = Vec::new();
             for &tensor in &planned.tensors {
-                windows.push(match (tensor.name, &product) {
-                    ("geometry", Some(window)) => window.clone(),
-                    _ => self.window(tensor, batch)?,
+                windows.push(match planned.words(tensor.name) {
+                    Some(words) => self.planned(tensor.name, words)?,
+                    None => self.window(tensor, batch)?,
                 });
             }
-            let key = (call.kernel, call.entry, planned.kernel.overrides(&planned.constants)?);
-            if !self.pipelines.contains_key(&key) {
-                let module = match compiled.remove(call.kernel) {
-                    Some(module) => module,
-                    None => Compiled::new(&self.gpu, planned.kernel).await?,
-                };
-                let pipeline = module.pipeline(&self.gpu, call.entry, &planned.entry, &planned.constants).await?;
-                compiled.insert(call.kernel, module);
-                self.pipelines.insert(key.clone(), pipeline);
-            }
-            let (pipeline, groups) = (&self.pipelines[&key], planned.workgroups);
-            dispatches.push(pipeline.dispatch(&self.gpu, &planned.entry, groups, &windows).await?);
+            let pipeline = &self.pipelines[&pipeline_key(planned)?];
+            dispatches.push(pipeline.dispatch(&self.gpu, &planned.entry, planned.workgroups, &windows).await?);
         }
         Ok(dispatches)
     }

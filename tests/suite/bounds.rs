@@ -207,13 +207,13 @@ impl<'a> Host<'a> {
         let planned = plan(&self.kernels, call, &self.layout, batch, u32::MAX)?;
         let mut buffers = Buffers::new();
         for (binding, &tensor) in planned.entry.bindings.iter().zip(&planned.tensors) {
-            let memory = match (tensor.name, planned.geometry) {
-                ("geometry", Some(words)) => {
+            let memory = match (tensor.name, planned.words(tensor.name)) {
+                (_, Some(words)) => {
                     let mut memory = Memory::new(words.len());
                     memory.write(0, &words);
                     memory
                 }
-                ("params" | "grads", _) => self.join(tensor.name)?,
+                ("params" | "grads", None) => self.join(tensor.name)?,
                 _ => {
                     let is_arena = ARENAS.contains(&tensor.name);
                     require!(!is_arena || self.memory.contains_key(&key(tensor, batch)), "no arena {}", tensor.name);
@@ -232,7 +232,8 @@ impl<'a> Host<'a> {
             let memory = buffers.remove(&binding.name).ok_or("a buffer is gone")?;
             match tensor.name {
                 "params" | "grads" if binding.writes => self.part(tensor.name, &memory)?,
-                "geometry" | "params" | "grads" => {}
+                "params" | "grads" => {}
+                name if planned.words(name).is_some() => {}
                 _ => *self.memory(tensor, batch) = memory,
             }
         }
@@ -372,36 +373,33 @@ const PLANTED: &[Planted] = &[
         "a slot too many",
         ["composed", "slots"],
         [
-            "if (column >= model4() || slot > slot_equals()) { return; }\n    let embedding",
-            "if (column >= model4()) { return; }\n    let embedding",
+            "if (column >= model4() || slot > slot_equals()) { return; }\n    let i =",
+            "if (column >= model4()) { return; }\n    let i =",
         ],
         Kind::OutOfBounds,
     ),
     planted(
         "no barrier before the tile is read",
         ["composed", "product"],
-        ["        tile[n] = value;\n    }\n    workgroupBarrier();", "        tile[n] = value;\n    }"],
+        ["[row] = a3;\n    workgroupBarrier();", "[row] = a3;"],
         Kind::Race,
     ),
     planted(
         "no barrier before the tile is written again",
         ["composed", "product"],
-        [
-            "lane: u32) {\n    workgroupBarrier();\n    for (var n = lane; n < TILE_ROWS * DEPTH / 4u",
-            "lane: u32) {\n    for (var n = lane; n < TILE_ROWS * DEPTH / 4u",
-        ],
+        ["workgroupBarrier();\n    tile[first][row] = a0;", "tile[first][row] = a0;"],
         Kind::Race,
     ),
     planted(
         "part of the tile is not filled",
         ["composed", "product"],
-        ["for (var n = lane; n < TILE_ROWS * DEPTH / 4u", "for (var n = lane + 1u; n < TILE_ROWS * DEPTH / 4u"],
+        ["tile[first + 4u][row] = a2;", ""],
         Kind::NeverWritten,
     ),
     planted(
         "the tile is too small",
         ["composed", "product"],
-        ["array<vec4<f32>, 128>", "array<vec4<f32>, 127>"],
+        ["array<array<vec4<f32>, TILE_ROWS>, 8>", "array<array<vec4<f32>, TILE_ROWS>, 7>"],
         Kind::OutOfBounds,
     ),
     planted(

@@ -21,6 +21,7 @@ mod methods;
 mod mutants;
 mod peers;
 mod planted;
+mod portable;
 mod reflection;
 mod resumes;
 mod runs;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
     let anywhere = [
         house::tests(),
         reflection::tests(),
+        portable::tests(),
         loss::tests(),
         gradients::tests(),
         golden::tests(),

@@ -47,7 +47,7 @@ fn programs_walk() -> Outcome {
 }
 
 /// The twins have the rows in their context and no layout of arenas.
-const SHADER_ONLY: &[&str] = &["n_rows", "block_owner", "tensor_edges", "geometry"];
+const SHADER_ONLY: &[&str] = &["n_rows", "block_owner", "tensor_edges", "geometry", "row_capacity"];
 
 /// The batch told by its rows, and by its slots: a kernel may take the one and its twin the other.
 fn told_once(name: String) -> String {
@@ -78,7 +78,7 @@ fn variants_alike() -> Outcome {
         let plain = plain.ok_or(format!("{} has no plain twin", variant.stem))?;
         let declared = |kernel: &Kernel, entry: &str| -> Result<Vec<_>, Failed> {
             let constants = vec![("BLOCK", 64), ("P", 5), ("D_MODEL", 8), ("N_HEADS", 2), ("D_HEAD", 4), ("D_MLP", 8)];
-            let constants = [constants, vec![("D_VOCAB_OUT", 5), ("ROWS", 9)]].concat();
+            let constants = [constants, vec![("D_VOCAB_OUT", 5)]].concat();
             let bindings = kernel.entry(entry, &constants)?.bindings;
             Ok(bindings.into_iter().map(|b| (b.name, b.reads, b.writes, b.writable, b.element)).collect())
         };

@@ -106,7 +106,7 @@ impl Group<'_> {
             Expression::GlobalVariable(variable) => {
                 let declared = &self.module.global_variables[*variable];
                 let root = match declared.space {
-                    AddressSpace::Storage { .. } => Root::Storage(*variable),
+                    AddressSpace::Storage { .. } | AddressSpace::Uniform => Root::Storage(*variable),
                     AddressSpace::WorkGroup => Root::Workgroup(*variable),
                     other => return unknown(other),
                 };
