@@ -11,6 +11,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use grokscope::gpu::kernel::{Constants, Entry, Kernel};
+use grokscope::gpu::pass::ZERO_WORKGROUP_MEMORY;
 use grokscope::method::{Filter, Loss, Method, Optimizer};
 use grokscope::plan::Draft;
 use grokscope::program::batch::{Batch, Layout};
@@ -22,9 +23,6 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-
-/// Whether wgpu zeroes workgroup memory: its default, which `gpu::pass` keeps.
-const ZERO_WORKGROUP_MEMORY: bool = true;
 
 /// WebGPU's default for `maxComputeWorkgroupsPerDimension`.
 const MAX_WORKGROUPS: u32 = 65535;
@@ -218,7 +216,7 @@ fn describe(pipeline: &Pipeline) -> Value {
         "used_by": pipeline.used_by,
         "workgroup": pipeline.entry.workgroup,
         "overrides": pipeline.overrides.iter().map(|&(name, value)| (name, value)).collect::<BTreeMap<_, _>>(),
-        "bindings": bindings.map(|b| json!({ "binding": b.index, "name": b.name, "writable": b.writable })).collect::<Vec<_>>(),
+        "bindings": bindings.map(|b| json!({ "binding": b.index, "name": b.name, "writable": b.writable, "uniform": b.uniform })).collect::<Vec<_>>(),
     })
 }
 

@@ -13,6 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=target/compilers
+export PYTHONDONTWRITEBYTECODE=1
 ci=(tint glslang spirv-val radv pipelines)
 all=(tint glslang spirv-val radv pipelines msl dxc ptxas fxc)
 

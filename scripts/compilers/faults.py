@@ -36,47 +36,55 @@ class Fault:
     rule: str = ""
 
 
+# AT stands for the first component of the entry point's global_invocation_id.
 FAULTS = [
     Fault(
         "run-time index of a private array",
         "",
-        "var planted = array<f32, 16>();"
-        f" for (var n = 0u; n < 16u; n++) {{ planted[n] = {OUTPUT}[n]; }}"
-        f" {OUTPUT}[0] = planted[u32({OUTPUT}[1]) % 16u];",
-        ["dxc", "ptxas"],
+        "var planted = array<f32, 64>();"
+        f" for (var n = 0u; n < 64u; n++) {{ planted[u32({OUTPUT}[AT + n]) % 64u] += f32(n); }}"
+        f" {OUTPUT}[AT] = planted[u32({OUTPUT}[AT]) % 64u];",
+        ["dxc", "fxc", "ptxas"],
         "private memory is indexed at run time",
     ),
     Fault(
         "barrier in non-uniform control flow",
         "",
-        f"if ({OUTPUT}[0] > 0.0) {{ workgroupBarrier(); }}",
+        f"if ({OUTPUT}[AT] > 0.0) {{ workgroupBarrier(); }}",
         ["tint"],
     ),
     Fault(
         "operators without parentheses",
         "",
-        f"{OUTPUT}[0] = f32(u32({OUTPUT}[1]) >> 2u & 1u);",
+        f"{OUTPUT}[AT] = f32(u32({OUTPUT}[AT]) >> 2u & 1u);",
         ["tint"],
     ),
     Fault(
         "nine storage buffers",
         " ".join(f"@group(0) @binding({20 + n}) var<storage, read> {t}: array<f32>;" for n, t in enumerate(SPARE_TENSORS)),
-        f"{OUTPUT}[0] = " + " + ".join(f"{tensor}[0]" for tensor in SPARE_TENSORS) + ";",
+        f"{OUTPUT}[AT] = " + " + ".join(f"{tensor}[AT]" for tensor in SPARE_TENSORS) + ";",
         ["tint"],
     ),
     Fault(
         "component write into a shared vec4",
-        "var<workgroup> planted_shared: array<vec4<f32>, 4>;",
-        f"planted_shared[0].x = {OUTPUT}[1]; {OUTPUT}[0] = planted_shared[0].x;",
+        "var<workgroup> planted_shared: array<vec4<f32>, 64>;",
+        f"planted_shared[AT % 64u].x = {OUTPUT}[AT]; {OUTPUT}[AT] = planted_shared[AT % 64u].x;",
         [],
         "a component of a vector in workgroup memory is written",
     ),
     Fault(
         "switch in a loop",
         "",
-        f"for (var m = 0u; m < 4u; m++) {{ switch u32({OUTPUT}[m]) {{ case 0u: {{ {OUTPUT}[m] = 1.0; }} default: {{}} }} }}",
+        f"for (var m = 0u; m < 4u; m++) {{ switch u32({OUTPUT}[AT]) {{ case 0u: {{ {OUTPUT}[AT] = f32(m); }} default: {{}} }} }}",
         [],
         "a switch in a loop",
+    ),
+    Fault(
+        "NaN by comparison",
+        "",
+        f"let planted_value = {OUTPUT}[AT]; if (planted_value != planted_value) {{ {OUTPUT}[AT] = 0.0; }}",
+        [],
+        "a value is compared with itself",
     ),
 ]
 
@@ -141,10 +149,12 @@ def portable_reports():
 def plant(fault):
     """Returns a text of the shader, and what replaces it."""
     source = (ROOT / f"shaders/{STEM}.wgsl").read_text()
-    head = re.search(rf"@compute[^{{]*?fn {ENTRY}\([^{{]*{{", source)
+    head = re.search(rf"@compute[^{{]*?fn {ENTRY}\([^{{]*?global_invocation_id\) (\w+)[^{{]*{{", source)
     if not head:
-        raise SystemExit(f"shaders/{STEM}.wgsl has no entry point {ENTRY}")
-    return head[0], f"{fault.declarations}\n{head[0]} {fault.statements}"
+        raise SystemExit(f"shaders/{STEM}.wgsl has no entry point {ENTRY} with a global_invocation_id")
+    statements = fault.statements.replace("AT", f"{head[1]}.x")
+    # A block of its own, so that several faults fit into one shader.
+    return head[0], f"{fault.declarations}\n{head[0]} {{ {statements} }}"
 
 
 def dump(name, fault):

@@ -24,7 +24,7 @@ def judge(dump):
     verdict = Verdict(f"webgpu {package['version']} on llvmpipe, {said['adapter']}")
     for pipeline in dump.pipelines:
         name = pipeline["name"]
-        verdict.figures(name, storage_buffers=sum(not binding.get("uniform") for binding in pipeline["bindings"]))
+        verdict.figures(name, storage_buffers=sum(not binding["uniform"] for binding in pipeline["bindings"]))
         message = said["pipelines"][name]
         if message is not None:
             verdict.reject(name, message)

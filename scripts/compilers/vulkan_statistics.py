@@ -57,7 +57,7 @@ def create_pipeline(device, dump, pipeline):
     bindings = [
         vk.VkDescriptorSetLayoutBinding(
             binding=binding["binding"],
-            descriptorType=DESCRIPTORS[binding.get("uniform", False)],
+            descriptorType=DESCRIPTORS[binding["uniform"]],
             descriptorCount=1,
             stageFlags=vk.VK_SHADER_STAGE_COMPUTE_BIT,
         )
