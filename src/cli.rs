@@ -49,7 +49,11 @@ pub enum Command {
         csv: bool,
     },
     /// List the adapters, the CPU engine, and which of them `auto` takes
-    Devices,
+    Devices {
+        /// Run the self-check now, on every adapter or on those of a name: each kernel against its reference. Exit code 1 if one fails
+        #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+        check: Option<String>,
+    },
     /// Print the completions of a shell
     #[command(
         after_help = "Example: grokscope completions bash > ~/.local/share/bash-completion/completions/grokscope"

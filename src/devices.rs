@@ -1,5 +1,7 @@
 //! Which machine a run gets, and the list of those there are.
 
+pub mod self_checks;
+
 use crate::gpu::device::{self, Gpu, adapters, is_real, matches, preference, title};
 use crate::model::Sizes;
 use crate::plan::Plan;
@@ -7,8 +9,11 @@ use crate::program::batch::Layout;
 use crate::program::engine::Engine;
 use crate::program::on_cpu::OnCpu;
 use crate::program::{self, Program};
+use crate::progress::{Style, note};
 use anyhow::{Result, bail, ensure};
-use wgpu::{Adapter, DeviceType};
+use self_checks::{Key, SelfChecks};
+use std::sync::{Mutex, PoisonError};
+use wgpu::{Adapter, AdapterInfo, DeviceType};
 
 /// The machine that trains.
 pub enum Chosen {
@@ -26,22 +31,77 @@ pub struct Choice {
     pub why: String,
 }
 
+/// An adapter that may be chosen, with what it says of itself.
+pub type Candidate = (AdapterInfo, Adapter);
+
+/// The adapters of this machine.
+fn candidates() -> Vec<Candidate> {
+    pollster::block_on(adapters()).into_iter().map(|adapter| (adapter.get_info(), adapter)).collect()
+}
+
 /// `cpu`; `auto`: the adapter that WGPU_ADAPTER_NAME names, else a real GPU, else the CPU engine; or part of an
 /// adapter's name.
 pub fn choose(wanted: &str) -> Result<Choice> {
     if wanted.eq_ignore_ascii_case("cpu") {
         return Ok(Choice { chosen: Chosen::Cpu, why: "asked for".into() });
     }
-    choose_among(wanted, pollster::block_on(adapters()))
+    choose_among(wanted, candidates(), &|_| Ok(()), &|_| ())
 }
 
-fn choose_among(wanted: &str, adapters: Vec<Adapter>) -> Result<Choice> {
-    let names: Vec<String> = adapters.iter().map(|adapter| title(&adapter.get_info())).collect();
-    let of_name = |name: &str, origin: &str, adapters: Vec<Adapter>| match adapters
+/// Chooses a machine to train on: the same as [`choose`], but only an adapter whose kernels are right. An adapter and driver that were not
+/// seen before run the self-check first.
+///
+/// # Errors
+/// No such device; an adapter that was asked for by name and has a wrong kernel.
+pub fn choose_checked(wanted: &str, style: Style) -> Result<Choice> {
+    if wanted.eq_ignore_ascii_case("cpu") {
+        return choose(wanted);
+    }
+    choose_among(wanted, candidates(), &|(info, adapter)| self_check(info, adapter, style), &note_once)
+}
+
+/// Writes a line to standard error unless this process did so before: a session chooses its machine more than once.
+fn note_once(line: &str) {
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if !told.iter().any(|other| other == line) {
+        note(line);
+        told.push(line.into());
+    }
+}
+
+/// An error where the self-check of an adapter fails, now or when it last ran.
+fn self_check(info: &AdapterInfo, adapter: &Adapter, style: Style) -> Result<()> {
+    let record = SelfChecks::of_user().of_adapter(info, adapter, false, style)?;
+    match record.failure() {
+        Some(failure) => bail!("{}: {failure}", title(info)),
+        None => Ok(()),
+    }
+}
+
+/// What to do about an adapter that is asked for and fails its self-check.
+const REMEDY: &str =
+    "Use --device cpu, or update the driver and try again (`grokscope devices --check` repeats the self-check).";
+
+/// Chooses among some adapters. `check` is asked about an adapter before it is taken: `auto` goes on to the next machine where it
+/// fails, and tells `tell`.
+pub fn choose_among(
+    wanted: &str,
+    candidates: Vec<Candidate>,
+    check: &dyn Fn(&Candidate) -> Result<()>,
+    tell: &dyn Fn(&str),
+) -> Result<Choice> {
+    let names: Vec<String> = candidates.iter().map(|(info, _)| title(info)).collect();
+    let of_name = |name: &str, origin: &str, candidates: Vec<Candidate>| match candidates
         .into_iter()
-        .find(|adapter| matches(&adapter.get_info(), name))
+        .find(|(info, _)| matches(info, name))
     {
-        Some(adapter) => Ok(Choice { chosen: Chosen::Gpu(adapter.into()), why: format!("{origin} asks for '{name}'") }),
+        Some(candidate) => match check(&candidate) {
+            Ok(()) => {
+                Ok(Choice { chosen: Chosen::Gpu(candidate.1.into()), why: format!("{origin} asks for '{name}'") })
+            }
+            Err(error) => bail!("{error:#}. {REMEDY}"),
+        },
         None if names.is_empty() => {
             bail!("{origin}: no device is called '{name}': there are auto, cpu, and no adapter")
         }
@@ -49,17 +109,57 @@ fn choose_among(wanted: &str, adapters: Vec<Adapter>) -> Result<Choice> {
     };
     ensure!(!wanted.trim().is_empty(), "--device is empty: there are auto, cpu, {}", names.join(", "));
     if !wanted.eq_ignore_ascii_case("auto") {
-        return of_name(wanted, "--device", adapters);
+        return of_name(wanted, "--device", candidates);
     }
     if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
-        return of_name(&name, "WGPU_ADAPTER_NAME", adapters);
+        return of_name(&name, "WGPU_ADAPTER_NAME", candidates);
     }
-    let real = adapters.into_iter().filter(|adapter| is_real(&adapter.get_info()));
-    Ok(match real.min_by_key(|adapter| preference(&adapter.get_info())) {
-        Some(adapter) => Choice { chosen: Chosen::Gpu(adapter.into()), why: "a GPU".into() },
-        None if names.is_empty() => Choice { chosen: Chosen::Cpu, why: "no adapter was found".into() },
-        None => Choice { chosen: Chosen::Cpu, why: "every adapter is a software renderer; ask for one by name".into() },
-    })
+    let mut real: Vec<Candidate> = candidates.into_iter().filter(|(info, _)| is_real(info)).collect();
+    real.sort_by_key(|(info, _)| preference(info));
+    let mut failed = Vec::new();
+    for candidate in real {
+        match check(&candidate) {
+            Ok(()) => return Ok(Choice { chosen: Chosen::Gpu(candidate.1.into()), why: "a GPU".into() }),
+            Err(error) => {
+                tell(&format!("--device auto skips an adapter: {error:#}"));
+                failed.push(title(&candidate.0));
+            }
+        }
+    }
+    let why = match (&failed[..], names.is_empty()) {
+        ([], true) => "no adapter was found".into(),
+        ([], false) => "every adapter is a software renderer; ask for one by name".into(),
+        (failed, _) => format!("the self-check failed on {}", failed.join(", ")),
+    };
+    Ok(Choice { chosen: Chosen::Cpu, why })
+}
+
+/// Runs the self-check now on every adapter, or on those of a name. Returns a line for each, and whether all passed.
+pub fn check_now(name: &str) -> Result<(String, bool)> {
+    let all = candidates();
+    let names: Vec<String> = all.iter().map(|(info, _)| title(info)).collect();
+    let wanted: Vec<Candidate> = all.into_iter().filter(|(info, _)| matches(info, name)).collect();
+    match (wanted.is_empty(), names.is_empty()) {
+        (true, true) => bail!("--check: no adapter was found"),
+        (true, false) => bail!("--check {name}: no adapter is called that: there are {}", names.join(", ")),
+        _ => {}
+    }
+    let (mut text, mut passed) = (String::new(), true);
+    for (info, adapter) in &wanted {
+        let line = match SelfChecks::of_user().of_adapter(info, adapter, true, Style::Human) {
+            Ok(record) => {
+                passed &= record.passed();
+                let findings = record.wrong.iter().map(|finding| format!("\n  {finding}")).collect::<String>();
+                record.summary() + &findings
+            }
+            Err(error) => {
+                passed = false;
+                format!("{error:#}")
+            }
+        };
+        text += &format!("{}: {line}\n", title(info));
+    }
+    Ok((text, passed))
 }
 
 /// Bytes that the machine can still give, where it says so.
@@ -181,18 +281,19 @@ pub fn open_engine(chosen: &Chosen, program: &Program, layout: Layout, threads: 
 
 /// The table of `grokscope devices`.
 pub fn list() -> Result<String> {
-    let adapters = pollster::block_on(adapters());
+    let candidates = candidates();
+    let checks = SelfChecks::of_user();
     let mut text = String::new();
-    for adapter in &adapters {
-        let (info, limits) = (adapter.get_info(), adapter.limits());
+    for (info, adapter) in &candidates {
+        let limits = adapter.limits();
         let subgroups = match adapter.features().contains(wgpu::Features::SUBGROUP) {
             true if info.subgroup_min_size == info.subgroup_max_size => format!("of {}", info.subgroup_min_size),
             true => format!("of {} to {}", info.subgroup_min_size, info.subgroup_max_size),
             false => "none".into(),
         };
         text += &format!(
-            "{}\n  type          {:?}\n  memory        {}\n  driver        {} {}\n  subgroups     {subgroups}\n  buffer        {} MiB in one binding, {} bindings a kernel\n  workgroup     {} invocations, {} KiB shared, {} groups a dimension\n  timestamps    {}\n",
-            title(&info),
+            "{}\n  type          {:?}\n  memory        {}\n  driver        {} {}\n  subgroups     {subgroups}\n  buffer        {} MiB in one binding, {} bindings a kernel\n  workgroup     {} invocations, {} KiB shared, {} groups a dimension\n  timestamps    {}\n  self-check    {}\n",
+            title(info),
             info.device_type,
             device::memory(adapter).map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20)),
             info.driver,
@@ -203,6 +304,7 @@ pub fn list() -> Result<String> {
             limits.max_compute_workgroup_storage_size >> 10,
             limits.max_compute_workgroups_per_dimension,
             if adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) { "yes" } else { "no" },
+            checks.remembered(&Key::of(info)).map_or("not run yet".into(), |record| record.summary()),
         );
     }
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -210,7 +312,12 @@ pub fn list() -> Result<String> {
     text += &format!(
         "cpu\n  type          the embedded engine, float32\n  threads       {threads}\n  memory        {memory}\n"
     );
-    let choice = choose_among("auto", adapters)?;
+    let remembered = |(info, _): &Candidate| match checks.remembered(&Key::of(info)).and_then(|record| record.failure())
+    {
+        Some(failure) => bail!("{failure}"),
+        None => Ok(()),
+    };
+    let choice = choose_among("auto", candidates, &remembered, &|_| ())?;
     let name = match &choice.chosen {
         Chosen::Cpu => "cpu".into(),
         Chosen::Gpu(adapter) => title(&adapter.get_info()),

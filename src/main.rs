@@ -61,10 +61,7 @@ fn main() -> ExitCode {
         Command::Runs { directories, csv } => runs(&directories, csv),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => manual(&directory),
-        Command::Devices => devices::list().map(|text| {
-            say(text.trim_end());
-            0
-        }),
+        Command::Devices { check } => list_devices(check.as_deref()),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -143,6 +140,7 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
         page: true,
         tensorboard: false,
         stop: &STOP,
+        choose: &devices::choose_checked,
         open: &devices::open_engine,
     })
 }
@@ -335,6 +333,16 @@ fn sweep_emit(arguments: &SweepEmit) -> Result<u8> {
         note(&format!("{plan}: is not here: it has to be where the tasks run"));
     }
     Ok(0)
+}
+
+/// The list of devices, or the self-check of some.
+fn list_devices(check: Option<&str>) -> Result<u8> {
+    let (text, passed) = match check {
+        Some(name) => devices::check_now(name)?,
+        None => (devices::list()?, true),
+    };
+    say(text.trim_end());
+    Ok(if passed { 0 } else { FAILED })
 }
 
 fn runs(directories: &[PathBuf], csv: bool) -> Result<u8> {

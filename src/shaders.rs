@@ -57,3 +57,12 @@ pub const HELPERS: &str = concat!(
 pub fn kernels() -> Result<Vec<Kernel>> {
     OPERATIONS.iter().map(|(stem, source)| Kernel::new(stem, source, HELPERS)).collect()
 }
+
+/// The text of `probes.wgsl` with its helpers: what the self-check runs beside the programs' kernels.
+pub const PROBES: (&str, &str) =
+    (include_str!("../shaders/probes.wgsl"), include_str!("../shaders/shared/update.wgsl"));
+
+/// The probes, parsed.
+pub fn probes() -> Result<Kernel> {
+    Kernel::new("probes", PROBES.0, PROBES.1)
+}

@@ -74,8 +74,9 @@ fn nt<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
 /// C = A B^T where gate > 0, else 0. A piece of C is gated while the cache has it.
 fn nt_gated<T: Real>(cx: &Context, a: &[T], b: &[T], gate: &[T], c: &mut [T]) {
     let (width, (a, b)) = (cx.product.j, matrices(cx, Form::NT, a, b, 0));
-    let piece = if cx.spread { piece(cx.rows, 1) } else { cx.rows };
-    let (c, gate) = (&mut c[..cx.rows * width], &gate[..cx.rows * width]);
+    let i = rows_of_c(cx);
+    let piece = if cx.spread { piece(i, 1) } else { i };
+    let (c, gate) = (&mut c[..i * width], &gate[..i * width]);
     let pieces = c.par_chunks_mut(piece * width).zip(gate.par_chunks(piece * width));
     pieces.enumerate().for_each(|(index, (out, gate))| {
         let rows = out.len() / width;
@@ -98,7 +99,7 @@ enum Form {
 
 fn batched<T: Real>(cx: &Context, form: Form, a: &[T], b: &[T], c: &mut [T], into: Into) {
     let g = cx.product;
-    let i = if g.rows_are == RowsAre::I { cx.rows } else { g.i };
+    let i = rows_of_c(cx);
     let of_batch = |batch| matrices(cx, form, a, b, batch);
     if !cx.spread {
         let (a, b) = of_batch(0);
@@ -107,10 +108,15 @@ fn batched<T: Real>(cx: &Context, form: Form, a: &[T], b: &[T], c: &mut [T], int
     matmuls(MatMut::strided(c, i, g.j, g.c.row), g.batches, g.c.batch, of_batch, into);
 }
 
+/// Rows of C: all, or as many as the batch has.
+fn rows_of_c(cx: &Context) -> usize {
+    if cx.product.rows_are == RowsAre::I { cx.rows } else { cx.product.i }
+}
+
 /// The factors of one of the products, transposed as it takes them.
 fn matrices<'a, T: Real>(cx: &Context, form: Form, a: &'a [T], b: &'a [T], batch: usize) -> (Mat<'a, T>, Mat<'a, T>) {
     let g = cx.product;
-    let i = if g.rows_are == RowsAre::I { cx.rows } else { g.i };
+    let i = rows_of_c(cx);
     let k = if g.rows_are == RowsAre::K { g.k.min(cx.rows - batch * g.k) } else { g.k };
     let (a, b) = (&a[batch * g.a.batch..], &b[batch * g.b.batch..]);
     let a = match form {

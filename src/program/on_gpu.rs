@@ -47,6 +47,12 @@ impl OnGpu {
     pub async fn new(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
         super::check(program.step(), true, |call| uses(kernels, call))?;
         super::check(program.evaluation(), false, |call| uses(kernels, call))?;
+        Self::of_calls(gpu, kernels, program, layout).await
+    }
+
+    /// Makes the same for calls that are launched one by one and need not be a training step. They must include those of an
+    /// update.
+    pub async fn of_calls(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
         let mut machine = Self {
             update: record(kernels)?,
             kernels: kernels.into(),

@@ -100,7 +100,7 @@ pub(super) fn train_waves(
         }
         let machine = match first.take() {
             Some(machine) => Ok(machine),
-            None => devices::choose(&options.device).and_then(|choice| Machine::open(&starts, &choice, options)),
+            None => options.machine().and_then(|choice| Machine::open(&starts, &choice, options)),
         };
         let machine = machine.map_err(|error| stopped(error, &paths, directory, false))?;
         ended.absorb(machine.train(starts, &paths, directory, options, &mut Nobody)?);

@@ -3,7 +3,6 @@
 use super::machine::{Machine, Seat, Start, waves};
 use super::{Estimate, Losses, Options, analyze, estimate, first_state, planned_rows, resolved};
 use crate::analysis::Analysis;
-use crate::devices;
 use crate::plan::{Plan, one_line};
 use crate::progress::note;
 use crate::run::disk::{self, Lock, kind_of};
@@ -228,7 +227,7 @@ impl Left {
     pub fn of(jobs: &[Job], options: &Options) -> Result<Self> {
         let mut left =
             Self { ended: 0, begun: 0, damaged: 0, updates: 0, unreadable: BTreeSet::new(), waves: Vec::new() };
-        let choice = devices::choose(&options.device)?;
+        let choice = options.machine()?;
         let (mut seats, mut files) = (Vec::new(), HashSet::new());
         for (number, job) in jobs.iter().enumerate() {
             let (plan, step, rows) = match find(job) {
@@ -366,7 +365,7 @@ impl Wave<'_> {
         if starts.is_empty() {
             return Ok(Outcome::Done);
         }
-        let choice = devices::choose(&options.device)?;
+        let choice = options.machine()?;
         for starts in waves(starts, &choice.chosen, options)? {
             let machine = Machine::open(&starts, &choice, options)?;
             let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();

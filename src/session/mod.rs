@@ -48,8 +48,20 @@ pub struct Options {
     pub tensorboard: bool,
     /// Set when the user asks to stop.
     pub stop: &'static AtomicBool,
+    /// Chooses the machine: [`devices::choose_checked`].
+    pub choose: &'static Choose,
     /// Makes the engine: [`devices::open_engine`].
     pub open: &'static Open,
+}
+
+/// Chooses the machine that `--device` asks for.
+pub type Choose = dyn Fn(&str, Style) -> Result<devices::Choice> + Sync;
+
+impl Options {
+    /// The machine to train on.
+    fn machine(&self) -> Result<devices::Choice> {
+        (self.choose)(&self.device, self.style)
+    }
 }
 
 /// Makes the engine of a machine, with a number of threads, and says the machine's name.
@@ -188,7 +200,7 @@ fn first_state(run: &RunDir) -> Result<State<f32>> {
 /// Nothing is written before the engine of the first wave is there. `locks` then keep others out of the directory, and of those of
 /// the models.
 fn train_once(plans: &[Plan], directory: &Path, options: &Options, locks: &mut Vec<disk::Lock>) -> Result<Ended> {
-    let choice = devices::choose(&options.device)?;
+    let choice = options.machine()?;
     let mut starts: Vec<Start> = Vec::with_capacity(plans.len());
     for (index, plan) in plans.iter().enumerate() {
         let plan = resolved(plan)?;
@@ -260,7 +272,7 @@ pub struct Estimate {
 pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     let plan = &resolved(plan)?;
     const TRIED: u64 = 5;
-    let choice = devices::choose(&options.device)?;
+    let choice = options.machine()?;
     let program = program::of_plan(plan)?;
     let room = devices::fitting(&program, plan, planned_rows(plan)?, &choice.chosen, options.threads)?;
     let at_once = room.at_once(options.at_once)?.min(plan.models);

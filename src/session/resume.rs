@@ -2,7 +2,6 @@
 
 use super::machine::{Machine, Start, train_waves, waves};
 use super::{Ended, Options, persist, stopped};
-use crate::devices;
 use crate::plan::{CHANGEABLE, Draft, Plan, one_line};
 use crate::progress::note;
 use crate::run::disk::{LOCK, Lock, copy_directory, entries, kind_of, make_directory};
@@ -97,7 +96,7 @@ pub(super) fn prepare(directory: &Path, changes: &[(String, String)], options: &
         starts.push(Start { run, index, train, step, history, begun: true });
     }
     if !starts.is_empty() {
-        prepared.waves = waves(starts, &devices::choose(&options.device)?.chosen, options)?;
+        prepared.waves = waves(starts, &options.machine()?.chosen, options)?;
     }
     Ok(prepared)
 }
@@ -147,7 +146,7 @@ impl Prepared {
         }
         let mut machine = None;
         if let Some(first) = self.waves.first() {
-            machine = Some(Machine::open(first, &devices::choose(&options.device)?, options)?);
+            machine = Some(Machine::open(first, &options.machine()?, options)?);
             self.rewind(directory)?;
         }
         let mut result = Ended::nothing(directory);

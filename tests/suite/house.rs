@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["plan", "random"]),
     ("shaders", &["gpu"]),
     ("program", &["cpu", "gpu", "method", "model", "plan", "shaders", "task"]),
+    ("self_check", &["cpu", "gpu", "method", "model", "plan", "program", "random", "shaders", "task"]),
     ("analysis", &["cpu", "model", "plan", "random", "task"]),
     ("report", &["analysis"]),
     ("train", &["model", "plan", "program"]),
@@ -24,8 +25,20 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are fit for a browser: no files, no clocks, no threads of their own.
-const FOR_THE_BROWSER: &[&str] =
-    &["random", "gpu", "method", "plan", "task", "model", "shaders", "program", "analysis", "train", "report"];
+const FOR_THE_BROWSER: &[&str] = &[
+    "random",
+    "gpu",
+    "method",
+    "plan",
+    "task",
+    "model",
+    "shaders",
+    "program",
+    "self_check",
+    "analysis",
+    "train",
+    "report",
+];
 
 pub fn tests() -> Vec<Trial> {
     vec![

@@ -69,6 +69,7 @@ fn options() -> Options {
         page: true,
         tensorboard: false,
         stop: &NO_STOP,
+        choose: &devices::choose_checked,
         open: &open_and_destroy,
     }
 }

@@ -26,6 +26,7 @@ mod reflection;
 mod resumes;
 mod runs;
 mod sanitizer;
+mod self_check;
 mod shell;
 mod soak;
 mod stores;
@@ -35,6 +36,10 @@ mod sweeps;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
+    // Self-checks of the tests, and of the programs that they start, are remembered apart from the user's.
+    let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+    // SAFETY: the first statement of main; no other thread runs that could read the environment.
+    unsafe { std::env::set_var(grokscope::devices::self_checks::CACHE_DIR, cache) };
     if let Ok(device) = std::env::var("GROKSCOPE_SOAK") {
         return match soak::child(&device) {
             Ok(()) => std::process::ExitCode::SUCCESS,
@@ -73,6 +78,7 @@ fn main() -> std::process::ExitCode {
     ];
     let on_adapter = [
         kernels::tests(),
+        self_check::adapter_tests(),
         mutants::tests(),
         golden::adapter_tests(),
         methods::adapter_tests(),

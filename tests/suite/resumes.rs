@@ -257,6 +257,7 @@ fn changes_hold() -> Outcome {
         page: true,
         tensorboard: false,
         stop: &NO_STOP,
+        choose: &devices::choose_checked,
         open: &open_a_few,
     };
     let changes = [("steps".to_string(), "70".to_string())];

@@ -124,6 +124,7 @@ fn training(device: &str) -> Outcome {
             page: true,
             tensorboard: false,
             stop: &STOP,
+            choose: &devices::choose_checked,
             open: &devices::open_engine,
         };
         session::train(&plan, &run, &options).map(|ended| ended.outcome)

@@ -1,10 +1,7 @@
 //! What the tests share: shapes, batches, the adapter, the program.
 
 use grokscope::gpu::device::{Gpu, adapters, matches, title};
-use grokscope::plan::Shape;
-use grokscope::program::batch::Layout;
-use grokscope::random::Philox;
-use grokscope::task::{Op, Pairs, philox_permutation};
+pub use grokscope::self_check::inputs::{layout, normals, pairs, shape};
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -60,28 +57,6 @@ pub fn adapter_tests() -> Vec<Trial> {
         require!(matches(&gpu.info, &wanted_adapter()), "ran on {}", title(&gpu.info));
         Ok(())
     })]
-}
-
-pub fn shape(p: usize, d_model: usize, n_heads: usize, d_mlp: usize) -> Shape {
-    Shape { p, d_model, n_heads, d_mlp, d_vocab_out: p }
-}
-
-/// The first `rows` pairs of a shuffled grid.
-pub fn pairs(p: usize, rows: usize, seed: u64) -> Pairs {
-    let order = philox_permutation(seed, p * p);
-    Pairs::new(order[..rows].iter().map(|&i| [i / p as u32, i % p as u32]).collect(), Op::Add, p)
-}
-
-/// A layout whose model k has `rows[k]` rows of its own.
-pub fn layout(shape: Shape, rows: &[usize]) -> Layout {
-    let train: Vec<Pairs> = rows.iter().zip(0..).map(|(&rows, seed)| pairs(shape.p, rows, seed)).collect();
-    Layout::new(shape, &train, &vec![Pairs::grid(Op::Add, shape.p); rows.len()])
-}
-
-/// Standard normal numbers as float32 sees them.
-pub fn normals(seed: u64, stream: u32, n: usize) -> Vec<f32> {
-    let philox = Philox::new(seed);
-    (0..n).map(|i| philox.normal(stream, i) as f32).collect()
 }
 
 /// Runs the program.

@@ -50,7 +50,7 @@ impl<T: Real> Model<T> {
             let rows = &layout.of(batch)[model];
             let sizes = Sizes { shape: layout.shape, rows: rows.len() };
             let used = |tensor: &&Tensor| {
-                tensor.role == Role::Parameter
+                matches!(tensor.role, Role::Parameter | Role::Gradient)
                     || calls.iter().flat_map(|group| &group.lines).any(|line| line.touches(tensor.name))
             };
             let is_float =

@@ -1,0 +1,278 @@
+//! The self-check: it passes on the test adapter, names kernels that are wrong, and decides which machine trains.
+
+use crate::kernels::{passed, without_subgroups};
+use crate::mutants::MUTANTS;
+use crate::support::{Outcome, gpu, grokscope, require, test, wanted_adapter};
+use grokscope::devices::self_checks::{CACHE_DIR, Key, SelfChecks, Timed};
+use grokscope::devices::{self, Candidate, Choice};
+use grokscope::gpu::device::{adapters, matches};
+use grokscope::gpu::kernel::Kernel;
+use grokscope::plan::{Draft, Plan};
+use grokscope::progress::Style;
+use grokscope::self_check::{Finding, Kernels, Problem, Report, SelfCheck, kernel_count};
+use grokscope::session::{self, Choose, Options};
+use grokscope::shaders::{HELPERS, OPERATIONS, PROBES};
+use libtest_mimic::{Failed, Trial};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+use wgpu::DeviceType;
+
+pub fn adapter_tests() -> Vec<Trial> {
+    let mut trials = vec![
+        test("self_check_passes", passes),
+        test("self_check_of_plain_kernels_names_mutants", of_plain_kernels),
+        test("self_check_names_wrong_probes", probes_are_named),
+        test("auto_goes_on_where_the_self_check_fails", auto_goes_on),
+        test("a_failed_self_check_ends_an_explicit_device_with_code_1", explicit_fails),
+        test("devices_check_runs_once_and_is_remembered", command),
+    ];
+    for round in 0..ROUNDS {
+        trials.push(Trial::test(format!("self_check_names_mutants_of_every_shader_{round}"), move || names(round)));
+    }
+    trials
+}
+
+/// Mutants of each shader that are planted, one a round.
+const ROUNDS: usize = 3;
+
+fn checked(kernels: &Kernels, chosen: &dyn Fn(&str) -> bool) -> Result<Report, Failed> {
+    let mut check = pollster::block_on(SelfCheck::compile_some(&gpu()?, kernels, chosen))?;
+    Ok(pollster::block_on(check.run())?)
+}
+
+fn passes() -> Outcome {
+    let began = Instant::now();
+    let mut check = pollster::block_on(SelfCheck::compile(&gpu()?, &Kernels::own()?))?;
+    let report = pollster::block_on(check.run())?;
+    let first = began.elapsed().as_secs_f64();
+    // Some drivers compile at the first launch: a second run has no compiling in it.
+    let began = Instant::now();
+    let again = pollster::block_on(check.run())?;
+    let second = began.elapsed().as_secs_f64();
+    let (kernels, cases) = (report.checked.len(), report.cases);
+    println!("{kernels} kernels, {cases} cases: {first:.2} s with compiling, {second:.2} s without");
+    require!(kernels == kernel_count(), "{kernels} kernels, announced {}", kernel_count());
+    passed(&report)?;
+    require!(again == report, "another report at the second time: {again:?}");
+    Ok(())
+}
+
+/// The operations, each with the mutant that `of` gives it.
+fn mutated<'a>(of: impl Fn(&str) -> Option<&'a (&'a str, &'a str, &'a str)>) -> Result<Kernels, Failed> {
+    let kernel = |(stem, text): &(&str, &str)| {
+        let text = match of(stem) {
+            Some((_, there, instead)) => text.replacen(there, instead, 1),
+            None => text.to_string(),
+        };
+        Kernel::new(stem, &text, HELPERS)
+    };
+    Ok(Kernels { operations: OPERATIONS.iter().map(kernel).collect::<Result<_, _>>()?, ..Kernels::own()? })
+}
+
+/// The shaders of wrong kernels.
+fn wrong_shaders(report: &Report) -> BTreeSet<String> {
+    report.wrong.iter().filter_map(|finding| Some(finding.kernel.split_once('.')?.0.to_string())).collect()
+}
+
+/// Launches do not depend on each other, so every shader can have a mistake at once: all of them are named, and no other.
+fn names(round: usize) -> Outcome {
+    let gpu = gpu()?;
+    let has_variant = |stem: &str| OPERATIONS.iter().any(|(other, _)| *other == format!("{stem}_subgroup"));
+    let runs = |stem: &str| match gpu.has_subgroups_of_eight() {
+        true => !has_variant(stem),
+        false => !stem.ends_with("_subgroup"),
+    };
+    let of = |stem: &str| MUTANTS.iter().filter(|(of, ..)| *of == stem).nth(round).filter(|_| runs(stem));
+    let planted: BTreeSet<String> =
+        OPERATIONS.iter().filter(|(stem, _)| of(stem).is_some()).map(|(stem, _)| stem.to_string()).collect();
+    let wrong = wrong_shaders(&checked(&mutated(of)?, &|_| true)?);
+    println!("{} mutants: {planted:?}", planted.len());
+    require!(wrong == planted, "planted in {planted:?}, found in {wrong:?}");
+    Ok(())
+}
+
+/// The same for the kernels of devices without subgroups of eight.
+fn of_plain_kernels() -> Outcome {
+    let planted = ["product", "dots"];
+    let of = |stem: &str| MUTANTS.iter().find(|(of, ..)| *of == stem && planted.contains(of));
+    let kernels = mutated(of)?;
+    let kernels = Kernels { operations: without_subgroups(kernels.operations), ..kernels };
+    let wrong = wrong_shaders(&checked(&kernels, &|kernel| planted.contains(&kernel))?);
+    require!(wrong == planted.map(String::from).into(), "found in {wrong:?}");
+    let right = Kernels { operations: without_subgroups(Kernels::own()?.operations), ..Kernels::own()? };
+    passed(&checked(&right, &|kernel| planted.contains(&kernel))?)
+}
+
+fn probes_are_named() -> Outcome {
+    let mistakes = [
+        ("add_up(64u, lane)", "add_up(4u, lane)", "tree_64"),
+        ("add_up(256u, lane)", "add_up(128u, lane)", "tree_256"),
+        ("if (lane == 0u) { shared_number *= 2u; }\n    workgroupBarrier();", "", "broadcast"),
+        ("sum + workgroupUniformLoad", "workgroupUniformLoad", "uniform_load"),
+        ("c < input", "c <= input", "nested_loops"),
+        ("is_bad(bitcast<f32>(input[id.x]))", "false", "not_finite"),
+    ];
+    for (there, instead, entry) in mistakes {
+        require!(PROBES.0.contains(there), "'{there}' does not stand in the probes");
+        let probes = Kernel::new("probes", &PROBES.0.replacen(there, instead, 1), PROBES.1)?;
+        let report = checked(&Kernels { probes, ..Kernels::own()? }, &|kernel| kernel == "probes")?;
+        require!(report.wrong_kernels() == [format!("probes.{entry}")], "{entry}: {:?}", report.wrong_kernels());
+    }
+    Ok(())
+}
+
+/// The test adapter as two GPUs, of which `auto` prefers the first.
+fn two_gpus() -> anyhow::Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    for (name, device_type) in [("second", DeviceType::IntegratedGpu), ("first", DeviceType::DiscreteGpu)] {
+        let all = pollster::block_on(adapters());
+        let adapter = all.into_iter().find(|adapter| matches(&adapter.get_info(), &wanted_adapter()));
+        let adapter = adapter.ok_or_else(|| anyhow::anyhow!("no adapter"))?;
+        let mut info = adapter.get_info();
+        (info.name, info.device_type) = (name.into(), device_type);
+        candidates.push((info, adapter));
+    }
+    Ok(candidates)
+}
+
+/// What `auto` told.
+static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn choose_where(wanted: &str, fails: fn(&str) -> bool) -> anyhow::Result<Choice> {
+    let check = |(info, _): &Candidate| match fails(&info.name) {
+        true => anyhow::bail!("{}: kernel rows.forward is wrong", info.name),
+        false => Ok(()),
+    };
+    let tell = |line: &str| TOLD.lock().unwrap().push(line.into());
+    devices::choose_among(wanted, two_gpus()?, &check, &tell)
+}
+
+fn first_fails(wanted: &str, _: Style) -> anyhow::Result<Choice> {
+    choose_where(wanted, |name| name == "first")
+}
+
+fn both_fail(wanted: &str, _: Style) -> anyhow::Result<Choice> {
+    choose_where(wanted, |_| true)
+}
+
+fn options(device: &str, choose: &'static Choose) -> Options {
+    static NO_STOP: AtomicBool = AtomicBool::new(false);
+    Options {
+        device: device.into(),
+        threads: 1,
+        style: Style::Quiet,
+        at_once: 0,
+        page: false,
+        tensorboard: false,
+        stop: &NO_STOP,
+        choose,
+        open: &devices::open_engine,
+    }
+}
+
+fn plan() -> anyhow::Result<Plan> {
+    let mut draft = Draft::from_preset("demo")?;
+    for (field, value) in [("p", "7"), ("d_model", "8"), ("d_mlp", "12"), ("steps", "4"), ("eval_every", "2")] {
+        draft.set(field, value)?;
+    }
+    draft.finish()
+}
+
+fn auto_goes_on() -> Outcome {
+    if std::env::var_os("WGPU_ADAPTER_NAME").is_some() {
+        return Err("unset WGPU_ADAPTER_NAME: it takes the choice from auto".into());
+    }
+    let directory = tempfile::tempdir()?;
+    let train = |name: &str, choose: &'static Choose| -> Result<String, Failed> {
+        let ended = session::train(&plan()?, &directory.path().join(name), &options("auto", choose))?;
+        Ok(ended.summaries.first().map(|(_, summary)| summary.device.clone()).unwrap_or_default())
+    };
+    let on_second = train("second", &first_fails)?;
+    require!(!on_second.starts_with("cpu"), "trained on {on_second}");
+    let told = TOLD.lock().unwrap().join("\n");
+    require!(told.contains("first: kernel rows.forward is wrong"), "told {told:?}");
+    let on_cpu = train("cpu", &both_fail)?;
+    require!(on_cpu.starts_with("cpu"), "trained on {on_cpu}");
+    let why = both_fail("auto", Style::Quiet)?.why;
+    require!(why.contains("self-check failed on first") && why.contains("second"), "{why}");
+    // A device that was asked for is not replaced, and no run begins.
+    let error = session::train(&plan()?, &directory.path().join("none"), &options("second", &both_fail));
+    let error = format!("{:#}", error.err().ok_or("a wrong device trains")?);
+    require!(error.contains("kernel rows.forward is wrong") && error.contains("--device cpu"), "{error}");
+    require!(!directory.path().join("none").exists(), "a run begins");
+    Ok(())
+}
+
+/// Runs the program with a cache directory.
+fn with_cache(cache: &Path, at: &Path, arguments: &[&str]) -> Result<Output, Failed> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    command.args(arguments).current_dir(at).env(CACHE_DIR, cache).env("NO_COLOR", "1").env_remove("WGPU_ADAPTER_NAME");
+    Ok(command.output()?)
+}
+
+const TRAIN: &[&str] = &["train", "--preset", "demo", "--p", "7", "--d-model", "8", "--d-mlp", "12", "--steps", "2"];
+
+/// A remembered failure: the program names the kernel, the element, the report and what to do.
+fn explicit_fails() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let (cache, at) = (directory.path().join("cache"), directory.path());
+    let info = gpu()?.info;
+    let finding = Finding {
+        kernel: "product.nn".into(),
+        launch: "product.nn(post4, W_logit -> logits4), train rows".into(),
+        tensor: "logits4".into(),
+        model: 1,
+        index: 17,
+        problem: Problem::Value { bits: 2.5f32.to_bits(), expected: 1.25, bound: 1e-6 },
+        count: 3,
+    };
+    let report = Report { checked: vec!["product.nn".into()], cases: 1, wrong: vec![finding] };
+    let run = || Ok(Timed { report, seconds: 0.0 });
+    SelfChecks::at(Some(cache.clone())).result(&Key::of(&info), false, run)?;
+    let wanted = wanted_adapter();
+    let train = [TRAIN, &["--device", &wanted, "--out", "run"]].concat();
+    let output = with_cache(&cache, at, &train)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    require!(output.status.code() == Some(1) && !at.join("run").exists(), "{}: {said}", output.status);
+    for part in [
+        "kernel product.nn",
+        "tensor logits4 of model 1 at index 17",
+        "2.5e0",
+        "1.25e0",
+        "1e-6",
+        ".txt",
+        "--device cpu",
+        "update the driver",
+    ] {
+        require!(said.contains(part), "no '{part}' in {said}");
+    }
+    let listed = with_cache(&cache, at, &["devices"])?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    require!(listed.contains("failed on ") && listed.contains("kernel product.nn"), "{listed}");
+    Ok(())
+}
+
+/// `devices --check` passes on the test adapter and is remembered: training says nothing of a check any more.
+fn command() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let (cache, at, wanted) = (directory.path().join("cache"), directory.path(), wanted_adapter());
+    let listed = with_cache(&cache, at, &["devices"])?;
+    require!(String::from_utf8_lossy(&listed.stdout).contains("self-check    not run yet"), "{listed:?}");
+    let checked = with_cache(&cache, at, &["devices", "--check", &wanted])?;
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    println!("{}", text.trim_end());
+    require!(checked.status.code() == Some(0) && text.contains("passed on "), "{checked:?}");
+    let listed = with_cache(&cache, at, &["devices"])?;
+    require!(String::from_utf8_lossy(&listed.stdout).contains("self-check    passed on "), "{listed:?}");
+    let train = [TRAIN, &["--device", &wanted, "--out", "run"]].concat();
+    let output = with_cache(&cache, at, &train)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    require!(output.status.success() && !said.contains("checking"), "{}: {said}", output.status);
+    let none = grokscope(&["devices", "--check", "no such adapter"]);
+    require!(none.status.code() == Some(1), "{none:?}");
+    Ok(())
+}
