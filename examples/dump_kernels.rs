@@ -65,7 +65,8 @@ fn main() -> Result<()> {
         std::fs::write(dir.join(format!("{}.wgsl", kernel.stem)), &kernel.source)?;
     }
     let (mut pipelines, calls) = pipelines(&kernels)?;
-    pipelines.extend(ceilings(&kernels)?);
+    pipelines.extend(standalone(find(&kernels, "ceilings")?, "bench")?);
+    pipelines.extend(standalone(find(&kernels, "probes")?, "self-check")?);
     for pipeline in &pipelines {
         let kernel = find(&kernels, &pipeline.stem)?;
         translate(dir, kernel, pipeline).with_context(|| pipeline.name.clone())?;
@@ -93,6 +94,7 @@ fn kernels(replacements: &[Replacement]) -> Result<Vec<Kernel>> {
     let kernel = |(stem, source): &(&str, &str)| Kernel::new(stem, &replaced(stem, source)?, &helpers);
     let mut kernels: Vec<_> = OPERATIONS.iter().map(kernel).collect::<Result<_>>()?;
     kernels.push(Kernel::new("ceilings", include_str!("../shaders/bench/ceilings.wgsl"), "")?);
+    kernels.push(grokscope::shaders::probes()?);
     Ok(kernels)
 }
 
@@ -186,19 +188,18 @@ fn add(pipelines: &mut Vec<Pipeline>, planned: &Planned, in_default_run: bool, u
     Ok(name)
 }
 
-/// Returns the pipelines by which `grokscope bench` measures a device.
-fn ceilings(kernels: &[Kernel]) -> Result<Vec<Pipeline>> {
-    let kernel = find(kernels, "ceilings")?;
+/// Returns the pipelines of a shader that belongs to no program and has no overrides.
+fn standalone(kernel: &Kernel, user: &str) -> Result<Vec<Pipeline>> {
     let pipeline = |entry: &str| {
         Ok(Pipeline {
-            name: format!("ceilings.{entry}"),
+            name: format!("{}.{entry}", kernel.stem),
             stem: kernel.stem.clone(),
             entry_name: entry.into(),
             entry: kernel.entry(entry, &Constants::new())?,
             overrides: Constants::new(),
             in_default_run: false,
             is_product: false,
-            used_by: vec!["bench".into()],
+            used_by: vec![user.into()],
         })
     };
     kernel.entry_names().map(pipeline).collect()
