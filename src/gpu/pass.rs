@@ -7,6 +7,10 @@ use anyhow::{Context, Result};
 use std::future::Future;
 use std::pin::Pin;
 
+/// Whether wgpu zeroes workgroup memory. The sanitizer of the tests shows that no kernel reads it before it is written. On Metal and
+/// DX12 one lane of each workgroup would write all of it.
+pub const ZERO_WORKGROUP_MEMORY: bool = false;
+
 /// A kernel ready to run: made once, recorded into as many submissions as wanted.
 pub struct Dispatch {
     /// Kernel and entry point, for messages and timings.
@@ -109,9 +113,7 @@ impl<'a> Compiled<'a> {
                 entry_point: Some(name),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &overrides,
-                    // The sanitizer of the tests shows that no kernel reads workgroup memory before it is written. On Metal
-                    // and DX12 one lane of each workgroup would write all of it.
-                    zero_initialize_workgroup_memory: false,
+                    zero_initialize_workgroup_memory: ZERO_WORKGROUP_MEMORY,
                 },
                 cache: gpu.pipeline_cache.as_ref(),
             });
