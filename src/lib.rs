@@ -82,6 +82,7 @@ pub mod report;
 pub mod run;
 pub mod session;
 pub mod shaders;
+pub mod signals;
 pub mod sweep;
 pub mod task;
 pub mod train;

@@ -138,7 +138,7 @@ fn resumes_from_files() -> Outcome {
     // The run's own split, not a file of that name where the program happens to be.
     std::fs::remove_file(path("run").join("split.csv"))?;
     std::fs::write(path("split.csv"), crate::support::pairs(13, 60, 2).to_csv())?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let mut command = crate::support::program();
     command.args(["train", "--quiet", "--device", "cpu", "--steps", "80", "--resume", "run"]);
     let output = command.current_dir(directory.path()).output()?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -277,7 +277,7 @@ fn many_at_once() -> Outcome {
         train("cpu", &run, &["--steps", "20"])?;
         let mut children = Vec::new();
         for _ in 0..4 {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+            let mut command = crate::support::program();
             command.args(["train", "--quiet", "--device", "cpu", "--steps", "70", "--resume"]).arg(&run);
             children.push(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?);
         }

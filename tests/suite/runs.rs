@@ -214,7 +214,7 @@ fn reader_gone() -> Outcome {
     let arguments =
         [SMALL, &["--json", "--device", "cpu", "--steps", "100000", "--stop-at-test-loss", "0", "--out", &out]]
             .concat();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_grokscope"))
+    let mut child = crate::support::program()
         .args(arguments)
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
@@ -297,10 +297,7 @@ fn interrupted() -> Outcome {
             .map(|s| s.to_string())
             .collect::<Vec<_>>()
     };
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_grokscope"))
-        .args(arguments(&out))
-        .stderr(std::process::Stdio::piped())
-        .spawn()?;
+    let mut child = crate::support::program().args(arguments(&out)).stderr(std::process::Stdio::piped()).spawn()?;
     // Once the first rows are there, the run is under way.
     let rows = || std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
     while rows() < 3 {

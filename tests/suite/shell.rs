@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Trial> {
         test("colours_are_for_terminals_that_want_them", colours),
         test("a_reader_that_has_seen_enough_is_no_error", broken_pipes),
         test("runs_are_listed_with_what_differs", listed),
+        #[cfg(unix)]
         test("open_hands_the_page_to_the_desktop", open),
     ]
 }
@@ -129,7 +130,7 @@ fn colours() -> Outcome {
     require!(shown.contains(&0x1b) && text.contains("left at most"), "no bar on a terminal: {text}");
     for arguments in ["--help", "devices", &train("piped")] {
         let words: Vec<&str> = arguments.split(' ').collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+        let mut command = crate::support::program();
         forget_wishes(&mut command);
         let output = command.args(words).current_dir(at).output()?;
         let escapes = output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b);
@@ -160,8 +161,7 @@ fn broken_pipes() -> Outcome {
         let words: Vec<&str> = command.split(' ').collect();
         let (reader, writer) = std::io::pipe()?;
         drop(reader);
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_grokscope")).args(words).current_dir(at).stdout(writer).output()?;
+        let output = crate::support::program().args(words).current_dir(at).stdout(writer).output()?;
         let told = String::from_utf8_lossy(&output.stderr);
         let quiet = !told.contains("error") && !told.contains("panicked");
         require!(output.status.success() && quiet, "{command}: {} and {told}", output.status);
@@ -170,6 +170,7 @@ fn broken_pipes() -> Outcome {
 }
 
 /// A desktop whose `xdg-open` notes what it is to open.
+#[cfg(unix)]
 fn open() -> Outcome {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir()?;
@@ -183,7 +184,7 @@ fn open() -> Outcome {
     let train: Vec<&str> = SMALL.split(' ').chain(["--out", "run", "--quiet"]).collect();
     require!(grokscope_in(at, &train).status.success(), "no run to open");
     let path = format!("{}:{}", at.display(), std::env::var("PATH")?);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let mut command = crate::support::program();
     let output = command.args(["report", "run", "--open"]).current_dir(at).env("PATH", path).output()?;
     require!(output.status.success(), "{output:?}");
     // The program does not wait for the desktop.
