@@ -11,7 +11,7 @@ use grokscope::run::RunDir;
 use grokscope::session::{self, Options, Stopped};
 use libtest_mimic::{Failed, Trial};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub fn tests() -> Vec<Trial> {
