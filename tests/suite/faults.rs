@@ -1,7 +1,8 @@
 //! What a run survives: a kill at any moment, a disk that fails at any call, a directory that is taken away.
 //!
 //! Nothing here stands in for the real thing: the program is killed by SIGKILL, its calls fail inside the C library (`tests/faults/faults.c`
-//! is preloaded), and file systems are mounted. `GROKSCOPE_KILLS=1000` makes the long campaign of docs/reliability.md out of the same test.
+//! is preloaded), and file systems are mounted. `GROKSCOPE_KILLS=1000` makes the long campaign of docs/reliability.md out of the same test;
+//! `GROKSCOPE_KILL_STEPS=60` shortens its runs for emulators.
 
 use crate::runs::{files, same};
 use crate::support::{self, Outcome, require, test, unix_test};
@@ -61,7 +62,6 @@ const KILLED: &[&str] = &[
     "5",
     "--steps",
 ];
-const STEPS: &str = "400";
 const INTERVAL: u64 = 5;
 
 fn program() -> Command {
@@ -78,8 +78,8 @@ fn kills() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
     let whole = path("whole");
-    let began = Instant::now();
-    let output = program().args(KILLED).arg(STEPS).arg("--out").arg(&whole).output()?;
+    let (began, steps) = (Instant::now(), times("GROKSCOPE_KILL_STEPS", 400)?.to_string());
+    let output = program().args(KILLED).arg(&steps).arg("--out").arg(&whole).output()?;
     require!(output.status.success(), "{}", text(&output));
     // Emulators take longer to start and to train.
     let whole_us = began.elapsed().as_micros() as u64;
@@ -93,7 +93,7 @@ fn kills() -> Outcome {
             let mut command = program();
             match begun {
                 true => command.args(["train", "--quiet", "--device", "cpu", "--threads", "1", "--resume"]).arg(&run),
-                false => command.args(KILLED).arg(STEPS).arg("--out").arg(&run),
+                false => command.args(KILLED).arg(&steps).arg("--out").arg(&run),
             };
             let mut child = command.spawn()?;
             let draw = draws.block([killed as u32, runs as u32, 0, 0])[0];
