@@ -103,11 +103,11 @@ in_parts() {
     done
     if [ ${#parts[@]} -eq 1 ]; then
         "part_${part//-/_}"
-        echo "passed: $0 $part"
+        echo "done: $0 $part"
         return
     fi
     # In processes of their own: a part that fails does not keep the others from being run.
     for part in "${parts[@]}"; do "$0" "$part" || failed+=("$part"); done
     [ ${#failed[@]} -eq 0 ] || fail "$0 ${failed[*]}"
-    echo "passed: $0 ${parts[*]}"
+    echo "done: $0 ${parts[*]}"
 }

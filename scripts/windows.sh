@@ -37,7 +37,8 @@ left_out=(
 windows_cargo() {
     local command=$1
     shift
-    cross_cargo "$command" --release --locked -Zbuild-std=std,panic_unwind --target "$target" "$@"
+    # test in every build: without it all that depends on std would be built once more for the unit tests.
+    cross_cargo "$command" --release --locked -Zbuild-std=std,panic_unwind,test --target "$target" "$@"
 }
 
 part_build() {
@@ -80,9 +81,10 @@ part_kills() {
     GROKSCOPE_KILLS=50 passes windows_cargo test --test suite -- survives_kills --nocapture
 }
 
-# Starts an X server, which a console and Vulkan need under Wine.
+# Starts an X server, which a console and Vulkan need under Wine. In a prefix of its own: a desktop that was started without one has no Vulkan.
 display() {
     need xvfb xauth
+    WINEPREFIX=$cross/prefix-x
     Xvfb -displayfd 3 -screen 0 800x600x24 3>"$cross/display" 2>/dev/null &
     server=$!
     trap 'kill $server' EXIT
@@ -92,6 +94,7 @@ display() {
     done
     DISPLAY=:$(tr -d '\n' <"$cross/display")
     export DISPLAY
+    prefix
 }
 
 # event NAME RUN: trains until some rows are written, sends a console event, and prints how the program ended; its exit code.

@@ -200,4 +200,19 @@ mod tests {
             assert_eq!(request_of(event), Request::Close);
         }
     }
+
+    /// The handler as Windows calls it, on threads of its own.
+    #[cfg(windows)]
+    #[test]
+    fn the_handler_returns_from_ctrl_break_at_once_and_from_closing_after_the_end() {
+        use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_CLOSE_EVENT};
+        listen().unwrap();
+        assert_eq!(on_event(CTRL_BREAK_EVENT), 1);
+        assert!(flag().load(Ordering::SeqCst));
+        let closing = std::thread::spawn(|| on_event(CTRL_CLOSE_EVENT));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!closing.is_finished(), "the handler returned before the end");
+        end();
+        assert_eq!(closing.join().unwrap(), 1);
+    }
 }
