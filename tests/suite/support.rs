@@ -104,6 +104,12 @@ pub fn program() -> Command {
     }
 }
 
+/// A stream of the program as text, with the separators of paths as on Unix.
+pub fn text(stream: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stream);
+    if cfg!(windows) { text.replace('\\', "/") } else { text.into() }
+}
+
 /// Runs the program.
 pub fn grokscope(arguments: &[&str]) -> Output {
     grokscope_in(Path::new("."), arguments)
