@@ -107,8 +107,15 @@ impl Updates {
         Ok(())
     }
 
-    /// Sets random weights and moments.
+    /// Sets random weights and moments, and clears the arenas' padding: a wrong kernel of another method may have written it, and
+    /// `orthogonal.project` sums over it.
     fn write_states(&mut self) -> Result<()> {
+        for name in ["params", "grads", "exp_avg", "exp_avg_sq", "grad_memory"] {
+            if let Some((.., window)) = self.machine.tensors().find(|(other, ..)| *other == name) {
+                let zeros = vec![0u8; window.bytes as usize];
+                self.machine.gpu.queue.write_buffer(&window.buffer, window.offset, &zeros);
+            }
+        }
         for model in 0..self.models {
             let weights = initial_weights("paper", model as u64, &self.shape);
             let mut state = State::remembering(weights, self.program.grad_copies);
