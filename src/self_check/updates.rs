@@ -17,6 +17,8 @@ use crate::program::on_gpu::OnGpu;
 use crate::program::{Program, State};
 use anyhow::{Context, Result};
 
+/// The first update: late enough that every filter acts, and odd, so that a window of two does not begin with its first place.
+const FIRST: u64 = 21;
 /// Updates of each method.
 const STEPS: usize = 3;
 
@@ -73,7 +75,7 @@ impl Updates {
         let plans: Vec<Plan> = (0..self.models).map(|model| plan(model, name)).collect::<Result<_>>()?;
         self.write_states()?;
         for number in 0..STEPS {
-            let update = |plan: &Plan| vec![plan.update(20 + number as u64).rounded()];
+            let update = |plan: &Plan| vec![plan.update(FIRST + number as u64).rounded()];
             let mut step =
                 Step { method: name, number, updates: plans.iter().map(update).collect(), gradients: Vec::new() };
             step.gradients = (0..self.models).map(|model| self.gradients(&step, model)).collect();
