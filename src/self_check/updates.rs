@@ -17,6 +17,8 @@ use crate::program::on_gpu::OnGpu;
 use crate::program::{Program, State};
 use anyhow::{Context, Result};
 
+/// The first update: late enough that every filter acts, and odd, so that a window of two does not begin with its first place.
+const FIRST: u64 = 21;
 /// Updates of each method.
 const STEPS: usize = 3;
 
@@ -73,7 +75,7 @@ impl Updates {
         let plans: Vec<Plan> = (0..self.models).map(|model| plan(model, name)).collect::<Result<_>>()?;
         self.write_states()?;
         for number in 0..STEPS {
-            let update = |plan: &Plan| vec![plan.update(20 + number as u64).rounded()];
+            let update = |plan: &Plan| vec![plan.update(FIRST + number as u64).rounded()];
             let mut step =
                 Step { method: name, number, updates: plans.iter().map(update).collect(), gradients: Vec::new() };
             step.gradients = (0..self.models).map(|model| self.gradients(&step, model)).collect();
@@ -107,8 +109,15 @@ impl Updates {
         Ok(())
     }
 
-    /// Sets random weights and moments.
+    /// Sets random weights and moments, and clears the arenas' padding: a wrong kernel of another method may have written it, and
+    /// `orthogonal.project` sums over it.
     fn write_states(&mut self) -> Result<()> {
+        for name in ["params", "grads", "exp_avg", "exp_avg_sq", "grad_memory"] {
+            if let Some((.., window)) = self.machine.tensors().find(|(other, ..)| *other == name) {
+                let zeros = vec![0u8; window.bytes as usize];
+                self.machine.gpu.queue.write_buffer(&window.buffer, window.offset, &zeros);
+            }
+        }
         for model in 0..self.models {
             let weights = initial_weights("paper", model as u64, &self.shape);
             let mut state = State::remembering(weights, self.program.grad_copies);
