@@ -1,5 +1,7 @@
 //! Which machine a run gets, and the list of those there are.
 
+pub mod cache;
+mod pipeline_cache;
 pub mod self_checks;
 
 use crate::gpu::device::{self, Gpu, adapters, is_real, matches, preference, title};
@@ -272,9 +274,11 @@ pub fn open_engine(chosen: &Chosen, program: &Program, layout: Layout, threads: 
             (Engine::Cpu(machine), name)
         }
         Chosen::Gpu(adapter) => {
-            let gpu = pollster::block_on(Gpu::open(adapter))?;
-            let name = title(&gpu.info);
-            (pollster::block_on(Engine::on_gpu(gpu, program, layout))?, name)
+            let mut gpu = pollster::block_on(Gpu::open(adapter))?;
+            pipeline_cache::load(&mut gpu);
+            let engine = pollster::block_on(Engine::on_gpu(gpu.clone(), program, layout))?;
+            pipeline_cache::save(&gpu);
+            (engine, title(&gpu.info))
         }
     })
 }

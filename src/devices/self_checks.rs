@@ -1,6 +1,7 @@
 //! Runs the self-check on adapters that were not seen before, and remembers the results: a small JSON file for each adapter
 //! and driver in the user's cache directory.
 
+use super::cache::{self, CACHE_DIR};
 use crate::gpu::device::{Gpu, title};
 use crate::progress::{Style, note};
 use crate::run::disk;
@@ -8,15 +9,12 @@ use crate::run::lens::sha256;
 use crate::self_check::{Finding, Kernels, Report, SelfCheck, kernel_count};
 use crate::shaders::{HELPERS, OPERATIONS, PROBES};
 use anyhow::{Context, Result};
-use etcetera::{BaseStrategy, base_strategy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wgpu::{Adapter, AdapterInfo};
 
-/// The environment variable that names the cache directory.
-pub const CACHE_DIR: &str = "GROKSCOPE_CACHE_DIR";
 /// The version of the files and of what the check covers.
 const SCHEMA: u32 = 1;
 /// The version of wgpu and naga in Cargo.lock: another compiler may be wrong elsewhere.
@@ -182,14 +180,10 @@ impl SelfChecks {
         Self { directory, known: Mutex::new(Vec::new()) }
     }
 
-    /// Those of the user: GROKSCOPE_CACHE_DIR, or `grokscope` in the platform's cache directory.
+    /// Those of the user, in [`cache::directory`].
     pub fn of_user() -> &'static Self {
         static OF_USER: std::sync::OnceLock<SelfChecks> = std::sync::OnceLock::new();
-        OF_USER.get_or_init(|| {
-            let named = std::env::var_os(CACHE_DIR).filter(|path| !path.is_empty()).map(PathBuf::from);
-            let native = || Some(base_strategy::choose_native_strategy().ok()?.cache_dir().join("grokscope"));
-            Self::at(named.or_else(native))
-        })
+        OF_USER.get_or_init(|| Self::at(cache::directory()))
     }
 
     /// The file of a key.

@@ -83,7 +83,7 @@ impl Gpu {
     /// subgroups it has.
     pub async fn open(adapter: &Adapter) -> Result<Self> {
         let info = adapter.get_info();
-        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("grokscope"),
             required_features: adapter.features() & wanted,

@@ -101,9 +101,10 @@ impl SelfCheck {
         for comparison in &mut self.comparisons {
             report.add(comparison.run().await?);
         }
+        let known: Vec<String> = report.wrong_kernels().into_iter().map(String::from).collect();
         if let Some(updates) = &mut self.updates {
             for name in ["adamw"].into_iter().chain(cases::methods().map(|(name, _)| name)) {
-                report.add(updates.run(name).await?);
+                report.add(updates.run(name, &known).await?);
             }
         }
         Ok(report)

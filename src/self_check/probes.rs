@@ -73,7 +73,7 @@ pub struct Probes {
 impl Probes {
     /// Compiles the entry points of `probes.wgsl`.
     pub async fn compile(gpu: &Gpu, kernel: &Kernel) -> Result<Self> {
-        let compiled = Compiled::new(gpu, kernel).await?;
+        let compiled = Compiled::start(gpu, kernel).ready().await?;
         let constants = Constants::new();
         let mut ready = Vec::new();
         for probe in probes() {
@@ -84,7 +84,7 @@ impl Probes {
             let windows: Vec<Window> = (entry.bindings.iter())
                 .map(|binding| if binding.name == "input" { input.clone() } else { output.clone() })
                 .collect();
-            let pipeline = compiled.pipeline(gpu, probe.entry, &entry, &constants).await?;
+            let pipeline = compiled.start_pipeline(gpu, probe.entry, &entry, &constants)?.ready().await?;
             let dispatch = pipeline.dispatch(gpu, &entry, [probe.workgroups, 1, 1], &windows).await?;
             ready.push((probe, dispatch, output));
         }

@@ -56,8 +56,9 @@ impl Updates {
         })
     }
 
-    /// Three updates of a method, and one with numbers that are not finite.
-    pub async fn run(&mut self, name: &str) -> Result<Report> {
+    /// Three updates of a method, and one with numbers that are not finite. Ends before a kernel that is known to be wrong, so that
+    /// no other is blamed for its results.
+    pub async fn run(&mut self, name: &str, known: &[String]) -> Result<Report> {
         let mut report = Report { checked: self.names.clone(), ..Report::default() };
         let calls = method::update(&method_of(name));
         let places: Vec<usize> = (calls.iter())
@@ -78,6 +79,10 @@ impl Updates {
             step.gradients = (0..self.models).map(|model| self.gradients(&step, model)).collect();
             self.write_gradients(&step.gradients)?;
             for part in &parts {
+                if part.iter().any(|&call| known.contains(&self.names[call])) {
+                    report.add(Report::default());
+                    return Ok(report);
+                }
                 report.cases += 1;
                 self.launch(part, &step).await?;
                 let findings = self.compare(part, &step).await?;

@@ -146,7 +146,7 @@ pub fn updated(kernels: &[Kernel], shape: Shape, rows: &[usize], name: &str) -> 
     let program =
         Program { update: method::update(&taught), grad_copies: taught.filter.copies(), ..nothing("updates") };
     let mut updates = pollster::block_on(Updates::compile(gpu()?, kernels, program, shape, rows))?;
-    Ok(pollster::block_on(updates.run(name))?)
+    Ok(pollster::block_on(updates.run(name, &[]))?)
 }
 
 /// Fails with the first finding.

@@ -39,7 +39,7 @@ fn main() -> std::process::ExitCode {
     // Self-checks of the tests, and of the programs that they start, are remembered apart from the user's.
     let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
     // SAFETY: the first statement of main; no other thread runs that could read the environment.
-    unsafe { std::env::set_var(grokscope::devices::self_checks::CACHE_DIR, cache) };
+    unsafe { std::env::set_var(grokscope::devices::cache::CACHE_DIR, cache) };
     if let Ok(device) = std::env::var("GROKSCOPE_SOAK") {
         return match soak::child(&device) {
             Ok(()) => std::process::ExitCode::SUCCESS,
