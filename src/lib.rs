@@ -83,6 +83,7 @@ pub mod run;
 pub mod self_check;
 pub mod session;
 pub mod shaders;
+pub mod signals;
 pub mod sweep;
 pub mod task;
 pub mod train;

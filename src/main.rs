@@ -14,11 +14,11 @@ use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
 use grokscope::session::exchange::{self, Origin};
 use grokscope::session::{self, Ended, Estimate, Options, Stopped};
+use grokscope::signals;
 use grokscope::sweep::{self, shard::Shard};
 use grokscope::train::{Divergence, Outcome};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Usage or input error.
 const FAILED: u8 = 1;
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Command::Man { directory } => manual(&directory),
         Command::Devices { check } => list_devices(check.as_deref()),
     };
-    match result {
+    let code = match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => match error.downcast_ref::<Stopped>() {
             Some(stopped) => {
@@ -76,7 +76,9 @@ fn main() -> ExitCode {
                 ExitCode::from(FAILED)
             }
         },
-    }
+    };
+    signals::end();
+    code
 }
 
 /// How to go on with a run that has stopped.
@@ -106,26 +108,6 @@ fn quiet_drivers() {
     }
 }
 
-/// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-fn listen_for_stop() -> Result<()> {
-    let on_signal = || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            note("stopped at once: the last checkpoint stays, for train --resume, or for the same sweep run again");
-            std::process::exit(130);
-        }
-    };
-    // The signal by which schedulers say that the time is nearly up; it may come more than once.
-    #[cfg(unix)]
-    {
-        let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1])
-            .context("SIGUSR1 cannot be listened for")?;
-        std::thread::spawn(move || signals.forever().for_each(|_| STOP.store(true, Ordering::SeqCst)));
-    }
-    ctrlc::set_handler(on_signal).context("Ctrl-C cannot be listened for")
-}
-
 fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Options> {
     let count = threads.parse().ok().filter(|&n: &usize| n <= 4096);
     Ok(Options {
@@ -139,7 +121,7 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
         at_once: 0,
         page: true,
         tensorboard: false,
-        stop: &STOP,
+        stop: signals::flag(),
         choose: &devices::choose_checked,
         open: &devices::open_engine,
     })
@@ -240,7 +222,7 @@ fn sweep_run(arguments: &SweepRun) -> Result<u8> {
         Some(directory) => directory.clone(),
         None => sweep::default_directory(&arguments.plan)?,
     };
-    listen_for_stop()?;
+    signals::listen()?;
     or_another_time(sweep_shard(arguments, directory, shard, &options))
 }
 
@@ -422,7 +404,7 @@ fn train(arguments: &Train) -> Result<u8> {
             "--resume takes its plan from {}: expected no --preset, --plan, --each or --dry-run beside it",
             directory.display()
         );
-        listen_for_stop()?;
+        signals::listen()?;
         return tell(session::resume(directory, arguments.out.as_deref(), &changes, &options)?, &[], &options);
     }
     let each = assignments("--each", &arguments.each)?;
@@ -442,7 +424,7 @@ fn train(arguments: &Train) -> Result<u8> {
         ensure!(each.is_empty(), "--dry-run is of one plan: expected no --each beside it");
         return dry_run(&plan, &options);
     }
-    listen_for_stop()?;
+    signals::listen()?;
     let directory =
         arguments.out.clone().unwrap_or_else(|| free_name(arguments.preset.as_deref().unwrap_or("default")));
     tell(session::train_members(&members, &directory, &options)?, &each, &options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -50,14 +51,29 @@ def program() -> str:
     return found
 
 
+APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
+
+
+def ask_to_stop(process: subprocess.Popen) -> None:
+    """Asks the program to write a checkpoint and end: SIGTERM, or Ctrl-Break on Windows, where terminate() would end it at once."""
+    if sys.platform != "win32":
+        process.terminate()
+        return
+    try:
+        process.send_signal(signal.CTRL_BREAK_EVENT)
+    except OSError:  # this process has no console, and so none to send the event through
+        process.terminate()
+
+
 def call(arguments: Sequence[str], on_line: Callable[[str], None] = lambda line: None) -> None:
     """Runs the program to its end and hands over each line of its standard output as it comes.
 
     The error that ends it is raised; what else it says on standard error is passed on. On Ctrl-C, or another exception here, it is asked to stop,
-    writes a checkpoint, and is waited for. (Windows knows no such request: it is ended there.)
+    writes a checkpoint, and is waited for.
     """
     command = [program(), *arguments]
-    # In a session of its own: a terminal's Ctrl-C reaches this process alone, which asks once. Asked twice, the program ends at once.
+    # In a session (on Windows: process group) of its own: a terminal's Ctrl-C reaches this process alone, which asks once. Asked twice, the
+    # program ends at once.
     # What a driver writes to standard error need not be UTF-8, and must be read, or the pipe fills up.
     process = subprocess.Popen(
         command,
@@ -67,7 +83,7 @@ def call(arguments: Sequence[str], on_line: Callable[[str], None] = lambda line:
         text=True,
         encoding="utf-8",
         errors="replace",
-        start_new_session=True,
+        **APART,
     )
     ends: list[str] = []
 
@@ -85,7 +101,7 @@ def call(arguments: Sequence[str], on_line: Callable[[str], None] = lambda line:
             for line in process.stdout:
                 on_line(line)
         except BaseException:
-            process.terminate()
+            ask_to_stop(process)
             # A pipe that nobody reads would keep it from ending.
             for _ in process.stdout:
                 pass

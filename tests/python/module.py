@@ -16,6 +16,7 @@ import time
 import numpy as np
 
 import grokscope
+from grokscope import _program
 
 SMALL = dict(p=13, steps=60, eval_every=20, checkpoint_every=20)
 
@@ -167,6 +168,21 @@ def what_is_stopped_goes_on():
         assert run.summary()["steps"] == step + 20
 
 
+def an_exception_leaves_a_checkpoint():
+    class Enough(Exception):
+        pass
+
+    def count(line):
+        rows.append(json.loads(line))
+        if len(rows) == 2:
+            raise Enough
+
+    rows = []
+    fields = ["--preset", "demo", "--steps", "1000000", "--stop-at-test-loss", "0", "--checkpoint-every", "1000000"]
+    raises(Enough, "", _program.call, ["train", *fields, "--device", "cpu", "--json", "--out", "enough"], count)
+    assert len(rows) == 2 and grokscope.Run("enough").checkpoints()[-1] >= rows[1]["step"] > 0, rows
+
+
 def a_bar_shows_how_far_it_is():
     train = f"import grokscope; grokscope.train(preset='demo', device='cpu', threads=1, tensorboard=True, out='bar', **{SMALL})"
     shown = subprocess.run([sys.executable, "-c", train], capture_output=True, text=True, check=True)
@@ -185,6 +201,6 @@ def the_program_comes_with_it():
 
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
-    for test in (a_run_is_that_of_the_program, errors_are_those_of_the_program, what_is_stopped_goes_on, a_bar_shows_how_far_it_is, the_program_comes_with_it):
+    for test in (a_run_is_that_of_the_program, errors_are_those_of_the_program, what_is_stopped_goes_on, an_exception_leaves_a_checkpoint, a_bar_shows_how_far_it_is, the_program_comes_with_it):
         test()
         print(f"{test.__name__.replace('_', ' ')}: ok")

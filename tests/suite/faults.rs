@@ -1,10 +1,11 @@
 //! What a run survives: a kill at any moment, a disk that fails at any call, a directory that is taken away.
 //!
 //! Nothing here stands in for the real thing: the program is killed by SIGKILL, its calls fail inside the C library (`tests/faults/faults.c`
-//! is preloaded), and file systems are mounted. `GROKSCOPE_KILLS=1000` makes the long campaign of docs/reliability.md out of the same test.
+//! is preloaded), and file systems are mounted. `GROKSCOPE_KILLS=1000` makes the long campaign of docs/reliability.md out of the same test;
+//! `GROKSCOPE_KILL_STEPS=60` shortens its runs for emulators.
 
 use crate::runs::{files, same};
-use crate::support::{Outcome, require, test};
+use crate::support::{self, Outcome, require, test, unix_test};
 use crate::sweeps::{BASE, Desk};
 use grokscope::random::Philox;
 use grokscope::run::RunDir;
@@ -12,20 +13,21 @@ use libtest_mimic::{Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub fn tests() -> Vec<Trial> {
     vec![
         test("a_run_survives_kills_at_random_moments", kills),
-        test("a_run_killed_at_any_call_goes_on", killed_at_calls),
-        test("a_resume_that_fails_or_is_killed_at_any_call_goes_on", resume_faults),
-        test("an_ensemble_killed_while_it_begins_is_not_taken_for_a_smaller_one", killed_beginning),
-        test("a_disk_that_fails_at_any_call_leaves_a_whole_run", disk_faults),
-        test("an_interrupted_call_is_made_again", interrupted_calls),
-        test("a_full_file_system_is_an_error_and_loses_nothing", full_file_system),
-        test("a_sweep_on_a_full_file_system_can_go_on", full_under_a_sweep),
-        test("a_read_only_file_system_is_an_error", read_only),
+        unix_test("a_run_killed_at_any_call_goes_on", killed_at_calls),
+        unix_test("a_resume_that_fails_or_is_killed_at_any_call_goes_on", resume_faults),
+        unix_test("an_ensemble_killed_while_it_begins_is_not_taken_for_a_smaller_one", killed_beginning),
+        unix_test("a_disk_that_fails_at_any_call_leaves_a_whole_run", disk_faults),
+        unix_test("an_interrupted_call_is_made_again", interrupted_calls),
+        unix_test("a_full_file_system_is_an_error_and_loses_nothing", full_file_system),
+        unix_test("a_sweep_on_a_full_file_system_can_go_on", full_under_a_sweep),
+        unix_test("a_read_only_file_system_is_an_error", read_only),
         test("a_directory_that_is_taken_away_is_an_error", taken_away),
+        #[cfg(unix)]
         test("files_have_ordinary_permissions", permissions),
     ]
 }
@@ -60,11 +62,10 @@ const KILLED: &[&str] = &[
     "5",
     "--steps",
 ];
-const STEPS: &str = "400";
 const INTERVAL: u64 = 5;
 
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let mut command = support::program();
     command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -77,8 +78,11 @@ fn kills() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
     let whole = path("whole");
-    let output = program().args(KILLED).arg(STEPS).arg("--out").arg(&whole).output()?;
+    let (began, steps) = (Instant::now(), times("GROKSCOPE_KILL_STEPS", 400)?.to_string());
+    let output = program().args(KILLED).arg(&steps).arg("--out").arg(&whole).output()?;
     require!(output.status.success(), "{}", text(&output));
+    // Emulators take longer to start and to train.
+    let whole_us = began.elapsed().as_micros() as u64;
     let (wanted, draws) = (times("GROKSCOPE_KILLS", 15)?, Philox::new(11));
     let (mut killed, mut runs, mut early) = (0, 0, 0);
     while killed < wanted {
@@ -89,13 +93,13 @@ fn kills() -> Outcome {
             let mut command = program();
             match begun {
                 true => command.args(["train", "--quiet", "--device", "cpu", "--threads", "1", "--resume"]).arg(&run),
-                false => command.args(KILLED).arg(STEPS).arg("--out").arg(&run),
+                false => command.args(KILLED).arg(&steps).arg("--out").arg(&run),
             };
             let mut child = command.spawn()?;
             let draw = draws.block([killed as u32, runs as u32, 0, 0])[0];
             // Some of them while the run begins.
-            let most = if draw.is_multiple_of(4) { 20_000 } else { 200_000 };
-            sleep(Duration::from_micros(u64::from(draw / 4 % most)));
+            let most = if draw.is_multiple_of(4) { whole_us / 20 } else { whole_us / 2 };
+            sleep(Duration::from_micros(u64::from(draw / 4) % most));
             if child.try_wait()?.is_some() {
                 let output = child.wait_with_output()?;
                 require!(output.status.success(), "after {killed} kills: {}", text(&output));

@@ -1,6 +1,6 @@
 //! Bad input: one clear line, exit code 1, and nothing touched.
 
-use crate::support::{Outcome, grokscope_in, require, test, wanted_adapter};
+use crate::support::{self, Outcome, grokscope_in, require, test, wanted_adapter};
 use grokscope::model::initial_weights;
 use grokscope::plan::Shape;
 use grokscope::run::lens::model_bytes;
@@ -41,7 +41,7 @@ fn refused(directory: &Path, arguments: &[&str], parts: &[&str]) -> Outcome {
     };
     let before = listing()?;
     let output = grokscope_in(directory, arguments);
-    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stderr = support::text(&output.stderr);
     require!(output.status.code() == Some(1), "{arguments:?} ended with {:?}: {stderr}", output.status);
     require!(stderr.trim_end().lines().count() == 1, "{arguments:?} says more than a line: {stderr}");
     for part in parts {

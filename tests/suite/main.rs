@@ -11,6 +11,7 @@ mod faults;
 mod finite;
 mod golden;
 mod gradients;
+mod history;
 mod house;
 mod input;
 mod kernels;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let anywhere = [
         house::tests(),
+        history::tests(),
         reflection::tests(),
         portable::tests(),
         loss::tests(),

@@ -1,7 +1,7 @@
 //! Runs that go on: to the same bytes, from damaged files, with other models, under changed rules, and never two at once.
 
 use crate::runs::{metrics, same, train};
-use crate::support::{Outcome, grokscope, require, succeed, test, wanted_adapter};
+use crate::support::{self, Outcome, grokscope, require, succeed, test, wanted_adapter};
 use grokscope::devices::{self, Chosen};
 use grokscope::program::Program;
 use grokscope::program::batch::Layout;
@@ -11,7 +11,7 @@ use grokscope::run::RunDir;
 use grokscope::session::{self, Options, Stopped};
 use libtest_mimic::{Failed, Trial};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub fn tests() -> Vec<Trial> {
@@ -138,10 +138,10 @@ fn resumes_from_files() -> Outcome {
     // The run's own split, not a file of that name where the program happens to be.
     std::fs::remove_file(path("run").join("split.csv"))?;
     std::fs::write(path("split.csv"), crate::support::pairs(13, 60, 2).to_csv())?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let mut command = support::program();
     command.args(["train", "--quiet", "--device", "cpu", "--steps", "80", "--resume", "run"]);
     let output = command.current_dir(directory.path()).output()?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = support::text(&output.stderr);
     require!(output.status.code() == Some(1) && told.contains("run/split.csv"), "{:?}: {told}", output.status);
     Ok(())
 }
@@ -278,7 +278,7 @@ fn many_at_once() -> Outcome {
         train("cpu", &run, &["--steps", "20"])?;
         let mut children = Vec::new();
         for _ in 0..4 {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+            let mut command = support::program();
             command.args(["train", "--quiet", "--device", "cpu", "--steps", "70", "--resume"]).arg(&run);
             children.push(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?);
         }
@@ -347,7 +347,8 @@ fn unreadable() -> Outcome {
     let (file, aside): (PathBuf, PathBuf) = (checkpoint.join("optimizer.safetensors"), run.join("aside"));
     std::fs::rename(&file, &aside)?;
     std::fs::create_dir(&file)?;
-    refuses(&run, "50", &["step-000040: may be whole", "directory", "moved away"])?;
+    let why = if cfg!(windows) { "os error 5" } else { "directory" };
+    refuses(&run, "50", &["step-000040: may be whole", why, "moved away"])?;
     require!(checkpoint.join("model.safetensors").exists(), "the checkpoint was removed");
     std::fs::remove_dir(&file)?;
     std::fs::rename(&aside, &file)?;

@@ -1,6 +1,6 @@
 //! The program in a shell: completions, manual pages, colours, pipes.
 
-use crate::support::{Outcome, grokscope_in, require, succeed, test};
+use crate::support::{self, Outcome, grokscope_in, require, succeed, test};
 use libtest_mimic::Trial;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Trial> {
         test("colours_are_for_terminals_that_want_them", colours),
         test("a_reader_that_has_seen_enough_is_no_error", broken_pipes),
         test("runs_are_listed_with_what_differs", listed),
+        #[cfg(unix)]
         test("open_hands_the_page_to_the_desktop", open),
     ]
 }
@@ -56,7 +57,7 @@ fn listed() -> Outcome {
     std::fs::create_dir_all(at.join("runs/torn"))?;
     std::fs::write(at.join("runs/torn/plan.toml"), "p = ")?;
     let output = grokscope_in(at, &["runs"]);
-    let (said, noted) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, noted) = (support::text(&output.stdout), support::text(&output.stderr));
     require!(output.status.success() && noted.lines().count() == 1 && noted.contains("runs/torn/plan.toml"), "{noted}");
     let rows: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
     let heads = ["run", "status", "seed", "lr", "steps", "phase", "grok_step", "ended_at_step"];
@@ -129,7 +130,7 @@ fn colours() -> Outcome {
     require!(shown.contains(&0x1b) && text.contains("left at most"), "no bar on a terminal: {text}");
     for arguments in ["--help", "devices", &train("piped")] {
         let words: Vec<&str> = arguments.split(' ').collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+        let mut command = support::program();
         forget_wishes(&mut command);
         let output = command.args(words).current_dir(at).output()?;
         let escapes = output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b);
@@ -160,8 +161,7 @@ fn broken_pipes() -> Outcome {
         let words: Vec<&str> = command.split(' ').collect();
         let (reader, writer) = std::io::pipe()?;
         drop(reader);
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_grokscope")).args(words).current_dir(at).stdout(writer).output()?;
+        let output = support::program().args(words).current_dir(at).stdout(writer).output()?;
         let told = String::from_utf8_lossy(&output.stderr);
         let quiet = !told.contains("error") && !told.contains("panicked");
         require!(output.status.success() && quiet, "{command}: {} and {told}", output.status);
@@ -170,6 +170,7 @@ fn broken_pipes() -> Outcome {
 }
 
 /// A desktop whose `xdg-open` notes what it is to open.
+#[cfg(unix)]
 fn open() -> Outcome {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir()?;
@@ -183,7 +184,7 @@ fn open() -> Outcome {
     let train: Vec<&str> = SMALL.split(' ').chain(["--out", "run", "--quiet"]).collect();
     require!(grokscope_in(at, &train).status.success(), "no run to open");
     let path = format!("{}:{}", at.display(), std::env::var("PATH")?);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let mut command = support::program();
     let output = command.args(["report", "run", "--open"]).current_dir(at).env("PATH", path).output()?;
     require!(output.status.success(), "{output:?}");
     // The program does not wait for the desktop.

@@ -59,13 +59,39 @@ pub fn adapter_tests() -> Vec<Trial> {
     })]
 }
 
+/// A test that needs what only Unix has; ignored elsewhere.
+pub fn unix_test(name: &str, run: fn() -> Outcome) -> Trial {
+    Trial::test(name, run).with_kind("unix").with_ignored_flag(!cfg!(unix))
+}
+
+/// The program. `GROKSCOPE_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu"` starts it under an emulator.
+pub fn program() -> Command {
+    let program = env!("CARGO_BIN_EXE_grokscope");
+    let runner = std::env::var("GROKSCOPE_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    match words.next() {
+        Some(emulator) => {
+            let mut command = Command::new(emulator);
+            command.args(words).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// A stream of the program as text, with the separators of paths as on Unix.
+pub fn text(stream: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stream);
+    if cfg!(windows) { text.replace('\\', "/") } else { text.into() }
+}
+
 /// Runs the program.
 pub fn grokscope(arguments: &[&str]) -> Output {
     grokscope_in(Path::new("."), arguments)
 }
 
 pub fn grokscope_in(directory: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let mut command = program();
     command.args(arguments).current_dir(directory).env("NO_COLOR", "1");
     command.output().expect("the program can be started")
 }

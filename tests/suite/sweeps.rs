@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Trial> {
         test("processes_that_share_a_sweep_divide_it", overlapping),
         test("a_dry_run_of_a_sweep_writes_nothing", dry_run),
         test("the_script_for_slurm_is_one", slurm_script),
+        #[cfg(unix)]
         test("a_run_that_cannot_be_read_is_left_out", unreadable),
         test("a_plan_that_this_machine_cannot_train_is_refused_before_it_begins", refused_at_once),
         test("a_directory_of_another_plan_is_refused_or_extended", other_plan),
@@ -98,7 +99,7 @@ impl Desk {
 }
 
 pub fn grokscope(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_grokscope"));
+    let mut command = crate::support::program();
     for name in grokscope::sweep::shard::indices() {
         command.env_remove(name);
     }
@@ -448,6 +449,7 @@ fn slurm_script() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 fn unreadable() -> Outcome {
     let desk = Desk::new(&format!("{BASE}[grid]\nseed = [0, 1, 2]\n"))?;
     desk.run("whole", &["--quiet"])?;

@@ -1,0 +1,218 @@
+//! Requests to stop a run: signals on Unix, console events on Windows.
+//!
+//! The first request sets the flag of [`flag`]; training then writes a checkpoint and ends. A second Ctrl-C ends the program at once.
+
+use crate::progress::note;
+use anyhow::{Context, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Exit code after a second Ctrl-C: 128 + SIGINT, as shells have it.
+const KILLED: i32 = 130;
+
+/// What the system asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// Ctrl-C, Ctrl-Break, SIGINT, SIGTERM, SIGHUP.
+    Interrupt,
+    /// SIGUSR1, by which schedulers say that the time is nearly up. It may come more than once.
+    #[cfg_attr(windows, allow(dead_code, reason = "Windows has no such signal"))]
+    Notice,
+    /// The console closes, the user logs off, or the system shuts down. Windows ends the process when the handler returns, or after
+    /// some five seconds.
+    #[cfg_attr(unix, allow(dead_code, reason = "Unix sends SIGHUP and SIGTERM instead"))]
+    Close,
+}
+
+/// What the program does about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// Stop at the next step.
+    Stop,
+    /// Stop, and keep the handler from returning until the program ends.
+    StopAndWait,
+    /// Exit without a further checkpoint.
+    Exit,
+}
+
+fn action(request: Request, is_stopping: bool) -> Action {
+    match request {
+        Request::Interrupt if is_stopping => Action::Exit,
+        Request::Interrupt | Request::Notice => Action::Stop,
+        Request::Close => Action::StopAndWait,
+    }
+}
+
+/// The state that handlers share with the main thread.
+struct Stop {
+    flag: AtomicBool,
+    has_ended: Mutex<bool>,
+    ended: Condvar,
+}
+
+impl Stop {
+    const fn new() -> Self {
+        Self { flag: AtomicBool::new(false), has_ended: Mutex::new(false), ended: Condvar::new() }
+    }
+
+    /// Sets the flag, waits where the request asks for it, and returns what else there is to do.
+    fn handle(&self, request: Request) -> Action {
+        let action = action(request, self.flag.swap(true, Ordering::SeqCst));
+        if action == Action::StopAndWait {
+            let has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.ended.wait_while(has_ended, |has_ended| !*has_ended).unwrap_or_else(PoisonError::into_inner));
+        }
+        action
+    }
+
+    fn end(&self) {
+        *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.ended.notify_all();
+    }
+}
+
+static STOP: Stop = Stop::new();
+
+/// The flag that the first request sets.
+pub fn flag() -> &'static AtomicBool {
+    &STOP.flag
+}
+
+/// Lets handlers return. Call it when the files are written and nothing but the exit is left.
+pub fn end() {
+    STOP.end();
+}
+
+fn exit_if_asked(action: Action) {
+    if action == Action::Exit {
+        note("stopped at once: the last checkpoint stays, for train --resume, or for the same sweep run again");
+        std::process::exit(KILLED);
+    }
+}
+
+/// Listens for SIGINT, SIGTERM, SIGHUP and SIGUSR1.
+#[cfg(unix)]
+pub fn listen() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("cannot listen for signals")?;
+    let request = |signal| if signal == SIGUSR1 { Request::Notice } else { Request::Interrupt };
+    std::thread::spawn(move || signals.forever().for_each(|signal| exit_if_asked(STOP.handle(request(signal)))));
+    Ok(())
+}
+
+/// Listens for console events: Ctrl-C, Ctrl-Break, and closing, logoff and shutdown.
+#[cfg(windows)]
+pub fn listen() -> Result<()> {
+    use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
+    // SAFETY: the handler is a function of the signature that Windows calls, lives as long as the program, and touches only a static
+    // that is fit for every thread.
+    let is_set = unsafe { SetConsoleCtrlHandler(Some(on_event), 1) } != 0;
+    if is_set { Ok(()) } else { Err(std::io::Error::last_os_error()).context("cannot listen for console events") }
+}
+
+/// Runs on a thread of its own that Windows starts for each event. Returns 1: the event is handled.
+#[cfg(windows)]
+extern "system" fn on_event(event: u32) -> windows_sys::core::BOOL {
+    let action = STOP.handle(request_of(event));
+    exit_if_asked(action);
+    if action == Action::StopAndWait {
+        // Windows ends the process when this returns. The main thread, which is at its end, exits with its own code before that.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    1
+}
+
+#[cfg(windows)]
+fn request_of(event: u32) -> Request {
+    use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_C_EVENT};
+    match event {
+        CTRL_C_EVENT | CTRL_BREAK_EVENT => Request::Interrupt,
+        _ => Request::Close,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    #[test]
+    fn a_second_interrupt_exits_and_other_requests_do_not() {
+        for (request, first, second) in [
+            (Request::Interrupt, Action::Stop, Action::Exit),
+            (Request::Notice, Action::Stop, Action::Stop),
+            (Request::Close, Action::StopAndWait, Action::StopAndWait),
+        ] {
+            assert_eq!(action(request, false), first, "{request:?}");
+            assert_eq!(action(request, true), second, "{request:?} while stopping");
+        }
+    }
+
+    #[test]
+    fn interrupts_and_notices_return_at_once() {
+        let stop = Stop::new();
+        assert_eq!(stop.handle(Request::Notice), Action::Stop);
+        assert!(stop.flag.load(Ordering::SeqCst));
+        assert_eq!(stop.handle(Request::Notice), Action::Stop);
+        // A notice counts as the first request.
+        assert_eq!(stop.handle(Request::Interrupt), Action::Exit);
+    }
+
+    #[test]
+    fn closing_waits_until_the_program_ends() {
+        let (stop, returned) = (Stop::new(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            // Logoff may follow the closing of the console: both handlers wait.
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    assert_eq!(stop.handle(Request::Close), Action::StopAndWait);
+                    returned.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            while !stop.flag.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            // The time in which a checkpoint is written.
+            std::thread::sleep(Duration::from_millis(200));
+            assert_eq!(returned.load(Ordering::SeqCst), 0, "a handler returned before the end");
+            stop.end();
+        });
+        assert_eq!(returned.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn closing_after_the_end_returns() {
+        let stop = Stop::new();
+        stop.end();
+        assert_eq!(stop.handle(Request::Close), Action::StopAndWait);
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn console_events_are_requests() {
+        use windows_sys::Win32::System::Console::*;
+        for event in [CTRL_C_EVENT, CTRL_BREAK_EVENT] {
+            assert_eq!(request_of(event), Request::Interrupt);
+        }
+        for event in [CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT] {
+            assert_eq!(request_of(event), Request::Close);
+        }
+    }
+
+    /// The handler as Windows calls it, on threads of its own.
+    #[cfg(windows)]
+    #[test]
+    fn the_handler_returns_from_ctrl_break_at_once_and_from_closing_after_the_end() {
+        use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_CLOSE_EVENT};
+        listen().unwrap();
+        assert_eq!(on_event(CTRL_BREAK_EVENT), 1);
+        assert!(flag().load(Ordering::SeqCst));
+        let closing = std::thread::spawn(|| on_event(CTRL_CLOSE_EVENT));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!closing.is_finished(), "the handler returned before the end");
+        end();
+        assert_eq!(closing.join().unwrap(), 1);
+    }
+}
