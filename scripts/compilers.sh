@@ -43,8 +43,7 @@ done
 # HLSL and MSL need naga and wgpu built once more; the judges of CI do without.
 features=()
 [[ ! " ${judges[*]} " =~ \ (dxc|fxc|ptxas|msl)\  ]] || features=(--features compilers)
-cargo build --release --locked --example dump_kernels "${features[@]}"
-[[ ! " ${judges[*]} " == *" pipelines "* ]] || cargo build --release --locked --bin grokscope
+cargo build --release --locked "${features[@]}" --example dump_kernels --bin grokscope
 
 present=() options_missing=()
 for judge in "${judges[@]}"; do

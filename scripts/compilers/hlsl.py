@@ -55,12 +55,12 @@ def compile_hlsl(which, source, entry, listing):
 
 
 def entry_point(dump, pipeline, which):
-    """Returns the entry point's name in HLSL: naga renames those that are keywords there."""
+    """Returns the entry point's name in HLSL: naga appends `_` to keywords of HLSL and after a digit, and numbers repeated names."""
     text = dump.file(pipeline, EXTENSIONS[which]).read_text()
     names = re.findall(r"\[numthreads\([^)]*\)\]\s*void (\w+)\(", text)
     if pipeline["entry"] in names:
         return pipeline["entry"]
-    return next(name for name in names if name.rstrip("_0123456789") == pipeline["entry"])
+    return next(name for name in names if re.fullmatch(rf"{pipeline['entry']}_\d*", name))
 
 
 def first_error(output):

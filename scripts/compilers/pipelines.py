@@ -7,6 +7,7 @@ asked for.
 import json
 import os
 import subprocess
+import tempfile
 
 from common import FAMILIES, HERE, ROOT, Verdict, mesa
 
@@ -17,8 +18,10 @@ def judge(families=FAMILIES):
     verdict = Verdict(f"wgpu on Mesa {(HERE / 'mesa/version').read_text().strip()}")
     for family in families:
         command = [ROOT / "target/release/grokscope", "bench", "--device", "Null hardware", "--program", "both", "--seconds", "0.1", "--json"]
-        env = {**os.environ, **mesa("radeon", family, null_layer=True)}
-        ended = subprocess.run(command, env=env, capture_output=True, text=True)
+        # An empty cache: pipelines that were compiled before are to be compiled again.
+        with tempfile.TemporaryDirectory() as cache:
+            env = {**os.environ, **mesa("radeon", family, null_layer=True), "GROKSCOPE_CACHE_DIR": cache}
+            ended = subprocess.run(command, env=env, capture_output=True, text=True)
         if ended.returncode:
             verdict.reject(family, f"exit status {ended.returncode}: {ended.stderr.strip()[-300:]}")
             continue

@@ -1,7 +1,7 @@
 """The compiler matrix as Markdown, one row for each entry point, written into docs/kernels.md."""
 
 from common import ROOT
-from criteria import FMA_FAMILY, fma_share, in_memory, run_seconds
+from criteria import FMA_FAMILY, fma_share, run_seconds
 
 DOCS = ROOT / "docs/kernels.md"
 BEGIN, END = "<!-- compilers: begin -->", "<!-- compilers: end -->"
@@ -16,11 +16,11 @@ def write_docs(verdicts, dump):
 
 
 def markdown(verdicts, dump):
-    lines = ["| kernel | " + " | ".join(VALIDATORS) + " | RADV VGPRs, waves | FMA % | DXC B | FXC s | FXC B | sm_90 regs, stack B |"]
-    lines.append("|---" * (len(VALIDATORS) + 7) + "|")
+    lines = ["| kernel | " + " | ".join(VALIDATORS) + " | RADV VGPRs, waves | RADV B | FMA % | DXC B | FXC s | FXC B | sm_90 regs, stack B |"]
+    lines.append("|---" * (len(VALIDATORS) + 8) + "|")
     for name, variants in entry_points(dump).items():
         cells = [name] + [accepted(verdicts.get(judge), variants) for judge in VALIDATORS]
-        cells += [registers(verdicts, variants), share(verdicts, variants)]
+        cells += [registers(verdicts, variants), radv_memory(verdicts, variants), share(verdicts, variants)]
         cells += [worst(verdicts, "dxc", variants, "array_bytes"), worst(verdicts, "fxc", variants, "cpu_s")]
         cells += [worst(verdicts, "fxc", variants, "array_bytes"), ptxas(verdicts, variants)]
         lines.append("| " + " | ".join(cells) + " |")
@@ -51,9 +51,14 @@ def registers(verdicts, variants):
     figures = [one[FMA_FAMILY] for one in says(verdicts, "radv", variants) if FMA_FAMILY in one]
     if not figures:
         return ""
-    memory = [what for one in says(verdicts, "radv", variants) for what in in_memory(one)]
-    line = f"{max(f['vgprs'] for f in figures)}, {min(f['waves_per_simd'] for f in figures)}"
-    return line + (f", {'; '.join(dict.fromkeys(memory))}" if memory else "")
+    return f"{max(f['vgprs'] for f in figures)}, {min(f['waves_per_simd'] for f in figures)}"
+
+
+def radv_memory(verdicts, variants):
+    """Returns the most that a wave keeps in scratch or spills, on any of the GPUs."""
+    figures = [family for one in says(verdicts, "radv", variants) for family in one.values() if isinstance(family, dict)]
+    used = [family["scratch_bytes"] + 4 * (family["spilled_vgprs"] + family["spilled_sgprs"]) for family in figures]
+    return str(max(used)) if used else ""
 
 
 def share(verdicts, variants):
