@@ -28,8 +28,12 @@ left_out=(
     # other programs of Linux: Python, Chromium, actionlint, cargo-deny, shells, script, sh, kill
     workflows_ dependencies_ python_module numpy_ page_is_read pages_of polars_ the_page_of_a_sweep lens_ shells_ colours_ slurm
     memory_of_a_loader
-    # Unix signals; `ctrl-c` and `kills` are the checks of Windows
-    ctrl_c_ a_signal_leaves survives_kills
+    # Unix signals; `ctrl-c` is the check of Windows
+    ctrl_c_ a_signal_leaves that_another_process_trains goes_on_where_it_was a_run_that_was_stopped
+    # a part of its own
+    survives_kills
+    # stores of files: file:// takes no path with a drive
+    store task_is_killed
     # /proc, ulimit
     memory_stays bench_tells few_files
 )
