@@ -98,6 +98,7 @@ part_bytes() {
 
 part_signals() {
     local signal run started code rows step
+    cargo build --release --locked
     for signal in INT TERM USR1; do
         run=$runs/arm64-$signal
         rm -rf "$run" "$run-whole"
