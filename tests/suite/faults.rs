@@ -99,7 +99,7 @@ fn kills() -> Outcome {
             let mut child = command.spawn()?;
             let draw = draws.block([killed as u32, runs as u32, 0, 0])[0];
             // Some of them while the run begins.
-            let most = if draw.is_multiple_of(4) { whole_us / 20 } else { whole_us / 2 };
+            let most = if draw.is_multiple_of(4) { whole_us / 20 } else { whole_us };
             sleep(Duration::from_micros(u64::from(draw / 4) % most));
             if child.try_wait()?.is_some() {
                 let output = child.wait_with_output()?;
