@@ -26,7 +26,8 @@ pub fn tests() -> Vec<Trial> {
         unix_test("a_full_file_system_is_an_error_and_loses_nothing", full_file_system),
         unix_test("a_sweep_on_a_full_file_system_can_go_on", full_under_a_sweep),
         unix_test("a_read_only_file_system_is_an_error", read_only),
-        test("a_directory_that_is_taken_away_is_an_error", taken_away),
+        // Windows keeps files that are open.
+        unix_test("a_directory_that_is_taken_away_is_an_error", taken_away),
         #[cfg(unix)]
         test("files_have_ordinary_permissions", permissions),
     ]
@@ -98,7 +99,7 @@ fn kills() -> Outcome {
             let mut child = command.spawn()?;
             let draw = draws.block([killed as u32, runs as u32, 0, 0])[0];
             // Some of them while the run begins.
-            let most = if draw.is_multiple_of(4) { whole_us / 20 } else { whole_us / 2 };
+            let most = if draw.is_multiple_of(4) { whole_us / 20 } else { whole_us };
             sleep(Duration::from_micros(u64::from(draw / 4) % most));
             if child.try_wait()?.is_some() {
                 let output = child.wait_with_output()?;

@@ -1,7 +1,7 @@
 //! Many runs: the same bytes as each alone, at any division among processes, after kills, and beside damage.
 
 use crate::runs::{self, files, same};
-use crate::support::{Outcome, require, succeed, test};
+use crate::support::{self, Outcome, require, succeed, test};
 use grokscope::random::Philox;
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
@@ -99,7 +99,7 @@ impl Desk {
 }
 
 pub fn grokscope(arguments: &[&str]) -> Command {
-    let mut command = crate::support::program();
+    let mut command = support::program();
     for name in grokscope::sweep::shard::indices() {
         command.env_remove(name);
     }
@@ -109,7 +109,7 @@ pub fn grokscope(arguments: &[&str]) -> Command {
 
 /// Both streams of a program that ended with a code.
 pub fn ended(output: Output, code: i32) -> Result<String, Failed> {
-    let text = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+    let text = [&output.stdout[..], &output.stderr].map(support::text).concat();
     if output.status.code() == Some(code) { Ok(text) } else { Err(format!("{}: {text}", output.status).into()) }
 }
 
