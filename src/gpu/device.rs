@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use wgpu::{Adapter, AdapterInfo, Backends, Device, DeviceType, Instance, InstanceDescriptor, Queue};
+use wgpu::{Adapter, AdapterInfo, Backends, Device, DeviceType, Dx12Compiler, Instance, InstanceDescriptor, Queue};
 
 /// An open device. Errors that wgpu reports outside of any call are kept until [`Gpu::check`] asks for them.
 #[derive(Clone)]
@@ -21,15 +21,30 @@ pub struct Gpu {
 }
 
 /// Every adapter that wgpu reaches, in wgpu's order. WGPU_BACKEND and its siblings apply.
+///
+/// On Windows wgpu compiles with DXC where `dxcompiler.dll` lies next to the program or on the path, else with FXC. With DXC it leaves out
+/// devices without shader model 6, so these are asked for once more with FXC.
 pub async fn adapters() -> Vec<Adapter> {
     // OpenGL is asked for by name only: its drivers print warnings of their own on machines without a display.
     let backends = Backends::from_env().unwrap_or(Backends::PRIMARY);
-    let descriptor = InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle_from_env() };
-    let mut adapters = Instance::new(descriptor).enumerate_adapters(backends).await;
+    let mut adapters = enumerate(backends, None).await;
+    let has_dx12 = adapters.iter().any(|adapter| adapter.get_info().backend == wgpu::Backend::Dx12);
+    if cfg!(windows) && backends.contains(Backends::DX12) && !has_dx12 && Dx12Compiler::from_env().is_none() {
+        adapters.extend(enumerate(Backends::DX12, Some(Dx12Compiler::Fxc)).await);
+    }
     // An adapter without compute shaders (an old OpenGL) is of no use here.
     adapters
         .retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
     adapters
+}
+
+async fn enumerate(backends: Backends, compiler: Option<Dx12Compiler>) -> Vec<Adapter> {
+    let mut descriptor = InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.backends = backends;
+    if let Some(compiler) = compiler {
+        descriptor.backend_options.dx12.shader_compiler = compiler;
+    }
+    Instance::new(descriptor).enumerate_adapters(backends).await
 }
 
 /// Whether an adapter is a processor of its own rather than a renderer on the CPU.
