@@ -156,7 +156,7 @@ fn pipelines(kernels: &[Kernel]) -> Result<(Vec<Pipeline>, Vec<Value>)> {
     Ok((pipelines, calls))
 }
 
-/// Adds a call's pipeline to the list unless it is there, and returns its name: `product.nn`, or `product.nn.ROWS12769` where
+/// Adds a call's pipeline to the list unless it is there, and returns its name: `product.nn`, or `loss.backward.LOGITS_ROW113` where
 /// overrides differ from those of the first pipeline of the entry point.
 fn add(pipelines: &mut Vec<Pipeline>, planned: &Planned, in_default_run: bool, user: &str) -> Result<String> {
     let overrides = planned.kernel.overrides(&planned.constants)?;

@@ -5,7 +5,7 @@
 #   scripts/arm64.sh            all of the following
 #   scripts/arm64.sh build      the program and its tests
 #   scripts/arm64.sh tests      unit tests, and the suite's tests of twins, files and Ctrl-C
-#   scripts/arm64.sh signals    SIGINT, SIGTERM and SIGUSR1: code 75, and a checkpoint that goes on to x86-64's bytes
+#   scripts/arm64.sh signals    SIGINT, SIGTERM and SIGUSR1: exit code 75, and the same bytes as on x86-64 after --resume
 #   scripts/arm64.sh bytes      every program and optimizer for 20 steps at p = 11, the demo from step 300 to 304: x86-64's metrics and weights
 #   scripts/arm64.sh kills      50 kills at random moments, then --resume
 #   scripts/arm64.sh avx2       the last two for the x86-64 program under qemu-x86_64 -cpu max, which has AVX2 and no AVX-512
@@ -17,7 +17,7 @@ target=aarch64-unknown-linux-gnu
 # Programs for ARM64 find their libraries below -L.
 arm64="qemu-aarch64 -L /usr/aarch64-linux-gnu"
 avx2="qemu-x86_64 -cpu max"
-# Emulators hang now and then. Timeouts are around tests as a whole: one around each program would be killed in the program's place.
+# Emulators hang now and then. A timeout is around all tests: around each program, it would receive the signal that a test sends to the program.
 limit="timeout --kill-after=10 3600"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$limit $arm64"
@@ -61,8 +61,8 @@ CONF
 
 part_tests() {
     passes arm64_cargo test --lib
-    # Left out: tests that put faults into the C library by a preloaded one, which qemu would take for its own, and memory_stays_flat, which
-    # measures qemu.
+    # Left out: tests that inject faults with a preloaded library, which qemu would load itself, and memory_stays_flat, which would measure
+    # qemu.
     for name in "${tests[@]}"; do passes arm64_cargo test --test suite -- "$name" --skip memory_stays; done
 }
 tests=(
@@ -70,7 +70,7 @@ tests=(
     twins_in_f64 the_cpu_engine_ slopes_of_the_loss small_gradients golden_method bad_numbers on_the_cpu_engine
     # files
     resumes_to_the_same_bytes damaged_bits history_with_a_gap cannot_be_read resumed_copy own_files bad_files seeds_of_the_fuzzer ordinary_permissions
-    # the signals part sends the others
+    # the part `signals` covers other signals
     ctrl_c_ reader_that_goes_away
 )
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Compiles every pipeline with the compilers of GPU drivers, none of which needs a GPU. docs/kernels.md says what each judges.
+# Compiles every pipeline with the compilers of GPU drivers, none of which needs a GPU. docs/kernels.md describes each.
 #
 #   scripts/compilers.sh all                       every judge
-#   scripts/compilers.sh --ci                      Tint, glslang, spirv-val and RADV: seconds
+#   scripts/compilers.sh --ci                      what CI runs: tint, glslang, spirv-val, radv and pipelines
 #   scripts/compilers.sh JUDGE ..                  tint radv pipelines glslang spirv-val dxc fxc ptxas msl
 #   scripts/compilers.sh JUDGE .. --only STEM ..   these shaders or entry points: product, product.nn
 #   scripts/compilers.sh all --write-docs          writes the table of docs/kernels.md
-#   scripts/compilers.sh faults                    plants faults in the shaders and shows which judge reports each
+#   scripts/compilers.sh faults                    injects faults in the shaders and shows which judge reports each
 #
 # Installs what the judges need: Debian packages, and the rest below target/compilers/. Figures go to target/compilers/results.json.
 # Fails if a pipeline is rejected or misses a criterion, and if a judge cannot be installed or run.
@@ -40,7 +40,7 @@ for judge in "${judges[@]}"; do
     scripts/compilers/install.sh "$judge" || missing+=("$judge")
 done
 
-# HLSL and MSL need naga and wgpu built once more; the judges of CI do without.
+# HLSL and MSL need another build of naga and wgpu, which CI's judges do not use.
 features=()
 [[ ! " ${judges[*]} " =~ \ (dxc|fxc|ptxas|msl)\  ]] || features=(--features compilers)
 cargo build --release --locked "${features[@]}" --example dump_kernels --bin grokscope

@@ -6,7 +6,7 @@ cross=$PWD/target/cross
 build=$cross/build
 runs=$cross/runs
 native=$PWD/target/release/grokscope
-# No adapter for the suite: devices are another sub-command's.
+# The suite runs without an adapter: `windows.sh devices` checks adapters.
 export GROKSCOPE_NO_ADAPTER=1 NO_COLOR=1
 
 fail() {
@@ -52,7 +52,7 @@ cross_cargo() {
         CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0 cargo "$@"
 }
 
-# Runs a command of `cargo test` and fails where no test passed, as where a name is nobody's any more.
+# Runs a command of `cargo test` and fails if no test passed, for example because a test was renamed.
 passes() {
     local log=$cross/tests.log
     "$@" 2>&1 | tee "$log"
@@ -66,7 +66,7 @@ same_bytes() {
     done
 }
 
-# same_run NAME ARGUMENTS..: trains natively and by the command in `emulated`, and compares.
+# same_run NAME ARGUMENTS..: trains natively and with the command in `emulated`, and compares the two.
 same_run() {
     local name=$1 place=$runs/$1
     shift
@@ -92,21 +92,21 @@ same_histories() {
     done
 }
 
-# in_parts "PART .." [ASKED ..]: runs the functions part_PART that are asked for, and fails where one of them does. All where none is named.
+# in_parts "PART .." [ASKED ..]: runs the functions part_PART that are asked for, and fails if one of them fails. Runs all parts if none is named.
 in_parts() {
     local known=$1 part failed=()
     shift
     local parts=("$@")
     if [ $# -eq 0 ] || [ "$*" = all ]; then read -ra parts <<<"$known"; fi
     for part in "${parts[@]}"; do
-        [[ " $known " == *" $part "* ]] || fail "$part: expected one of: $known, all"
+        [[ " $known " == *" $part "* ]] || fail "unknown part '$part'. Use one of: $known all"
     done
     if [ ${#parts[@]} -eq 1 ]; then
         "part_${part//-/_}"
         echo "done: $0 $part"
         return
     fi
-    # In processes of their own: a part that fails does not keep the others from being run.
+    # Each part is a process of its own, so that the others run even if one fails.
     for part in "${parts[@]}"; do "$0" "$part" || failed+=("$part"); done
     [ ${#failed[@]} -eq 0 ] || fail "$0 ${failed[*]}"
     echo "done: $0 ${parts[*]}"

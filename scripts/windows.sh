@@ -6,7 +6,7 @@
 #   scripts/windows.sh tests      unit tests, and the suite without what Wine or Windows lacks (listed below)
 #   scripts/windows.sh bytes      the demo groks; it and the other programs and optimizers write Linux's metrics and weights
 #   scripts/windows.sh kills      50 times TerminateProcess, then --resume
-#   scripts/windows.sh ctrl-c     Ctrl-C: code 75, and a checkpoint that goes on to the same bytes
+#   scripts/windows.sh ctrl-c     Ctrl-C: exit code 75, and the same bytes after --resume
 #   scripts/windows.sh console    what Wine does for Ctrl-Break and the closing of a console
 #   scripts/windows.sh devices    what Wine's Vulkan and DX12 offer
 set -euo pipefail
@@ -30,7 +30,7 @@ left_out=(
     memory_of_a_loader
     # Unix signals; `ctrl-c` is the check of Windows
     ctrl_c_ a_signal_leaves that_another_process_trains goes_on_where_it_was a_run_that_was_stopped
-    # a part of its own
+    # covered by the part `kills`
     survives_kills
     # stores of files: file:// takes no path with a drive
     store task_is_killed
@@ -41,7 +41,7 @@ left_out=(
 windows_cargo() {
     local command=$1
     shift
-    # test in every build: without it all that depends on std would be built once more for the unit tests.
+    # Every build includes the crate `test`. Otherwise the unit tests would build std's dependents a second time.
     cross_cargo "$command" --release --locked -Zbuild-std=std,panic_unwind,test --target "$target" "$@"
 }
 
@@ -54,7 +54,7 @@ part_build() {
     timeout --kill-after=10 300 "$wine" "$program" --version
 }
 
-# Wine's directory of Windows, with the library that Wine 8 lacks.
+# Creates the Wine prefix, with the library that Wine 8 lacks.
 prefix() {
     [ -f "$WINEPREFIX/drive_c/windows/system32/bcryptprimitives.dll" ] && return
     mkdir -p "$WINEPREFIX"
@@ -85,7 +85,8 @@ part_kills() {
     GROKSCOPE_KILLS=50 passes windows_cargo test --test suite -- survives_kills --nocapture
 }
 
-# Starts an X server, which a console and Vulkan need under Wine. In a prefix of its own: a desktop that was started without one has no Vulkan.
+# Starts an X server, which a console and Vulkan need under Wine. Uses a prefix of its own, because a Wine desktop
+# that was started without an X server has no Vulkan.
 display() {
     need xvfb xauth
     WINEPREFIX=$cross/prefix-x
@@ -101,7 +102,7 @@ display() {
     prefix
 }
 
-# event NAME RUN: trains until some rows are written, sends a console event, and prints how the program ended; its exit code.
+# event NAME RUN: trains until some rows are written, sends a console event, and prints how the program ended. Sets `code` to its exit code.
 event() {
     local run=target/cross/runs/$2
     rm -rf "$runs/$2" "$runs/$2.log"
@@ -130,7 +131,7 @@ part_ctrl_c() {
     echo "Ctrl-C: code 75, and --resume goes on to the bytes of an undisturbed run"
 }
 
-# Reports; Windows's own promises are tested by the unit tests of src/signals.rs.
+# Reports only: unit tests in src/signals.rs cover what the handler must do on Windows.
 part_console() {
     console
     for name in ctrl-break ctrl-break-group close; do

@@ -107,7 +107,7 @@ fn v_weight(model: u32, head: u32, i: u32, e: u32) -> f32 {
     return W_V[square_at(model) + (head * D_MODEL + i) * D_HEAD + e];
 }
 
-// Four of them from e on.
+// W_V[head, i, e ..], four elements
 fn v_weights(model: u32, head: u32, i: u32, e: u32) -> vec4<f32> {
     return vec4(
         v_weight(model, head, i, e),
@@ -142,7 +142,7 @@ fn forward_heads(@builtin(global_invocation_id) id: vec3<u32>) {
     W_V4[v_at + 3u * z4()] = v_weights(model, head, i + 3u, e);
 }
 
-// b_in[neuron], 0 of what is no neuron
+// b_in[neuron], 0 beyond the last neuron
 fn in_bias(model: u32, neuron: u32) -> f32 {
     if (neuron >= D_MLP) { return 0.0; }
     return b_in[part(model, D_MLP) + neuron];

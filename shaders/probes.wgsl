@@ -1,4 +1,4 @@
-// Constructs that drivers miscompiled, each with an exact result: the self-check runs them before it trusts a device.
+// Constructs that drivers have miscompiled, each with an exact result. The self-check runs them.
 
 @group(0) @binding(0) var<storage, read> input: array<u32>;            // [workgroup, lane], or what an entry point says
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;     // [workgroup, lane]
@@ -13,7 +13,7 @@ fn add_up(lanes: u32, lane: u32) {
     }
 }
 
-// A tree over 64 lanes, whose sum all of them read (gfx-rs/wgpu#7904)
+// A tree reduction over 64 lanes; all lanes read the sum (gfx-rs/wgpu#7904)
 @compute @workgroup_size(64)
 fn tree_64(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     sums[lane] = input[id.x];
@@ -53,7 +53,7 @@ fn uniform_load(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_inv
     output[id.x] = sum + workgroupUniformLoad(&shared_number);
 }
 
-// Rounds of three loops, whose ends are input[3 i ..] (gfx-rs/wgpu#5067)
+// Counts the iterations of three nested loops with the bounds input[3 i ..] (gfx-rs/wgpu#5067)
 @compute @workgroup_size(64)
 fn nested_loops(@builtin(global_invocation_id) id: vec3<u32>) {
     var rounds = 0u;

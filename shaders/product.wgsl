@@ -15,7 +15,7 @@ const TILE_ROWS = 16u;
 const TILE_COLUMNS = 128u;   // 4 LANES
 const DEPTH = 32u;
 
-// TILE_ROWS rows of A by DEPTH of k: [k / 4][row], a vec4 along k. Rows have constant indices, which need no check at run time.
+// TILE_ROWS rows of A by DEPTH of k: [k / 4][row], a vec4 along k. Constant row indices need no bounds check at run time.
 var<workgroup> tile: array<array<vec4<f32>, TILE_ROWS>, 8>;
 
 // TILE_ROWS rows of C by four columns: column r of `first` is row r, of `second` row 4 + r, and so on.
@@ -66,7 +66,7 @@ fn a_along_k(at: Place, row: u32, k4: u32) -> vec4<f32> {
     return A[at.a + min(at.i + row, at.rows - 1u) * at.a_row + k4];
 }
 
-// The tile of A for nn and nt: rows as they stand. A lane fetches four vec4s, of one row, two of k apart.
+// The tile of A for nn and nt, in A's own layout. A lane fetches four vec4s of one row, eight elements of k apart.
 fn fetch_rows(at: Place, k: u32, lane: u32) {
     let row = lane % TILE_ROWS;
     let first = lane / TILE_ROWS;
@@ -88,7 +88,7 @@ fn a_along_i(at: Place, k: u32, i4: u32) -> vec4<f32> {
     return A[at.a + k * at.a_row + i4];
 }
 
-// The tile of A for tn, where the rows of C are columns of A: a lane turns a block of 4 x 4.
+// The tile of A for tn, where the rows of C are columns of A. Each lane transposes a block of 4 x 4.
 fn fetch_columns(at: Place, k: u32, lane: u32) {
     let k4 = lane / 4u;
     let first = lane % 4u * 4u;
@@ -172,7 +172,7 @@ fn write_all(at: Place, j: u32, sums: Sums) {
     write_four(at, j, 12u, sums.fourth);
 }
 
-// What C has in a row: added where the product is added to it, 0 elsewhere.
+// A row of C before the product where the product is added to it, 0 elsewhere.
 fn before(at: Place, j: u32, row: u32) -> vec4<f32> {
     if (!at.adds || row >= rows_written(at, j)) { return vec4<f32>(); }
     return C[c_at(at, j, row)];

@@ -90,7 +90,7 @@ fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     d_score[at + 2u] = out.z;
 }
 
-// The weight of a row's position in a head's pattern, 0 of what is no head.
+// pattern[.., head, ..] of the row and position at `at`, 0 beyond the last head
 fn weight(at: u32, head: u32) -> f32 {
     if (head >= N_HEADS) { return 0.0; }
     return pattern[at + head * 3u];

@@ -50,7 +50,7 @@ pub enum Command {
     },
     /// List the adapters, the CPU engine, and which of them `auto` takes
     Devices {
-        /// Run the self-check now, on every adapter or on those of a name: each kernel against its reference. Exit code 1 if one fails
+        /// Run the self-check now, on all adapters or on those whose name contains NAME. Exit code 1 if one fails
         #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
         check: Option<String>,
     },

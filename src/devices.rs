@@ -33,7 +33,7 @@ pub struct Choice {
     pub why: String,
 }
 
-/// An adapter that may be chosen, with what it says of itself.
+/// An adapter that may be chosen, and its description.
 pub type Candidate = (AdapterInfo, Adapter);
 
 /// The adapters of this machine.
@@ -50,11 +50,11 @@ pub fn choose(wanted: &str) -> Result<Choice> {
     choose_among(wanted, candidates(), &|_| Ok(()), &|_| ())
 }
 
-/// Chooses a machine to train on: the same as [`choose`], but only an adapter whose kernels are right. An adapter and driver that were not
-/// seen before run the self-check first.
+/// Chooses a machine to train on: like [`choose`], but takes only an adapter that passes the self-check, which runs once per adapter
+/// and driver.
 ///
 /// # Errors
-/// No such device; an adapter that was asked for by name and has a wrong kernel.
+/// There is no such device, or the adapter that was asked for by name fails the self-check.
 pub fn choose_checked(wanted: &str, style: Style) -> Result<Choice> {
     if wanted.eq_ignore_ascii_case("cpu") {
         return choose(wanted);
@@ -62,7 +62,7 @@ pub fn choose_checked(wanted: &str, style: Style) -> Result<Choice> {
     choose_among(wanted, candidates(), &|(info, adapter)| self_check(info, adapter, style), &note_once)
 }
 
-/// Writes a line to standard error unless this process did so before: a session chooses its machine more than once.
+/// Writes a line to standard error once per process, because a session chooses its machine more than once.
 fn note_once(line: &str) {
     static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ fn note_once(line: &str) {
     }
 }
 
-/// An error where the self-check of an adapter fails, now or when it last ran.
+/// Returns an error if the adapter's self-check fails, now or when it last ran.
 fn self_check(info: &AdapterInfo, adapter: &Adapter, style: Style) -> Result<()> {
     let record = SelfChecks::of_user().of_adapter(info, adapter, false, style)?;
     match record.failure() {
@@ -81,12 +81,12 @@ fn self_check(info: &AdapterInfo, adapter: &Adapter, style: Style) -> Result<()>
     }
 }
 
-/// What to do about an adapter that is asked for and fails its self-check.
+/// Advice where an adapter that was asked for by name fails its self-check.
 const REMEDY: &str =
     "Use --device cpu, or update the driver and try again (`grokscope devices --check` repeats the self-check).";
 
-/// Chooses among some adapters. `check` is asked about an adapter before it is taken: `auto` goes on to the next machine where it
-/// fails, and tells `tell`.
+/// Chooses among some adapters. An adapter is taken only if `check` accepts it. Where `check` fails, `auto` reports the error to `tell`
+/// and tries the next machine.
 pub fn choose_among(
     wanted: &str,
     candidates: Vec<Candidate>,
@@ -136,14 +136,14 @@ pub fn choose_among(
     Ok(Choice { chosen: Chosen::Cpu, why })
 }
 
-/// Runs the self-check now on every adapter, or on those of a name. Returns a line for each, and whether all passed.
+/// Runs the self-check now on the adapters whose name contains `name` (all for an empty one). Returns a line for each, and whether all passed.
 pub fn check_now(name: &str) -> Result<(String, bool)> {
     let all = candidates();
     let names: Vec<String> = all.iter().map(|(info, _)| title(info)).collect();
     let wanted: Vec<Candidate> = all.into_iter().filter(|(info, _)| matches(info, name)).collect();
     match (wanted.is_empty(), names.is_empty()) {
         (true, true) => bail!("--check: no adapter was found"),
-        (true, false) => bail!("--check {name}: no adapter is called that: there are {}", names.join(", ")),
+        (true, false) => bail!("--check: no adapter is called '{name}': there are {}", names.join(", ")),
         _ => {}
     }
     let (mut text, mut passed) = (String::new(), true);

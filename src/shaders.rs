@@ -58,7 +58,7 @@ pub fn kernels() -> Result<Vec<Kernel>> {
     OPERATIONS.iter().map(|(stem, source)| Kernel::new(stem, source, HELPERS)).collect()
 }
 
-/// The text of `probes.wgsl` with its helpers: what the self-check runs beside the programs' kernels.
+/// The text of `probes.wgsl` and that of its helpers. The self-check runs the probes in addition to the programs' kernels.
 pub const PROBES: (&str, &str) =
     (include_str!("../shaders/probes.wgsl"), include_str!("../shaders/shared/update.wgsl"));
 

@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Exit code after a second Ctrl-C: 128 + SIGINT, as shells have it.
+/// Exit code after a second Ctrl-C: 128 + SIGINT, the shells' convention.
 const KILLED: i32 = 130;
 
-/// What the system asks for.
+/// A request of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
     /// Ctrl-C, Ctrl-Break, SIGINT, SIGTERM, SIGHUP.
     Interrupt,
-    /// SIGUSR1, by which schedulers say that the time is nearly up. It may come more than once.
+    /// SIGUSR1, which schedulers send when the time limit is near, possibly more than once.
     #[cfg_attr(windows, allow(dead_code, reason = "Windows has no such signal"))]
     Notice,
     /// The console closes, the user logs off, or the system shuts down. Windows ends the process when the handler returns, or after
@@ -24,14 +24,14 @@ enum Request {
     Close,
 }
 
-/// What the program does about it.
+/// The program's reaction to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     /// Stop at the next step.
     Stop,
     /// Stop, and keep the handler from returning until the program ends.
     StopAndWait,
-    /// Exit without a further checkpoint.
+    /// Exit at once, without writing a checkpoint.
     Exit,
 }
 
@@ -55,7 +55,7 @@ impl Stop {
         Self { flag: AtomicBool::new(false), has_ended: Mutex::new(false), ended: Condvar::new() }
     }
 
-    /// Sets the flag, waits where the request asks for it, and returns what else there is to do.
+    /// Sets the flag, waits for the end of the program if the request is to close, and returns the action.
     fn handle(&self, request: Request) -> Action {
         let action = action(request, self.flag.swap(true, Ordering::SeqCst));
         if action == Action::StopAndWait {
@@ -78,7 +78,7 @@ pub fn flag() -> &'static AtomicBool {
     &STOP.flag
 }
 
-/// Lets handlers return. Call it when the files are written and nothing but the exit is left.
+/// Lets waiting handlers return. Call it last, after all files are written.
 pub fn end() {
     STOP.end();
 }
@@ -105,8 +105,8 @@ pub fn listen() -> Result<()> {
 #[cfg(windows)]
 pub fn listen() -> Result<()> {
     use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
-    // SAFETY: the handler is a function of the signature that Windows calls, lives as long as the program, and touches only a static
-    // that is fit for every thread.
+    // SAFETY: the handler is a function of the signature that Windows calls, lives as long as the program, and touches only a
+    // thread-safe static.
     let is_set = unsafe { SetConsoleCtrlHandler(Some(on_event), 1) } != 0;
     if is_set { Ok(()) } else { Err(std::io::Error::last_os_error()).context("cannot listen for console events") }
 }
@@ -117,7 +117,7 @@ extern "system" fn on_event(event: u32) -> windows_sys::core::BOOL {
     let action = STOP.handle(request_of(event));
     exit_if_asked(action);
     if action == Action::StopAndWait {
-        // Windows ends the process when this returns. The main thread, which is at its end, exits with its own code before that.
+        // Windows ends the process when this returns. The pause lets the main thread, which is about to return, exit with its own code first.
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
     1

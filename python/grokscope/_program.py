@@ -51,7 +51,7 @@ def program() -> str:
     return found
 
 
-APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
+OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
 
 
 def ask_to_stop(process: subprocess.Popen) -> None:
@@ -61,7 +61,7 @@ def ask_to_stop(process: subprocess.Popen) -> None:
         return
     try:
         process.send_signal(signal.CTRL_BREAK_EVENT)
-    except OSError:  # this process has no console, and so none to send the event through
+    except OSError:  # without a console the event cannot be sent
         process.terminate()
 
 
@@ -72,8 +72,8 @@ def call(arguments: Sequence[str], on_line: Callable[[str], None] = lambda line:
     writes a checkpoint, and is waited for.
     """
     command = [program(), *arguments]
-    # In a session (on Windows: process group) of its own: a terminal's Ctrl-C reaches this process alone, which asks once. Asked twice, the
-    # program ends at once.
+    # Runs in its own session (on Windows: process group), so that a terminal's Ctrl-C reaches only this process, which asks the program to
+    # stop once. A second request would end it at once.
     # What a driver writes to standard error need not be UTF-8, and must be read, or the pipe fills up.
     process = subprocess.Popen(
         command,
@@ -83,7 +83,7 @@ def call(arguments: Sequence[str], on_line: Callable[[str], None] = lambda line:
         text=True,
         encoding="utf-8",
         errors="replace",
-        **APART,
+        **OWN_GROUP,
     )
     ends: list[str] = []
 

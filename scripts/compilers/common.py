@@ -15,7 +15,7 @@ TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent.parent
 HERE = ROOT / "target/compilers"
 
-# What stands for an AMD GPU: RDNA 2, RDNA 3, GCN 5 and CDNA 3.
+# The AMD GPUs that RADV compiles for: RDNA 2, RDNA 3, GCN 5 and CDNA 3.
 FAMILIES = ["navi21", "navi31", "vega20", "gfx940"]
 
 TIMEOUT_S = 1800
@@ -77,7 +77,7 @@ def run(command, *, env=None, cwd=None, cpu_limit_s=None, stdin=None):
     if cpu_limit_s:
         def limit():
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit_s, cpu_limit_s + 5))
-    # A file and not a pipe: Wine's services keep what they inherit open after the program has ended.
+    # A file instead of a pipe: Wine's services keep inherited handles open after the program has ended.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -114,7 +114,7 @@ def for_each(judge, pipelines):
 
 
 def mesa(driver, family=None, null_layer=False):
-    """Returns the environment in which Vulkan is this Mesa's `radeon` (for a family that is not there) or `lvp`."""
+    """Returns the environment in which Vulkan is this Mesa's `radeon` (for a GPU family without the hardware) or `lvp`."""
     directory = HERE / "mesa"
     libraries = next((directory / "usr/lib").glob("*-linux-gnu"))
     env = {

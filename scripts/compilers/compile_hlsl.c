@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <windows.h>
 
-// ID3DBlob and IDxcBlob begin alike.
+// ID3DBlob and IDxcBlob start with the same methods.
 typedef struct Blob Blob;
 typedef struct {
     HRESULT(WINAPI *query)(Blob *, const GUID *, void **);
@@ -20,7 +20,7 @@ typedef struct {
 } BlobMethods;
 struct Blob { BlobMethods *methods; };
 
-// IDxcResult begins as IDxcOperationResult.
+// IDxcResult starts with the methods of IDxcOperationResult.
 typedef struct Result Result;
 typedef struct {
     HRESULT(WINAPI *query)(Result *, const GUID *, void **);

@@ -1,4 +1,4 @@
-"""What a verdict has to fulfil."""
+"""The criteria that a verdict must meet."""
 
 # Seconds that FXC may take for a pipeline, and for all pipelines of a training run with the default plan.
 FXC_LIMIT_S = 10

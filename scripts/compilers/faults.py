@@ -1,4 +1,4 @@
-"""Plants faults in a shader, and shows which judge reports each. Fails if a judge that has to report a fault does not.
+"""Injects faults into a shader and shows which judge reports each. Fails if a judge misses a fault that it must report.
 
   faults.py [--missing JUDGE ..]
 
@@ -18,9 +18,9 @@ import criteria
 from common import HERE, ROOT, Dump, Missing
 from judges import JUDGES
 
-# A kernel that has no other faults, binds few buffers and writes floats.
+# A kernel without other faults that binds few buffers and writes floats.
 STEM, ENTRY, OUTPUT = "embed", "forward", "resid_pre"
-# With the three buffers that the kernel binds they are nine.
+# With the three buffers that the kernel binds, nine in all.
 SPARE_TENSORS = ["W_Q", "W_K", "W_V", "W_O", "W_in", "b_in"]
 
 
@@ -32,7 +32,7 @@ class Fault:
     statements: str
     # Judges that have to report it.
     judges: list
-    # What tests/suite/portable.rs says of it.
+    # The message of tests/suite/portable.rs.
     rule: str = ""
 
 
@@ -129,13 +129,13 @@ def portable_reports():
     for fault in FAULTS:
         shader.write_text(shader.read_text().replace(*plant(fault), 1))
 
-    # The dependencies are those of the project: hard links to them save their build.
+    # Hard links to the project's built dependencies save building them again.
     target = HERE / "faults/target"
     if not target.exists():
         (target / "release").mkdir(parents=True)
         for part in ["deps", "build", ".fingerprint"]:
             subprocess.run(["cp", "-al", ROOT / "target/release" / part, target / "release"], check=True)
-        # The copy of the project has the same file names, which cargo would write through the links.
+        # Remove the links to the project's own build: cargo would write through them.
         for name in ["grokscope", "suite", "dump_kernels"]:
             for path in (target / "release").glob(f"*/*{name}-*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -151,7 +151,7 @@ def portable_reports():
 
 
 def plant(fault):
-    """Returns a text of the shader, and what replaces it."""
+    """Returns a part of the shader's text and its replacement with the fault."""
     source = (ROOT / f"shaders/{STEM}.wgsl").read_text()
     head = re.search(rf"@compute[^{{]*?fn {ENTRY}\([^{{]*?global_invocation_id\) (\w+)[^{{]*{{", source)
     if not head:

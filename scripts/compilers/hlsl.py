@@ -9,15 +9,15 @@ from common import HERE, Missing, Verdict, for_each, run
 WINE = "/usr/lib/wine/wine64"
 ENV = {"WINEPREFIX": str(HERE / "wine/prefix"), "WINEDEBUG": "-all"}
 EXTENSIONS = {"dxc": "sm60.hlsl", "fxc": "sm51.hlsl"}
-# A kernel that takes longer counts as rejected.
+# A kernel that takes longer to compile counts as rejected.
 CPU_LIMIT_S = 60
 OK, REJECTED = 0, 1
-# Wine's server may go away between two programs; the program then never starts.
+# Wine's server may exit between two programs; the second then never starts.
 ATTEMPTS = 3
 
 
 def judge(which, dump):
-    # The server stays between the programs.
+    # Keeps Wine's server running between the programs.
     subprocess.run(["/usr/lib/wine/wineserver", "-p30"], env=ENV, stderr=subprocess.DEVNULL)
     package = json.loads((HERE / "dawn/node_modules/webgpu/package.json").read_text())
     wine = run([WINE, "--version"]).output.strip()

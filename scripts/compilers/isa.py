@@ -1,8 +1,8 @@
-"""Counts what is in the innermost loops of RADV's machine code, as RADV_DEBUG=shaders prints it."""
+"""Counts the FMA and workgroup-memory reads in the innermost loops of RADV's machine code, as RADV_DEBUG=shaders prints it."""
 
 import re
 
-# What a lane reads of workgroup memory by an instruction: ds_load_b128, ds_load_2addr_b64, ds_read2st64_b32 ..
+# Reads of workgroup memory: ds_load_b128, ds_load_2addr_b64, ds_read2st64_b32 ..
 LDS_READ = re.compile(r"ds_(?:load|read)(2?)(?:_2addr)?(?:_stride64|st64)?_[ubi](\d+)")
 FMA = re.compile(r"v_(pk_)?(fma|mad|mac)(c|ak|mk)?_(legacy_)?f32")
 WAITS = ("s_wait", "s_delay_alu", "s_nop", "s_clause", "s_barrier")

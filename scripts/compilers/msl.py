@@ -1,6 +1,6 @@
 """g++ over the MSL that wgpu writes for Metal, with declarations of Metal's library (msl/metal_stdlib).
 
-Finds syntax errors, unknown names and operands whose types do not fit. Knows nothing of address spaces, registers or speed.
+Finds syntax errors, unknown names and operands whose types do not fit. Does not check address spaces, registers or speed.
 """
 
 from common import TOOLS, Missing, Verdict, for_each, run, version_line
@@ -22,10 +22,10 @@ RIGHT = "metal::float4 v = metal::float4(x) * 2.0; return metal::dot(v, v);"
 def judge(dump):
     for body in WRONG:
         if compile_msl("-", f"float f(float x) {{ {body} }}").code == 0:
-            raise Missing(f"the declarations of Metal's library accept a wrong line: {body}")
+            raise Missing(f"the declarations of Metal's library accept an invalid line: {body}")
     ended = compile_msl("-", f"float f(float x) {{ {RIGHT} }}")
     if ended.code:
-        raise Missing(f"the declarations of Metal's library reject a right line: {ended.output[:300]}")
+        raise Missing(f"the declarations of Metal's library reject a valid line: {ended.output[:300]}")
     verdict = Verdict(version_line(["g++", "--version"]))
 
     def compile_one(pipeline):

@@ -1,6 +1,6 @@
 // A Vulkan layer that lets wgpu create pipelines on a driver without hardware: RADV with RADV_FORCE_FAMILY.
 //
-// Such a driver compiles shaders, but has no memory, no fences and no room for commands. The layer adds two memory types, signals
+// Such a driver compiles shaders, but has no memory, no fences and no storage for commands. The layer adds two memory types, signals
 // every fence at once, drops all commands, and hides timeline semaphores so that wgpu uses fences.
 #include <stdbool.h>
 #include <string.h>

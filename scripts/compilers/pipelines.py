@@ -1,4 +1,4 @@
-"""wgpu on RADV: `grokscope bench` creates every pipeline of both programs for AMD GPUs that are not there.
+"""wgpu on RADV: `grokscope bench` creates every pipeline of both programs for AMD GPUs without the hardware.
 
 Nothing runs on them, so the times it prints mean nothing. What counts is that every pipeline is created on the adapter that was
 asked for.
@@ -18,7 +18,7 @@ def judge(families=FAMILIES):
     verdict = Verdict(f"wgpu on Mesa {(HERE / 'mesa/version').read_text().strip()}")
     for family in families:
         command = [ROOT / "target/release/grokscope", "bench", "--device", "Null hardware", "--program", "both", "--seconds", "0.1", "--json"]
-        # An empty cache: pipelines that were compiled before are to be compiled again.
+        # An empty cache, so that every pipeline is compiled again.
         with tempfile.TemporaryDirectory() as cache:
             env = {**os.environ, **mesa("radeon", family, null_layer=True), "GROKSCOPE_CACHE_DIR": cache}
             ended = subprocess.run(command, env=env, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""RADV, Mesa's driver for AMD GPUs, compiling for GPUs that are not there: registers, memory and machine code."""
+"""RADV, Mesa's driver for AMD GPUs, compiling for GPUs without the hardware: registers, memory and machine code."""
 
 import json
 import os

@@ -12,7 +12,7 @@ const { create, globals } = await import(pathToFileURL(webgpu));
 Object.assign(globalThis, globals);
 
 const [dump, ...names] = process.argv.slice(2);
-const gpu = create([]); // Kept until the end: Dawn crashes where it is collected earlier.
+const gpu = create([]); // Kept until the end: Dawn crashes if it is collected earlier.
 const adapter = await gpu.requestAdapter();
 if (!adapter) throw new Error('no adapter');
 if (!adapter.features.has('subgroups')) throw new Error('the adapter has no subgroups');

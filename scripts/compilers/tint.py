@@ -1,4 +1,4 @@
-"""Tint, the WGSL compiler of Chrome, by Dawn on llvmpipe: every pipeline on WebGPU's default limits."""
+"""Tint, Chrome's WGSL compiler, called through Dawn on llvmpipe: every pipeline with WebGPU's default limits."""
 
 import json
 

@@ -1,4 +1,4 @@
-// Sizes of the network, set when a pipeline is made. The batch is known at run time: training and evaluation share pipelines.
+// Sizes of the network, set when a pipeline is made. The batch size is a run-time value, so training and evaluation share pipelines.
 override P: u32;            // numbers; "=" is token P
 override D_MODEL: u32;
 override N_HEADS: u32;

@@ -1,6 +1,6 @@
 // Where a workgroup of a product stands. Needs n_rows, geometry, TILE_ROWS and TILE_COLUMNS.
 
-// The same for all lanes of a workgroup, so that compilers can prove that all of them reach the barriers.
+// The same for all lanes of a workgroup, so that compilers can prove that control flow around barriers is uniform.
 struct Place {
     i: u32,        // first row
     width: u32,    // columns of C
@@ -60,7 +60,7 @@ fn column(group: vec3<u32>, lane: u32) -> u32 { return group.x * TILE_COLUMNS + 
 // Lanes beyond the edge compute the last columns again, and do not write them.
 fn column4(at: Place, j: u32) -> u32 { return min(j, at.width - 4u) / 4u; }
 
-// Row `row` of the tile from column j on.
+// The index in C of row `row` of the tile at column j.
 fn c_at(at: Place, j: u32, row: u32) -> u32 { return at.c + (at.i + row) * at.c_row + j / 4u; }
 
 // Rows that this lane writes: none beyond the edge, or of a chunk that the model does not have.

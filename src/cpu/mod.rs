@@ -49,7 +49,7 @@ pub trait Real:
     fn wide(self) -> f64;
     /// e^x for x in [[`Self::NEGLIGIBLE_LOGIT`], 0], in a form that a loop over many of them is vectorised with.
     fn exp_in_lanes(self) -> Self;
-    /// e^x by the crate `libm`: the same bits on every platform, which the C libraries do not give.
+    /// e^x by the crate `libm`: the same bits on every platform, unlike the platforms' C libraries.
     fn portable_exp(self) -> Self;
     /// The natural logarithm of x, by `libm`.
     fn portable_ln(self) -> Self;

@@ -108,7 +108,7 @@ fn batched<T: Real>(cx: &Context, form: Form, a: &[T], b: &[T], c: &mut [T], int
     matmuls(MatMut::strided(c, i, g.j, g.c.row), g.batches, g.c.batch, of_batch, into);
 }
 
-/// Rows of C: all, or as many as the batch has.
+/// Rows of C: those of the batch if its rows are the product's `i`, else all.
 fn rows_of_c(cx: &Context) -> usize {
     if cx.product.rows_are == RowsAre::I { cx.rows } else { cx.product.i }
 }

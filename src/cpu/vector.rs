@@ -44,7 +44,7 @@ pub fn is_fused() -> bool {
         type Output = bool;
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> bool {
-            // x x = 1 + 2^-11 + 2^-24, whose last term is lost when the product is rounded by itself.
+            // x x = 1 + 2^-11 + 2^-24. A product that is rounded before the addition loses the last term.
             let x = black_box(1.0 + 2f32.powi(-12));
             let rounded = black_box(1.0 + 2f32.powi(-11));
             let splat = |x| f32::splat(simd, x);

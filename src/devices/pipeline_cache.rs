@@ -1,4 +1,4 @@
-//! Pipelines that a driver compiled, kept from run to run where the backend can (Vulkan).
+//! Saves compiled pipelines for the next run, on backends with pipeline caches (Vulkan).
 
 use super::cache;
 use crate::gpu::device::Gpu;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Bytes of the digest before the driver's data.
 const DIGEST: usize = 64;
 
-/// Where an adapter's pipelines are kept; none where its backend cannot keep them.
+/// The file of an adapter's pipelines; None if its backend has no pipeline cache.
 fn path(gpu: &Gpu) -> Option<PathBuf> {
     if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
         return None;
@@ -17,17 +17,17 @@ fn path(gpu: &Gpu) -> Option<PathBuf> {
     Some(cache::directory()?.join(wgpu::util::pipeline_cache_key(&gpu.info)?))
 }
 
-/// Gives the device the pipelines of earlier runs. A file that is missing or damaged counts as empty.
+/// Loads the pipelines of earlier runs into the device's pipeline cache. A file that is missing or damaged counts as empty.
 pub fn load(gpu: &mut Gpu) {
     let Some(path) = path(gpu) else { return };
     let data = std::fs::read(path).ok().and_then(|file| verified(&file).map(<[u8]>::to_vec));
     let descriptor = wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data: data.as_deref(), fallback: true };
-    // SAFETY: the data came from `get_data` for an adapter with the same key, and its digest shows that it is whole. wgpu and the
+    // SAFETY: the data came from `get_data` for an adapter with the same key, and its digest shows that it is intact. wgpu and the
     // driver check the driver's version.
     gpu.pipeline_cache = Some(unsafe { gpu.device.create_pipeline_cache(&descriptor) });
 }
 
-/// Keeps the device's pipelines. Nothing depends on them, so a directory that cannot be written is no error.
+/// Saves the device's pipelines. A directory that cannot be written is no error, because the next run can compile them again.
 pub fn save(gpu: &Gpu) {
     let (Some(path), Some(cache)) = (path(gpu), &gpu.pipeline_cache) else { return };
     let Some(data) = cache.get_data() else { return };
@@ -40,7 +40,7 @@ pub fn save(gpu: &Gpu) {
     }
 }
 
-/// The driver's data of a file, unless the file is damaged.
+/// Returns the driver's data in a file, or None if the file is damaged.
 fn verified(file: &[u8]) -> Option<&[u8]> {
     let (digest, data) = file.split_at_checked(DIGEST)?;
     (sha256(data).as_bytes() == digest).then_some(data)

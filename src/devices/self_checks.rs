@@ -1,5 +1,5 @@
-//! Runs the self-check on adapters that were not seen before, and remembers the results: a small JSON file for each adapter
-//! and driver in the user's cache directory.
+//! Runs the self-check once per adapter and driver, and caches the result: a small JSON file for each in the user's cache
+//! directory.
 
 use super::cache::{self, CACHE_DIR};
 use crate::gpu::device::{Gpu, title};
@@ -15,12 +15,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wgpu::{Adapter, AdapterInfo};
 
-/// The version of the files and of what the check covers.
+/// The version of the file format and of the check's coverage.
 const SCHEMA: u32 = 1;
-/// The version of wgpu and naga in Cargo.lock: another compiler may be wrong elsewhere.
+/// The version of wgpu and naga in Cargo.lock. Another version may compile other kernels wrong.
 const WGPU: &str = "30.0.1";
 
-/// What a result holds for. Any change means another check.
+/// What a result is valid for. If any field changes, the check runs again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Key {
     /// The adapter's name.
@@ -69,7 +69,7 @@ impl Key {
 pub struct Timed {
     /// What it found.
     pub report: Report,
-    /// Seconds that it took. Most of them are the driver's compiler: many drivers compile at the first launch.
+    /// Seconds that it took, most of them in the driver's compiler: many drivers compile at the first launch.
     pub seconds: f64,
 }
 
@@ -77,7 +77,7 @@ pub struct Timed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     schema: u32,
-    /// What it holds for.
+    /// What it is valid for.
     pub key: Key,
     /// The day it ran, in UTC.
     pub date: String,
@@ -132,26 +132,33 @@ impl Record {
         match self.passed() {
             true => format!("passed on {date}: {figures}"),
             false => {
-                format!("failed on {date}: kernel {}; {figures}{}", self.wrong_kernels().join(", "), self.where_it_is())
+                format!(
+                    "failed on {date}: kernel {}; {figures}{}",
+                    self.wrong_kernels().join(", "),
+                    self.report_location()
+                )
             }
         }
     }
 
-    fn where_it_is(&self) -> String {
+    fn report_location(&self) -> String {
         self.path.as_ref().map_or(String::new(), |path| format!("; report: {}", path.with_extension("txt").display()))
     }
 
-    /// What is wrong, for a message; none where it passed.
+    /// Describes the failure for a message; None if the check passed.
     pub fn failure(&self) -> Option<String> {
         let first = self.wrong.first()?;
         let more = match self.wrong_kernels().len() {
             1 => String::new(),
             n => format!("; {n} of {} kernels are wrong", self.kernels),
         };
-        Some(format!("the self-check failed, this driver computes wrong numbers: {first}{more}{}", self.where_it_is()))
+        Some(format!(
+            "the self-check failed because this driver computes wrong numbers: {first}{more}{}",
+            self.report_location()
+        ))
     }
 
-    /// The report for people.
+    /// The report as text.
     fn text(&self) -> String {
         let Key { adapter, backend, driver, driver_info, vendor, device, wgpu, shaders } = &self.key;
         let mut text = format!(
@@ -166,16 +173,16 @@ impl Record {
     }
 }
 
-/// The self-checks of a process and of the cache directory.
+/// Results of self-checks: those that this process knows, and those in the cache directory.
 pub struct SelfChecks {
     /// None: nothing is remembered between processes.
     directory: Option<PathBuf>,
-    /// What this process knows, also where nothing can be written.
+    /// Results that this process has, even if the directory cannot be written.
     known: Mutex<Vec<Record>>,
 }
 
 impl SelfChecks {
-    /// Remembers in a directory, which need not exist.
+    /// Caches results in a directory, which need not exist.
     pub const fn at(directory: Option<PathBuf>) -> Self {
         Self { directory, known: Mutex::new(Vec::new()) }
     }
@@ -191,7 +198,7 @@ impl SelfChecks {
         Some(self.directory.as_ref()?.join(key.stem()).with_extension("json"))
     }
 
-    /// A remembered result; none where there is none that can be read and is of this key.
+    /// Returns the cached result of a key; None if there is none, or its file is damaged or of another key.
     pub fn remembered(&self, key: &Key) -> Option<Record> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().find(|record| record.key == *key).cloned().or_else(|| self.read(key))
@@ -203,7 +210,7 @@ impl SelfChecks {
         (record.schema == SCHEMA && record.key == *key).then_some(Record { path: Some(path), ..record })
     }
 
-    /// The remembered result, or that of `run`, which is remembered then; `again` runs it in any case.
+    /// Returns the cached result; without one, or with `again`, calls `run` and caches what it returns.
     pub fn result(&self, key: &Key, again: bool, run: impl FnOnce() -> Result<Timed>) -> Result<Record> {
         if let Some(record) = self.remembered(key).filter(|_| !again) {
             return Ok(record);
@@ -213,10 +220,12 @@ impl SelfChecks {
             Some(path) => match save(&record, &path) {
                 Ok(()) => record.path = Some(path),
                 Err(error) => note(&format!(
-                    "{error:#}: the self-check will run again next time. Set {CACHE_DIR} to a directory that can be written."
+                    "the result of the self-check could not be saved, so it will run again next time: {error:#}. Set {CACHE_DIR} to a writable directory."
                 )),
             },
-            None => note(&format!("no cache directory: the self-check will run again next time. Set {CACHE_DIR}.")),
+            None => note(&format!(
+                "no cache directory was found, so the self-check will run again next time. Set {CACHE_DIR} to a writable directory."
+            )),
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|other| other.key != *key);
@@ -224,7 +233,7 @@ impl SelfChecks {
         Ok(record)
     }
 
-    /// The result of an adapter.
+    /// Returns the result of an adapter; runs the check if there is none, or with `again`.
     pub fn of_adapter(&self, info: &AdapterInfo, adapter: &Adapter, again: bool, style: Style) -> Result<Record> {
         self.result(&Key::of(info), again, || {
             if style == Style::Human {
@@ -243,7 +252,7 @@ async fn run(adapter: &Adapter) -> Result<Timed> {
     Ok(Timed { report, seconds: began.elapsed().as_secs_f64() })
 }
 
-/// Writes a record, and the report for people beside one that failed.
+/// Writes a record and, if the check failed, a text report beside it.
 fn save(record: &Record, path: &Path) -> Result<()> {
     let directory = path.parent().context("a file lies in a directory")?;
     disk::make_directory(directory)?;
@@ -307,7 +316,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("new").join("cache");
         let mut runs = 0;
-        // Every one as a process of its own, which knows nothing yet.
+        // Each call stands for a new process, which has no results yet.
         let mut result = |key: &Key, again: bool, found: Vec<Finding>| {
             let run = || {
                 runs += 1;

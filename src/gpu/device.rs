@@ -14,7 +14,7 @@ pub struct Gpu {
     pub queue: Queue,
     /// The adapter's name, kind and driver.
     pub info: AdapterInfo,
-    /// Pipelines that the driver compiled before, where the backend can keep them.
+    /// The pipeline cache; None if the backend has none, or none was loaded.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
     error: Arc<Mutex<Option<String>>>,
     lost: Arc<AtomicBool>,

@@ -229,7 +229,7 @@ impl Kernel {
     }
 }
 
-/// How a bound variable may be accessed; none where it is not bound.
+/// How a storage or uniform variable may be accessed; None for variables of other address spaces.
 fn access(variable: &naga::GlobalVariable) -> Option<StorageAccess> {
     match variable.space {
         AddressSpace::Storage { access } => Some(access),

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use std::future::Future;
 use std::pin::Pin;
 
-/// Whether wgpu zeroes workgroup memory. The sanitizer of the tests shows that no kernel reads it before it is written. On Metal and
-/// DX12 one lane of each workgroup would write all of it.
+/// Whether wgpu zeroes workgroup memory. On Metal and DX12 one lane of each workgroup would write all of it. The sanitizer in the tests
+/// shows that no kernel reads workgroup memory before writing it.
 pub const ZERO_WORKGROUP_MEMORY: bool = false;
 
 /// A kernel ready to run: made once, recorded into as many submissions as wanted.
@@ -29,7 +29,7 @@ impl Dispatch {
     }
 }
 
-/// Something that a device makes, and the error that it may still report about it.
+/// An object that a device creates, and the validation error that it may still report.
 pub struct Pending<T> {
     value: T,
     label: String,
@@ -37,7 +37,7 @@ pub struct Pending<T> {
 }
 
 impl<T> Pending<T> {
-    /// Waits for the device's verdict; an error has the name of what was to be made.
+    /// Waits for validation. An error carries the label of the object.
     pub async fn ready(self) -> Result<T> {
         match self.error.await {
             Some(error) => Err(error).context(self.label),
@@ -46,7 +46,7 @@ impl<T> Pending<T> {
     }
 }
 
-/// Calls `make`, and collects the validation error that it causes. Threads have error scopes of their own.
+/// Calls `make` and collects its validation error. Error scopes are per thread, so threads can do this in parallel.
 fn pending<T>(gpu: &Gpu, label: String, make: impl FnOnce() -> T) -> Pending<T> {
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let value = make();
@@ -61,7 +61,7 @@ pub struct Compiled<'a> {
 }
 
 impl<'a> Compiled<'a> {
-    /// Compiles it; an error has wgpu's message.
+    /// Starts to compile a shader. The error, if any, has wgpu's message.
     pub fn start(gpu: &Gpu, kernel: &'a Kernel) -> Pending<Self> {
         pending(gpu, format!("shaders/{}.wgsl", kernel.stem), || {
             let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -72,7 +72,7 @@ impl<'a> Compiled<'a> {
         })
     }
 
-    /// The pipeline of an entry point.
+    /// Starts to create the pipeline of an entry point.
     pub fn start_pipeline(
         &self,
         gpu: &Gpu,

@@ -33,7 +33,7 @@ pub struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    /// What a tensor holds that the plan itself decides: `geometry` and `row_capacity`.
+    /// The contents of a tensor that the plan sets, `geometry` or `row_capacity`; None for other tensors.
     pub fn words(&self, tensor: &str) -> Option<Vec<u32>> {
         match tensor {
             "geometry" => self.geometry.map(|words| words.to_vec()),

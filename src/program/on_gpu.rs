@@ -29,11 +29,11 @@ pub struct OnGpu {
     /// Of a training step, and of an evaluation.
     calls: [Arc<[Call]>; 2],
     grad_copies: usize,
-    /// Calls that differ in their tensors and rows alone share one: software adapters take a second to compile it.
+    /// Calls that differ only in their tensors and rows share one: software adapters take a second to compile it.
     pipelines: HashMap<PipelineKey, Pipeline>,
     layout: Layout,
     windows: HashMap<(&'static str, Batch), Window>,
-    /// What plans decide, by name and content.
+    /// Buffers of the tensors that plans set, by name and contents.
     planned: HashMap<(&'static str, Vec<u32>), Window>,
     /// A window a parameter of each arena.
     arenas: HashMap<&'static str, Vec<Window>>,
@@ -50,7 +50,7 @@ impl OnGpu {
         Self::of_calls(gpu, kernels, program, layout).await
     }
 
-    /// Makes the same for calls that are launched one by one and need not be a training step. They must include those of an
+    /// Like [`Self::new`], for calls that are launched one by one and need not form a training step. They must include the calls of an
     /// update.
     pub async fn of_calls(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
         let mut machine = Self {
@@ -126,7 +126,7 @@ impl OnGpu {
         Ok(())
     }
 
-    /// A buffer with what a plan decides. Plans that decide the same share it.
+    /// The buffer of a tensor that a plan sets. Plans with equal contents share it.
     fn planned(&mut self, name: &'static str, words: Vec<u32>) -> Result<Window> {
         let key = (name, words);
         if let Some(window) = self.planned.get(&key) {
@@ -158,7 +158,7 @@ impl OnGpu {
         calls.iter().map(planned).collect::<Result<_>>().with_context(|| title(&self.gpu.info))
     }
 
-    /// Makes the pipelines that are not there yet, on all cores: drivers take up to seconds for one.
+    /// Creates the missing pipelines on all cores, because a driver may take seconds for one.
     async fn make_pipelines(&mut self, calls: &[Arc<Planned<'_>>]) -> Result<()> {
         let mut missing: Vec<(PipelineKey, &Planned)> = Vec::new();
         for planned in calls {

@@ -1,8 +1,8 @@
-//! What float32 may err by, element by element.
+//! Error bounds of float32 for each element.
 //!
 //! A sum of n products errs by at most (n + 4) eps of the sum of its terms' absolute values: in any order, with multiply and
-//! add fused or not, so the bounds hold under Metal's fast math. A linear kernel of the absolute inputs gives just those
-//! sums. Kernels that are not linear have a bound of their own. `eps` is twice float32's unit roundoff, which leaves room for
+//! add fused or not, so the bounds hold under Metal's fast math. A linear kernel applied to the absolute inputs gives
+//! exactly those sums. Kernels that are not linear have a bound of their own. `eps` is twice float32's unit roundoff, which leaves room for
 //! WGSL's division (2.5 units in the last place) and square root.
 
 use crate::model::Role;
@@ -26,7 +26,7 @@ pub struct Twins<'a> {
     pub layout: &'a Layout,
     /// The twin after the launch.
     pub exact: &'a OnCpu<f64>,
-    /// The twin after the launch on absolute values, with a minus where it subtracts: every sum becomes that of its absolute terms.
+    /// The twin after the launch on absolute values, negated where the kernel subtracts: every sum becomes that of its absolute terms.
     pub absolute: &'a OnCpu<f64>,
 }
 
@@ -79,7 +79,7 @@ impl Twins<'_> {
                 };
                 value("pattern").iter().enumerate().map(bound).collect()
             }
-            // The same with scores that are given.
+            // The same with given scores, which have no error.
             ("rows", "forward_pattern") => {
                 let top = value("slot_score").iter().fold(0.0f64, |top, score| top.max(score.abs()));
                 let relative = EPS * (16.0 + 4.0 * top);
@@ -91,7 +91,7 @@ impl Twins<'_> {
                 let largest = |i: usize| d[i / 3 * 3..][..3].iter().fold(0.0f64, |most, d| most.max(d.abs()));
                 value("pattern").iter().enumerate().map(|(i, a)| 16.0 * EPS * a * largest(i)).collect()
             }
-            // The accuracy that training needs of its loss: 1e-5 of each value. Far below, exp may err by (3 + 2 |x|) eps.
+            // Training needs a relative accuracy of 1e-5. Values below 1e-15 come from exp of large |x|, which may err by (3 + 2 |x|) eps.
             ("loss" | "stablemax", _) => {
                 let relative = |x: f64| if x >= 1e-15 { 1e-5 } else { 1e-4 };
                 // log1p halves its argument, and devices may flush a subnormal number to 0.
@@ -149,7 +149,7 @@ pub fn projected(before: &[f64], weights: &[f64]) -> Vec<f64> {
     if ww == 0.0 {
         return before.iter().map(|g| (n + 16.0) * EPS * g.abs()).collect();
     }
-    // What float32 may err by in w . g / w . w, and then in o.
+    // The error of w . g / w . w, and then that of o.
     let (along, error) = (dot(before, weights) / ww, (n + 4.0) * EPS * absolute / ww);
     let o: Vec<f64> = before.iter().zip(weights).map(|(g, w)| g - along * w).collect();
     let o_error = |g: f64, w: f64| error * w.abs() + 2.0 * EPS * (g.abs() + (along * w).abs());
@@ -165,7 +165,7 @@ pub fn is_float(tensor: &Tensor) -> bool {
     matches!(tensor.role, Role::Parameter | Role::Gradient | Role::Activation)
 }
 
-/// An error where a reference is not a number: the check itself would be wrong.
+/// Returns an error if a reference is not finite, because the check itself would be wrong.
 pub fn finite(x: f64, what: &str) -> Result<f64> {
     anyhow::ensure!(x.is_finite(), "{what}: the reference is {x}");
     Ok(x)

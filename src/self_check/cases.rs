@@ -9,9 +9,9 @@ use crate::program::{Call, Over, Per, Program, composed, layered, method, produc
 /// one of classes, a class for "=". With the extra products the sums of every product have odd and even numbers of
 /// 32-wide stages, with and without a remainder.
 pub const STEP: Shape = Shape { p: 21, d_model: 63, n_heads: 7, d_mlp: 66, d_vocab_out: 22 };
-/// Rows of the models at those sizes: a chunk and a part of one; whole stages, enough for scores that overflow exp; a single row.
+/// Rows of each model at these sizes: a chunk and part of one; a multiple of the 32-wide stages; a single row.
 pub const STEP_ROWS: &[usize] = &[289, 96, 1];
-/// Sizes of the update kernels: parameters below and above the 256 lanes of a reduction.
+/// Sizes of the update kernels: parameters with fewer and with more elements than the 256 lanes of a reduction.
 pub const UPDATE: Shape = Shape { p: 7, d_model: 21, n_heads: 3, d_mlp: 25, d_vocab_out: 7 };
 /// Sizes at which Muon transposes the MLP's matrices: fewer neurons than d_model.
 pub const FEW_NEURONS: Shape = Shape { p: 7, d_model: 12, n_heads: 3, d_mlp: 5, d_vocab_out: 7 };
@@ -57,13 +57,13 @@ pub fn of_update(call: &Call) -> bool {
     call.over.is_arena() || call.entry == "tick"
 }
 
-/// Whether only a method other than the default has a call, and it is not [`of_update`]: another loss, Muon's matrices.
+/// Whether only methods other than the default make a call that is not [`of_update`]: another loss, Muon's matrices.
 pub fn is_of_method(call: &Call) -> bool {
     let same = |other: &Call| (other.kernel, other.entry) == (call.kernel, call.entry);
     !of_update(call) && ![layered::program(), composed::program()].iter().any(|program| program.step().any(same))
 }
 
-/// The calls of a program that `chosen` picks, of a step and of an evaluation, but for those [`of_update`].
+/// The calls of a step and of an evaluation that `chosen` picks, except those [`of_update`].
 pub fn calls_of(program: &Program, chosen: impl Fn(&Call) -> bool) -> Calls {
     let chosen = |call: &&Call| !of_update(call) && chosen(call);
     Calls {
@@ -72,7 +72,7 @@ pub fn calls_of(program: &Program, chosen: impl Fn(&Call) -> bool) -> Calls {
     }
 }
 
-/// Products with numbers of K stages that the programs' own do not have at [`STEP`].
+/// Products with numbers of K stages that no product of the programs has at [`STEP`].
 fn extra_products() -> Vec<Call> {
     vec![
         product::product("nn", ["v4", "W_O4", "resid4"], Per::Model),
@@ -93,7 +93,7 @@ pub fn step_calls() -> Calls {
     }
 }
 
-/// What only methods other than the default launch, beside updates; each launch once.
+/// The calls [`is_of_method`] of all methods, each once.
 pub fn method_calls() -> Calls {
     let mut step: Vec<Call> = Vec::new();
     for (_, method) in methods() {
@@ -114,7 +114,7 @@ pub fn muon_calls() -> Calls {
     Calls { step, evaluation: Vec::new() }
 }
 
-/// Every update kernel, as one program that remembers two gradients.
+/// A program of every update kernel, with two remembered gradients.
 pub fn updates() -> Program {
     let mut update: Vec<Call> = Vec::new();
     for (_, taught) in methods() {
@@ -137,7 +137,7 @@ pub fn nothing(name: &'static str) -> Program {
     Program { name, forward: Vec::new(), score: Vec::new(), backward: Vec::new(), update: Vec::new(), grad_copies: 0 }
 }
 
-/// The two calls without which an engine has no counter and no updates.
+/// The two calls that every engine needs: the step counter and an update.
 pub fn least_update() -> Vec<Call> {
     vec![crate::program::run("adamw", "tick", Over::Models), crate::program::run("adamw", "update", Over::Arena)]
 }

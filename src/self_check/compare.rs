@@ -33,7 +33,7 @@ pub fn kernel_name(gpu: &Gpu, kernels: &[Kernel], call: &Call) -> String {
     format!("{}.{}", if has { &subgroup } else { call.kernel }, call.entry)
 }
 
-/// Launches on a device and on the twins, compiled and with their inputs.
+/// Launches on a device and on the twins, compiled, with buffers.
 pub struct Comparison {
     machine: OnGpu,
     layout: Layout,
@@ -49,7 +49,7 @@ struct Image {
     window: Window,
     /// Of each model.
     values: Vec<Vec<f32>>,
-    /// All of the window, with sentinels where no model has an element.
+    /// The whole window, with sentinels where no model has an element.
     memory: Vec<u32>,
 }
 
@@ -139,13 +139,13 @@ impl Comparison {
         }
     }
 
-    /// Writes a tensor's memory as it was.
+    /// Writes a tensor's original memory back to the device.
     fn restore(&self, image: &Image) {
         let Image { window, memory, .. } = image;
         self.machine.gpu.queue.write_buffer(&window.buffer, window.offset, bytemuck::cast_slice(memory));
     }
 
-    /// Sets a tensor of the twins, of the absolute one with a sign for each element.
+    /// Sets a tensor of both twins; the absolute one gets a sign for each element.
     fn set_twins(&mut self, batch: Batch, image: &Image, sign: impl Fn(usize) -> f64) {
         let name = image.tensor.name;
         for (model, values) in image.values.iter().enumerate() {
@@ -163,7 +163,7 @@ impl Comparison {
         Ok(images.iter().zip(now).any(|(image, now)| image.memory != now))
     }
 
-    /// Launches a call and compares what it wrote; `all` looks at the tensors that it does not name, too.
+    /// Launches a call and compares the tensors that it names, or all tensors if `all` is set.
     async fn launch(
         &mut self,
         batch: Batch,
@@ -247,7 +247,7 @@ impl Comparison {
     }
 }
 
-/// The kernel of a launch: names of the step come first, then those of the evaluation.
+/// The kernel of a launch. `names` has those of the step first, then those of the evaluation.
 fn kernel_name_of(names: &[String], batch: Batch, index: usize, of_step: usize) -> String {
     names[if batch == Batch::Train { index } else { of_step + index }].clone()
 }

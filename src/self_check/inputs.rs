@@ -28,12 +28,12 @@ pub fn normals(seed: u64, stream: u32, n: usize) -> Vec<f32> {
     (0..n).map(|i| philox.normal(stream, i) as f32).collect()
 }
 
-/// A NaN whose payload names a tensor: it spoils every sum that reads it, and an overwrite shows even if it is by another NaN.
+/// A NaN whose payload identifies a tensor: a sum that reads it becomes NaN, and a write over it is detected even if it writes a NaN.
 pub fn sentinel(tensor: usize) -> u32 {
     0x7fc0_dead ^ ((tensor as u32 + 1) << 16 & 0x3f_0000)
 }
 
-/// Random values of a tensor, with the values that its readers find hard.
+/// Random values for a tensor, with hard cases for the kernels that read it.
 pub fn values(tensor: &str, model: usize, stream: u32, n: usize) -> Vec<f32> {
     let mut values = normals(model as u64, stream, n);
     match tensor {

@@ -1,9 +1,9 @@
-//! The self-check: every kernel against its f64 twin at small sizes, before a device that was not seen before trains.
+//! The self-check: compares every kernel with its f64 twin at small sizes before the first training on a device and driver.
 //!
-//! A driver's compiler may be wrong. [`SelfCheck`] launches each kernel of both programs and of every method once or more, and compares
+//! A driver's compiler may have bugs. [`SelfCheck`] launches each kernel of both programs and of every method once or more, and compares
 //! each element with the twin's within the bounds of [`bounds`]; the kernel tests of the suite call the same code at more shapes.
-//! Small kernels in [`probes`] have the constructs that drivers are known to have miscompiled. Nothing here knows files or
-//! clocks: [`crate::devices`] remembers results.
+//! The small kernels of [`probes`] contain constructs that drivers are known to have miscompiled. Nothing here uses files or
+//! clocks: [`crate::devices`] caches results.
 
 pub mod bounds;
 pub mod cases;
@@ -64,7 +64,7 @@ impl SelfCheck {
         Self::compile_some(gpu, kernels, &|_| true).await
     }
 
-    /// The same for the kernels whose name, that of their calls, is chosen: `product`, `probes`.
+    /// The same for the kernels whose name in a call (`product`) `chosen` accepts; `probes` stands for the probes.
     pub async fn compile_some(gpu: &Gpu, kernels: &Kernels, chosen: &dyn Fn(&str) -> bool) -> Result<Self> {
         let operations = &kernels.operations;
         let cases: [(_, &[usize], Calls); 3] = [

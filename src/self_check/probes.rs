@@ -1,4 +1,4 @@
-//! Constructs that compilers of some drivers got wrong, each in a kernel of its own with an exact result.
+//! Constructs that drivers have miscompiled, each in a kernel of its own with an exact result.
 
 use super::report::{Finding, Problem, Report};
 use crate::gpu::device::Gpu;
@@ -10,7 +10,7 @@ use anyhow::Result;
 /// An entry point of `probes.wgsl`.
 struct Probe {
     entry: &'static str,
-    /// Words of the input, a workgroup's after another's.
+    /// Words of the input, in the order of the workgroups.
     input: Vec<u32>,
     workgroups: u32,
     expected: Vec<u32>,
@@ -35,7 +35,7 @@ fn probes() -> Vec<Probe> {
         let expected = (0..64 * GROUPS).map(of_lane).collect();
         Probe { entry, input, workgroups: GROUPS, expected }
     };
-    // Counts the rounds of three loops whose ends are read from memory.
+    // Counts the iterations of three nested loops with bounds from memory.
     let ends = |i: u32| [i % 5, i % 3 + 1, i % 7];
     let loops = Probe {
         entry: "nested_loops",

@@ -58,7 +58,7 @@ pub struct Finding {
 pub enum Problem {
     /// Further from the reference than the bound.
     Value {
-        /// The float32's bits: JSON has no NaN.
+        /// The bits of the float32 that the kernel wrote: JSON has no NaN.
         bits: u32,
         /// The reference in float64.
         expected: f64,

@@ -1,4 +1,4 @@
-//! Whole updates, as every method makes them, against the f64 twins: after each kernel that runs over the arenas.
+//! Compares whole updates of every method with the f64 twins, after each kernel that runs over the arenas.
 
 use super::bounds::{EPS, finite, projected};
 use super::cases::{method_of, same_call, with_method};
@@ -17,7 +17,7 @@ use crate::program::on_gpu::OnGpu;
 use crate::program::{Program, State};
 use anyhow::{Context, Result};
 
-/// The first update: late enough that every filter acts, and odd, so that a window of two does not begin with its first place.
+/// The first update: late enough that every filter acts, and odd, so that a window of two does not start at its first slot.
 const FIRST: u64 = 21;
 /// Updates of each method.
 const STEPS: usize = 3;
@@ -45,7 +45,7 @@ struct Step<'a> {
 }
 
 impl Updates {
-    /// Compiles the kernels of `program`, which are its updates.
+    /// Compiles the update kernels of `program`.
     pub async fn compile(gpu: Gpu, kernels: &[Kernel], program: Program, shape: Shape, rows: &[usize]) -> Result<Self> {
         let names = program.update.iter().map(|call| kernel_name(&gpu, kernels, call)).collect();
         Ok(Self {
@@ -58,8 +58,8 @@ impl Updates {
         })
     }
 
-    /// Three updates of a method, and one with numbers that are not finite. Ends before a kernel that is known to be wrong, so that
-    /// no other is blamed for its results.
+    /// Runs three updates of a method, and one with gradients that are not finite. Stops before a kernel in `known`, the wrong ones, so
+    /// that no other kernel is blamed for its results.
     pub async fn run(&mut self, name: &str, known: &[String]) -> Result<Report> {
         let mut report = Report { checked: self.names.clone(), ..Report::default() };
         let calls = method::update(&method_of(name));
@@ -89,7 +89,7 @@ impl Updates {
                 self.launch(part, &step).await?;
                 let findings = self.compare(part, &step).await?;
                 if !findings.is_empty() {
-                    // Every later number follows from this one.
+                    // All later numbers depend on this one.
                     report.wrong.extend(findings);
                     report.add(Report::default());
                     return Ok(report);
@@ -147,7 +147,7 @@ impl Updates {
         Ok(())
     }
 
-    /// Normal gradients, others for every step; for AdamW some of many sizes, from 1e-9, far below eps, to 1.
+    /// Normally distributed gradients, new ones for each step. For AdamW the same ones in each step, of sizes from 1e-9 (below its eps) to 1.
     fn gradients(&self, step: &Step, model: usize) -> Vec<Vec<f32>> {
         let of_many_sizes = step.method == "adamw";
         let seed = 10 + model + if of_many_sizes { 0 } else { 10_000 * step.number };
@@ -251,7 +251,7 @@ impl Updates {
         Ok(findings)
     }
 
-    /// An infinity and a NaN among the gradients: the optimizer names the same one as its twin.
+    /// Puts infinities and NaN into the gradients; the optimizer must report the same one as its twin.
     async fn bad_numbers(&mut self, calls: &[usize], name: &str, plans: &[Plan]) -> Result<Option<Finding>> {
         let updates = plans.iter().map(|plan| vec![plan.update(30).rounded()]).collect();
         let mut step = Step { method: name, number: STEPS, updates, gradients: Vec::new() };
@@ -280,7 +280,7 @@ impl Updates {
     }
 }
 
-/// The plan of a model: models differ in all their scalars.
+/// The plan of a model. Models have different scalars.
 fn plan(model: usize, method: &str) -> Result<Plan> {
     let mut plan = preset("default")?;
     let k = (model % 3) as f64;
@@ -292,7 +292,7 @@ fn plan(model: usize, method: &str) -> Result<Plan> {
     Ok(plan)
 }
 
-/// What an element of a state of this size may err by: three updates of some eight roundings each; a weight moves by at most a
+/// The error bound of a state's element of this size, for three updates with about eight roundings each. A weight moves by at most a
 /// few learning rates.
 fn of_state(method: &str, what: &str, size: f64) -> f64 {
     match method {

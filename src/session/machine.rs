@@ -167,7 +167,7 @@ impl Machine {
         Ok(())
     }
 
-    /// A sentence for processors on which the CPU engine does not make the bits of all others.
+    /// A warning on processors where the CPU engine rounds differently from all others; else empty.
     fn bits_differ(&self) -> &'static str {
         match self.engine {
             Engine::Cpu(_) if !vector::is_fused() => {

@@ -1,7 +1,7 @@
 //! What a run survives: a kill at any moment, a disk that fails at any call, a directory that is taken away.
 //!
 //! Nothing here stands in for the real thing: the program is killed by SIGKILL, its calls fail inside the C library (`tests/faults/faults.c`
-//! is preloaded), and file systems are mounted. `GROKSCOPE_KILLS=1000` makes the long campaign of docs/reliability.md out of the same test;
+//! is preloaded), and file systems are mounted. `GROKSCOPE_KILLS=1000` turns the kill test into the long campaign of docs/reliability.md;
 //! `GROKSCOPE_KILL_STEPS=60` shortens its runs for emulators.
 
 use crate::runs::{files, same};

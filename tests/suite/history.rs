@@ -1,8 +1,8 @@
-//! One history of training on every processor: the CPU engine writes the same bytes of metrics.jsonl and model.safetensors on x86-64 with
+//! Bit-identical training on every processor: the CPU engine writes the same bytes of metrics.jsonl and model.safetensors on x86-64 with
 //! AVX2 or AVX-512 and on ARM64, on Linux and on Windows.
 //!
 //! Trains within this process, so that emulators need to start nothing else. Compares with the SHA-256 sums of tests/golden/history.json.
-//! After a change that is meant to round differently, write them again, and say so in CHANGELOG.md:
+//! After an intended change of rounding, write them again, and note it in CHANGELOG.md:
 //!
 //! ```sh
 //! GROKSCOPE_WRITE_HISTORY=1 cargo test --release --test suite -- one_history
@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicBool;
 const GOLDEN: &str = include_str!("../golden/history.json");
 const FILES: [&str; 2] = ["metrics.jsonl", "model.safetensors"];
 
-/// What each history sets beside p and steps.
+/// The fields that each history sets in addition to p and steps.
 const HISTORIES: [(&str, (&str, &str)); 6] = [
     ("composed", ("program", "composed")),
     ("layered", ("program", "layered")),
@@ -64,7 +64,7 @@ fn history() -> Outcome {
             }
         }
     }
-    require!(differing.is_empty(), "other bytes than in tests/golden/history.json:\n{}", differing.join("\n"));
+    require!(differing.is_empty(), "the files differ from tests/golden/history.json:\n{}", differing.join("\n"));
     Ok(())
 }
 

@@ -122,7 +122,7 @@ pub fn compare(
     passed(&compared(kernels, program, shape, rows, chosen)?)
 }
 
-/// The report of the same.
+/// Launches the calls of a program that `chosen` picks, and returns the report.
 pub fn compared(
     kernels: &[Kernel],
     program: &Program,
@@ -140,7 +140,7 @@ pub fn updates(kernels: &[Kernel], shape: Shape, rows: &[usize], method: &str) -
     passed(&updated(kernels, shape, rows, method)?)
 }
 
-/// The report of the same.
+/// Runs the updates of a method, and returns the report.
 pub fn updated(kernels: &[Kernel], shape: Shape, rows: &[usize], name: &str) -> Result<Report, Failed> {
     let taught = method_of(name);
     let program =

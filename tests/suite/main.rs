@@ -37,7 +37,7 @@ mod sweeps;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> std::process::ExitCode {
-    // Self-checks of the tests, and of the programs that they start, are remembered apart from the user's.
+    // Self-checks of the tests and of the programs that they start are cached apart from the user's.
     let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
     // SAFETY: the first statement of main; no other thread runs that could read the environment.
     unsafe { std::env::set_var(grokscope::devices::cache::CACHE_DIR, cache) };

@@ -226,8 +226,8 @@ pub fn mutated((stem, there, instead): (&str, &str, &str)) -> Result<Vec<Kernel>
     Ok(kernels?)
 }
 
-/// Fails unless a comparison or an update finds the mutant wrong. Errors, such as an adapter that is missing or a pipeline
-/// that is refused, reject nothing: they fail the test.
+/// Fails unless a comparison or an update finds the mutant wrong. An error, such as a missing adapter or a refused
+/// pipeline, does not count as a rejection: it fails the test.
 fn rejects(mutant: (&str, &str, &str)) -> Outcome {
     let (stem, there, instead) = mutant;
     let kernels = mutated(mutant)?;

@@ -146,7 +146,7 @@ fn two_gpus() -> anyhow::Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// What `auto` told.
+/// The lines that `auto` reported.
 static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn choose_where(wanted: &str, fails: fn(&str) -> bool) -> anyhow::Result<Choice> {

@@ -79,7 +79,7 @@ pub fn program() -> Command {
     }
 }
 
-/// A stream of the program as text, with the separators of paths as on Unix.
+/// The program's output as text, with `/` in paths as on Unix.
 pub fn text(stream: &[u8]) -> String {
     let text = String::from_utf8_lossy(stream);
     if cfg!(windows) { text.replace('\\', "/") } else { text.into() }
