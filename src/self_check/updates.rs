@@ -147,7 +147,8 @@ impl Updates {
         Ok(())
     }
 
-    /// Normally distributed gradients, new ones for each step. For AdamW the same ones in each step, of sizes from 1e-9 (below its eps) to 1.
+    /// Normally distributed gradients, new ones for each step. For AdamW, the same ones in each step, with sizes from 1e-9 (below its eps)
+    /// to 1.
     fn gradients(&self, step: &Step, model: usize) -> Vec<Vec<f32>> {
         let of_many_sizes = step.method == "adamw";
         let seed = 10 + model + if of_many_sizes { 0 } else { 10_000 * step.number };
