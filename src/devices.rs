@@ -113,7 +113,7 @@ pub fn choose_among(
     if !wanted.eq_ignore_ascii_case("auto") {
         return of_name(wanted, "--device", candidates);
     }
-    if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
+    if let Some(name) = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.trim().is_empty()) {
         return of_name(&name, "WGPU_ADAPTER_NAME", candidates);
     }
     let mut real: Vec<Candidate> = candidates.into_iter().filter(|(info, _)| is_real(info)).collect();
@@ -318,15 +318,17 @@ pub fn list() -> Result<String> {
     );
     let remembered = |(info, _): &Candidate| match checks.remembered(&Key::of(info)).and_then(|record| record.failure())
     {
-        Some(failure) => bail!("{failure}"),
+        Some(failure) => bail!("{}: {failure}", title(info)),
         None => Ok(()),
     };
-    let choice = choose_among("auto", candidates, &remembered, &|_| ())?;
-    let name = match &choice.chosen {
-        Chosen::Cpu => "cpu".into(),
-        Chosen::Gpu(adapter) => title(&adapter.get_info()),
-    };
-    Ok(text + &format!("auto takes {name}: {}\n", choice.why))
+    Ok(text
+        + &match choose_among("auto", candidates, &remembered, &|_| ()) {
+            Ok(Choice { chosen: Chosen::Cpu, why }) => format!("auto takes cpu: {why}\n"),
+            Ok(Choice { chosen: Chosen::Gpu(adapter), why }) => {
+                format!("auto takes {}: {why}\n", title(&adapter.get_info()))
+            }
+            Err(error) => format!("auto takes nothing: {error:#}\n"),
+        })
 }
 
 #[cfg(test)]

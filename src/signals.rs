@@ -1,11 +1,13 @@
 //! Requests to stop a run: signals on Unix, console events on Windows.
 //!
-//! The first request sets the flag of [`flag`]; training then writes a checkpoint and ends. A second Ctrl-C ends the program at once.
+//! The first request sets the flag of [`flag`]; training then writes a checkpoint and ends. A second Ctrl-C ends the program at once. Other
+//! signals may come any number of times: when a terminal closes, kernel and shell both send SIGHUP, and schedulers repeat SIGTERM.
 
 use crate::progress::note;
 use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Exit code after a second Ctrl-C: 128 + SIGINT, the shells' convention.
 const KILLED: i32 = 130;
@@ -13,10 +15,10 @@ const KILLED: i32 = 130;
 /// A request of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
-    /// Ctrl-C, Ctrl-Break, SIGINT, SIGTERM, SIGHUP.
+    /// Ctrl-C, Ctrl-Break, SIGINT.
     Interrupt,
-    /// SIGUSR1, which schedulers send when the time limit is near, possibly more than once.
-    #[cfg_attr(windows, allow(dead_code, reason = "Windows has no such signal"))]
+    /// SIGTERM, SIGHUP, and SIGUSR1, which schedulers send when the time limit is near.
+    #[cfg_attr(windows, allow(dead_code, reason = "Windows has no such signals"))]
     Notice,
     /// The console closes, the user logs off, or the system shuts down. Windows ends the process when the handler returns, or after
     /// some five seconds.
@@ -35,9 +37,9 @@ enum Action {
     Exit,
 }
 
-fn action(request: Request, is_stopping: bool) -> Action {
+fn action(request: Request, was_interrupted: bool) -> Action {
     match request {
-        Request::Interrupt if is_stopping => Action::Exit,
+        Request::Interrupt if was_interrupted => Action::Exit,
         Request::Interrupt | Request::Notice => Action::Stop,
         Request::Close => Action::StopAndWait,
     }
@@ -46,18 +48,27 @@ fn action(request: Request, is_stopping: bool) -> Action {
 /// The state that handlers share with the main thread.
 struct Stop {
     flag: AtomicBool,
+    /// Whether an interrupt came before.
+    interrupted: AtomicBool,
     has_ended: Mutex<bool>,
     ended: Condvar,
 }
 
 impl Stop {
     const fn new() -> Self {
-        Self { flag: AtomicBool::new(false), has_ended: Mutex::new(false), ended: Condvar::new() }
+        Self {
+            flag: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
+            has_ended: Mutex::new(false),
+            ended: Condvar::new(),
+        }
     }
 
     /// Sets the flag, waits for the end of the program if the request is to close, and returns the action.
     fn handle(&self, request: Request) -> Action {
-        let action = action(request, self.flag.swap(true, Ordering::SeqCst));
+        self.flag.store(true, Ordering::SeqCst);
+        let is_interrupt = request == Request::Interrupt;
+        let action = action(request, is_interrupt && self.interrupted.swap(true, Ordering::SeqCst));
         if action == Action::StopAndWait {
             let has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
             drop(self.ended.wait_while(has_ended, |has_ended| !*has_ended).unwrap_or_else(PoisonError::into_inner));
@@ -85,20 +96,38 @@ pub fn end() {
 
 fn exit_if_asked(action: Action) {
     if action == Action::Exit {
-        note("stopped at once: the last checkpoint stays, for train --resume, or for the same sweep run again");
+        // On a thread of its own: a full pipe that nobody reads must not keep the program from ending.
+        std::thread::spawn(|| {
+            note("stopped at once: the last checkpoint stays, for train --resume, or for the same sweep run again")
+        });
+        std::thread::sleep(Duration::from_millis(100));
         std::process::exit(KILLED);
     }
 }
 
-/// Listens for SIGINT, SIGTERM, SIGHUP and SIGUSR1.
+/// Listens for SIGINT, SIGTERM, SIGUSR1, and SIGHUP unless it is ignored, as under nohup.
 #[cfg(unix)]
 pub fn listen() -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).context("cannot listen for signals")?;
-    let request = |signal| if signal == SIGUSR1 { Request::Notice } else { Request::Interrupt };
+    let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = signal_hook::iterator::Signals::new(wanted).context("cannot listen for signals")?;
+    let request = |signal| if signal == SIGINT { Request::Interrupt } else { Request::Notice };
     std::thread::spawn(move || signals.forever().for_each(|signal| exit_if_asked(STOP.handle(request(signal)))));
     Ok(())
+}
+
+/// Whether the process ignores a signal, which it inherits from its parent.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action, sigaction only writes the present one, and all zeros is a valid value of it.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Listens for console events: Ctrl-C, Ctrl-Break, and closing, logoff and shutdown.
@@ -118,7 +147,7 @@ extern "system" fn on_event(event: u32) -> windows_sys::core::BOOL {
     exit_if_asked(action);
     if action == Action::StopAndWait {
         // Windows ends the process when this returns. The pause lets the main thread, which is about to return, exit with its own code first.
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
     }
     1
 }
@@ -136,7 +165,6 @@ fn request_of(event: u32) -> Request {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     #[test]
     fn a_second_interrupt_exits_and_other_requests_do_not() {
@@ -146,7 +174,7 @@ mod tests {
             (Request::Close, Action::StopAndWait, Action::StopAndWait),
         ] {
             assert_eq!(action(request, false), first, "{request:?}");
-            assert_eq!(action(request, true), second, "{request:?} while stopping");
+            assert_eq!(action(request, true), second, "{request:?} after an interrupt");
         }
     }
 
@@ -156,7 +184,9 @@ mod tests {
         assert_eq!(stop.handle(Request::Notice), Action::Stop);
         assert!(stop.flag.load(Ordering::SeqCst));
         assert_eq!(stop.handle(Request::Notice), Action::Stop);
-        // A notice counts as the first request.
+        // A notice is no Ctrl-C: the second of these ends the program.
+        assert_eq!(stop.handle(Request::Interrupt), Action::Stop);
+        assert_eq!(stop.handle(Request::Notice), Action::Stop);
         assert_eq!(stop.handle(Request::Interrupt), Action::Exit);
     }
 

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 /// Bytes of the digest before the driver's data.
 const DIGEST: usize = 64;
 
+/// Bytes of a file at most. Drivers keep some hundred kilobytes for a program.
+const LARGEST: u64 = 1 << 26;
+
 /// The file of an adapter's pipelines; None if its backend has no pipeline cache.
 fn path(gpu: &Gpu) -> Option<PathBuf> {
     if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
@@ -20,7 +23,7 @@ fn path(gpu: &Gpu) -> Option<PathBuf> {
 /// Loads the pipelines of earlier runs into the device's pipeline cache. A file that is missing or damaged counts as empty.
 pub fn load(gpu: &mut Gpu) {
     let Some(path) = path(gpu) else { return };
-    let data = std::fs::read(path).ok().and_then(|file| verified(&file).map(<[u8]>::to_vec));
+    let data = cache::read(&path, LARGEST).and_then(|file| verified(&file).map(<[u8]>::to_vec));
     let descriptor = wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data: data.as_deref(), fallback: true };
     // SAFETY: the data came from `get_data` for an adapter with the same key, and its digest shows that it is intact. wgpu and the
     // driver check the driver's version.
@@ -32,7 +35,7 @@ pub fn save(gpu: &Gpu) {
     let (Some(path), Some(cache)) = (path(gpu), &gpu.pipeline_cache) else { return };
     let Some(data) = cache.get_data() else { return };
     let file = [sha256(&data).as_bytes(), &data].concat();
-    if std::fs::read(&path).is_ok_and(|before| before == file) {
+    if cache::read(&path, LARGEST).is_some_and(|before| before == file) {
         return;
     }
     if let Some(directory) = path.parent() {

@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wgpu::{Adapter, AdapterInfo};
 
+/// Bytes of a result at most. A failed check of every kernel stays far below.
+const LARGEST: u64 = 1 << 20;
 /// The version of the file format and of the check's coverage.
 const SCHEMA: u32 = 1;
 /// The version of wgpu and naga in Cargo.lock. Another version may compile other kernels wrong.
@@ -206,13 +208,13 @@ impl SelfChecks {
 
     fn read(&self, key: &Key) -> Option<Record> {
         let path = self.path(key)?;
-        let record: Record = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        let record: Record = serde_json::from_slice(&cache::read(&path, LARGEST)?).ok()?;
         (record.schema == SCHEMA && record.key == *key).then_some(Record { path: Some(path), ..record })
     }
 
     /// Returns the cached result; without one, or with `again`, calls `run` and caches what it returns.
     pub fn result(&self, key: &Key, again: bool, run: impl FnOnce() -> Result<Timed>) -> Result<Record> {
-        if let Some(record) = self.remembered(key).filter(|_| !again) {
+        if !again && let Some(record) = self.remembered(key) {
             return Ok(record);
         }
         let mut record = Record::new(key.clone(), run()?);
@@ -256,8 +258,11 @@ async fn run(adapter: &Adapter) -> Result<Timed> {
 fn save(record: &Record, path: &Path) -> Result<()> {
     let directory = path.parent().context("a file lies in a directory")?;
     disk::make_directory(directory)?;
+    let report = path.with_extension("txt");
     if !record.passed() {
-        disk::write_shared(&path.with_extension("txt"), record.text().as_bytes())?;
+        disk::write_shared(&report, record.text().as_bytes())?;
+    } else if report.exists() {
+        std::fs::remove_file(&report).with_context(|| format!("{}: could not remove it", report.display()))?;
     }
     disk::write_shared(path, serde_json::to_string_pretty(record)?.as_bytes())
 }

@@ -29,6 +29,7 @@ mod runs;
 mod sanitizer;
 mod self_check;
 mod shell;
+mod signals;
 mod soak;
 mod stores;
 mod support;
@@ -70,6 +71,7 @@ fn main() -> std::process::ExitCode {
         exchange::tests(),
         exchange::lens_tests(),
         shell::tests(),
+        signals::tests(),
         sweeps::tests(),
         stores::tests(),
         bounds::tests(),
