@@ -57,7 +57,8 @@ const SLACK: u64 = 6 << 10;
 
 /// Trainers made and dropped: the last ones leave no more behind than the first ones did.
 fn trainers(device: &str) -> Outcome {
-    let count = number("GROKSCOPE_TRAINERS", 12)?;
+    // Pipelines are made on several threads, whose allocators have grown to their size after some ten trainers.
+    let count = number("GROKSCOPE_TRAINERS", 36)?;
     let (shape, program) = (shape(29, 32, 4, 64), composed::program());
     let update: Update = preset("default")?.update(20);
     let (mut host, mut on_device) = (Vec::new(), Vec::new());
