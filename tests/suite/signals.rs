@@ -89,15 +89,13 @@ fn unread_messages() -> Outcome {
     let directory = tempfile::tempdir()?;
     let out = directory.path().join("run");
     let mut child = start(&out, "", &["--eval-every", "1"])?;
-    // Until the pipe is full: no row comes for half a second.
-    let mut before = 0;
-    loop {
+    // Until the pipe is full: no row comes for a second and a half.
+    let (mut before, mut unchanged) = (0, 0);
+    while before < 100 || unchanged < 3 {
         std::thread::sleep(Duration::from_millis(500));
-        let now = rows(&out);
-        if now > 100 && now == before {
-            break;
-        }
         require!(child.try_wait()?.is_none(), "the run ended by itself");
+        let now = rows(&out);
+        unchanged = if now == before { unchanged + 1 } else { 0 };
         before = now;
     }
     send(&child, "INT")?;
