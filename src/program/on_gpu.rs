@@ -109,7 +109,7 @@ impl OnGpu {
         let kernels = variants(&kernels, self.gpu.has_subgroups_of_eight());
         let step = self.plan_calls(&kernels, &calls[0], Batch::Train)?;
         let evaluation = self.plan_calls(&kernels, &calls[1], Batch::Grid)?;
-        self.make_pipelines(&[&step[..], &evaluation].concat()).await?;
+        self.make_pipelines(step.iter().chain(&evaluation)).await?;
         self.step = self.record(&step, Batch::Train).await?;
         self.evaluation = self.record(&evaluation, Batch::Grid).await?;
         self.write_rows()
@@ -152,14 +152,14 @@ impl OnGpu {
         Ok(window)
     }
 
-    fn plan_calls<'k>(&self, kernels: &[&'k Kernel], calls: &[Call], batch: Batch) -> Result<Vec<Arc<Planned<'k>>>> {
+    fn plan_calls<'k>(&self, kernels: &[&'k Kernel], calls: &[Call], batch: Batch) -> Result<Vec<Planned<'k>>> {
         let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
-        let planned = |call| plan(kernels, call, &self.layout, batch, most).map(Arc::new);
+        let planned = |call| plan(kernels, call, &self.layout, batch, most);
         calls.iter().map(planned).collect::<Result<_>>().with_context(|| title(&self.gpu.info))
     }
 
     /// Creates the missing pipelines on all cores, because a driver may take seconds for one.
-    async fn make_pipelines(&mut self, calls: &[Arc<Planned<'_>>]) -> Result<()> {
+    async fn make_pipelines<'p>(&mut self, calls: impl Iterator<Item = &'p Planned<'p>>) -> Result<()> {
         let mut missing: Vec<(PipelineKey, &Planned)> = Vec::new();
         for planned in calls {
             let key = pipeline_key(planned)?;
@@ -188,7 +188,7 @@ impl OnGpu {
     }
 
     /// The calls of a step, or of an evaluation, as dispatches.
-    async fn record(&mut self, calls: &[Arc<Planned<'_>>], batch: Batch) -> Result<Vec<Dispatch>> {
+    async fn record(&mut self, calls: &[Planned<'_>], batch: Batch) -> Result<Vec<Dispatch>> {
         let mut dispatches = Vec::new();
         for planned in calls {
             let mut windows = Vec::new();
