@@ -65,9 +65,9 @@ def lds_bytes(opcode):
 def hot_loop(lines):
     """Returns the FMA share and the bytes read from workgroup memory per FMA, or None for a kernel with few FMA.
 
-    The share is FMA over instructions that are not waits, where a VOPD pair counts as two. It is that of the innermost loop with
-    the most FMA; where that loop has less than half of the kernel's FMA, it is unrolled, and the share is that of the code from
-    the first FMA to the last.
+    The share is the number of FMA divided by the number of instructions other than waits. A VOPD pair counts as two. The code
+    counted is the innermost loop with the most FMA. If that loop has less than half of the kernel's FMA, the kernel's loop is
+    unrolled, and the code from the first FMA to the last counts instead.
     """
     basic_blocks = blocks(lines)
     code = [i for _, instructions in basic_blocks for i in instructions]

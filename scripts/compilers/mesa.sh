@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Unpacks Mesa 25 or later into a directory, without installing it: the release's own, or that of the backports.
+# Unpacks Mesa 25 or later into a directory without installing it. It comes from the Debian release or from its backports.
 #
 #   scripts/compilers/mesa.sh DIR
 set -euo pipefail

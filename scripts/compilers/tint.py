@@ -16,9 +16,9 @@ def judge(dump):
         raise Missing(f"Dawn does not run: {ended.output.strip()[-300:]}")
     said = json.loads(lines[-1])
     if "Mesa" not in said["adapter"] or "LLVM" not in said["adapter"]:
-        raise Missing(f"Dawn ran on {said['adapter']}, expected Mesa's llvmpipe")
+        raise Missing(f"Dawn ran on {said['adapter']} instead of Mesa's llvmpipe")
     if said["storageBuffers"] != STORAGE_BUFFERS:
-        raise Missing(f"Dawn allows {said['storageBuffers']} storage buffers, expected {STORAGE_BUFFERS}")
+        raise Missing(f"Dawn allows {said['storageBuffers']} storage buffers instead of {STORAGE_BUFFERS}")
 
     package = json.loads((HERE / "dawn/node_modules/webgpu/package.json").read_text())
     verdict = Verdict(f"webgpu {package['version']} on llvmpipe, {said['adapter']}")

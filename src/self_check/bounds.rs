@@ -26,7 +26,7 @@ pub struct Twins<'a> {
     pub layout: &'a Layout,
     /// The twin after the launch.
     pub exact: &'a OnCpu<f64>,
-    /// The twin after the launch on absolute values, negated where the kernel subtracts: every sum becomes that of its absolute terms.
+    /// The twin after a launch on absolute values, negated where the kernel subtracts, so that each sum is a sum of absolute terms.
     pub absolute: &'a OnCpu<f64>,
 }
 
@@ -58,7 +58,7 @@ impl Twins<'_> {
         let sums = |name: &'static str| self.absolute.tensor(model, name, self.batch);
         let least = f64::from(f32::MIN_POSITIVE);
         match (self.call.kernel, self.call.entry) {
-            // exp may err by (3 + 2 |x|) eps, its argument by that of the scores; the quotient doubles it.
+            // exp has an error of (3 + 2 |x|) eps, and its argument has that of the scores. The quotient doubles both.
             ("attention", "forward_pattern") => {
                 let top = self.score_sizes(model);
                 let relative = |row_head: usize| EPS * (16.0 + 4.0 * (shape.d_head() as f64 + 4.0) * top[row_head]);
