@@ -237,7 +237,8 @@ mod tests {
                 *out = (0..k).fold(start, |sum, l| {
                     let a = if case.a_has_rows { a[i * a_stride + l] } else { a[l * a_stride + i] };
                     let b = if case.b_has_rows { b[l * b_stride + j] } else { b[j * b_stride + l] };
-                    if fused { a.mul_add(b, sum) } else { a * b + sum }
+                    // MinGW's fmaf rounds twice.
+                    if fused { libm::fmaf(a, b, sum) } else { a * b + sum }
                 });
             }
         }

@@ -418,7 +418,7 @@ mod tests {
             let of_row = |row: usize, i: usize| {
                 let start = if of_base { table[i] } else { before[row * width + i] };
                 let lines = lines[row][..5].iter();
-                let sum = lines.fold(start, |sum, &(weight, line)| f32::mul_add(weight, table[line + i], sum));
+                let sum = lines.fold(start, |sum, &(weight, line)| libm::fmaf(weight, table[line + i], sum));
                 if relu { sum.max(0.0) } else { sum }
             };
             let expected: Vec<_> = (0..3 * width).map(|at| of_row(at / width, at % width)).collect();
@@ -454,7 +454,7 @@ mod tests {
             };
             let sum = |n: usize, i: usize| {
                 let terms = rows.iter().zip(&weights);
-                terms.fold(0.0, |sum, (&row, weights)| weights[n].mul_add(x[row as usize * width + i], sum))
+                terms.fold(0.0, |sum, (&row, weights)| libm::fmaf(weights[n], x[row as usize * width + i], sum))
             };
             let plain = |i: usize| rows.iter().fold(0.0, |sum, &row| sum + x[row as usize * width + i]);
             let expected: [Vec<f32>; 3] = [
