@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use std::future::Future;
 use std::pin::Pin;
 
-/// Whether wgpu zeroes workgroup memory. On Metal and DX12 one lane of each workgroup would write all of it. The sanitizer in the tests
+/// Whether wgpu zeroes workgroup memory. On Metal and DX12 one lane of each workgroup would write all of it. The sanitizer
 /// shows that no kernel reads workgroup memory before writing it.
 pub const ZERO_WORKGROUP_MEMORY: bool = false;
 

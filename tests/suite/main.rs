@@ -26,7 +26,6 @@ mod portable;
 mod reflection;
 mod resumes;
 mod runs;
-mod sanitizer;
 mod self_check;
 mod shell;
 mod signals;

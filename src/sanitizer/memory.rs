@@ -87,7 +87,8 @@ impl Memory {
         Self { words: vec![0; words], shadow: vec![Shadow::default(); words], dispatch: 0 }
     }
 
-    pub fn len(&self) -> usize {
+    /// How many words there are.
+    pub(super) fn len(&self) -> usize {
         self.words.len()
     }
 
@@ -113,6 +114,7 @@ impl Memory {
         }
     }
 
+    /// All words, written or not.
     pub fn words(&self) -> &[u32] {
         &self.words
     }
@@ -122,16 +124,16 @@ impl Memory {
         self.shadow[words].iter().filter(|shadow| !shadow.written).count()
     }
 
-    pub fn get(&self, at: usize) -> u32 {
+    pub(super) fn get(&self, at: usize) -> u32 {
         self.words[at]
     }
 
-    pub fn set(&mut self, at: usize, word: u32) {
+    pub(super) fn set(&mut self, at: usize, word: u32) {
         self.words[at] = word;
     }
 
     /// Notes an access, and says what is wrong with it.
-    pub fn touch(&mut self, at: usize, access: Access, who: Who) -> Option<Wrong> {
+    pub(super) fn touch(&mut self, at: usize, access: Access, who: Who) -> Option<Wrong> {
         let (dispatch, shadow) = (self.dispatch, &mut self.shadow[at]);
         if shadow.fenced {
             return Some(Wrong::Fenced);

@@ -41,32 +41,47 @@ pub struct Shader {
 
 /// How to run an entry point.
 pub struct Dispatch<'a> {
+    /// Its name.
     pub entry: &'a str,
     /// Values of the overrides that the shader declares.
     pub overrides: &'a [(&'a str, u32)],
+    /// Along x, y and z.
     pub workgroups: [u32; 3],
     /// Invocations of a subgroup: neighbours by local index.
     pub subgroup: u32,
 }
 
+/// What an invocation did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// An index beyond the end, or in words that are fenced off.
     OutOfBounds,
+    /// A read of memory that nobody has written.
     NeverWritten,
+    /// Two invocations at one place, one of them writing, without a barrier between them.
     Race,
+    /// A barrier that not all invocations of a workgroup reach.
     DivergentBarrier,
+    /// An integer divided by zero.
     DivisionByZero,
+    /// A loop that does not end.
     Endless,
+    /// A subgroup operation that asks a lane which does not run.
     InactiveLane,
 }
 
 /// A fault at a place of the shader, told of the first invocation that did it.
 #[derive(Clone, Debug)]
 pub struct Fault {
+    /// What it is.
     pub kind: Kind,
+    /// The shader's name.
     pub shader: String,
+    /// The line of the shader.
     pub line: u32,
+    /// The variable and the index.
     pub detail: String,
+    /// The workgroup of that invocation.
     pub workgroup: [u32; 3],
     /// Index of the invocation in its workgroup.
     pub lane: u32,
