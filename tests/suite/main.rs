@@ -33,6 +33,7 @@ mod soak;
 mod stores;
 mod support;
 mod sweeps;
+mod traces;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -67,6 +68,7 @@ fn main() -> std::process::ExitCode {
         planted::tests(),
         peers::tests(),
         bench::tests(),
+        traces::tests(),
         exchange::tests(),
         exchange::lens_tests(),
         shell::tests(),
