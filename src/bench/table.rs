@@ -23,33 +23,43 @@ pub fn text(report: &Report) -> String {
 
 const LEGEND: &str = "\
 middle: how wide the middle half of the times is; share: of the nearer ceiling, copies or multiply-adds (what caches serve may pass
-100 %); kernels: time in kernels of a step's, each measured alone (the CPU engine does them together in less); first s: from opening
+100 %); kernels: time in kernels of a step's, each measured alone (the CPU engine does them together in less); model: ms that
+the step model gives for this GPU, launches left out; first s: from opening
 the device to the end of the first step; time/work: grown from the first run of the program
 ";
 
 fn kernels(out: &mut String, device: &Device, run: &Run) {
     let _ = writeln!(
         out,
-        "\n  {}\n  {:<58}{:>9}  {:>7}{:>9}{:>8}{:>7}",
+        "\n  {}\n  {:<58}{:>9}  {:>7}{:>9}{:>8}{:>7}{}",
         run.title(),
         "kernel",
         "ms",
         "middle",
         "GFLOP/s",
         "GB/s",
-        "share"
+        "share",
+        if run.predicted_ms.is_some() { "    model" } else { "" }
     );
     for kernel in &run.kernels {
         let spread = (kernel.ms.high - kernel.ms.low) / kernel.ms.median.max(1e-9);
         let _ = writeln!(
             out,
-            "  {:<58}{:>9.3}  {:>6.0}%{:>9.1}{:>8.1}{:>6.0}%",
+            "  {:<58}{:>9.4}  {:>6.0}%{:>9.1}{:>8.1}{:>6.0}%{}",
             kernel.name,
             kernel.ms.median,
             100.0 * spread,
             kernel.gflop_s(),
             kernel.gb_s(),
-            100.0 * kernel.share(&device.ceilings)
+            100.0 * kernel.share(&device.ceilings),
+            kernel.predicted_ms.map_or(String::new(), |ms| format!("{ms:>9.4}"))
+        );
+    }
+    if let Some(predicted) = run.predicted_ms {
+        let _ = writeln!(
+            out,
+            "  the whole step {:.3} ms, its kernels {:.3} ms; the step model gives {predicted:.3} ms",
+            run.step_ms.median, run.kernels_ms
         );
     }
 }

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("signals", &["progress"]),
     ("run", &["method", "model", "plan", "program", "task", "train"]),
     ("sweep", &["analysis", "plan", "progress", "random", "report", "run", "session", "train"]),
-    ("bench", &["devices", "gpu", "model", "plan", "program", "run", "task"]),
+    ("bench", &["devices", "gpu", "model", "plan", "program", "run", "sanitizer", "shaders", "task"]),
 ];
 
 /// Rooms that are fit for a browser: no files, no clocks, no threads of their own.

@@ -30,6 +30,7 @@ mod self_check;
 mod shell;
 mod signals;
 mod soak;
+mod step_model;
 mod stores;
 mod support;
 mod sweeps;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         planted::tests(),
         peers::tests(),
         bench::tests(),
+        step_model::tests(),
         traces::tests(),
         exchange::tests(),
         exchange::lens_tests(),
