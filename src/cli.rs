@@ -244,6 +244,7 @@ pub struct Import {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   grokscope bench --device cpu --grow p
+  grokscope bench --model=4090 --program composed
   grokscope bench --out before; grokscope bench --compare before/bench.json")]
 pub struct Bench {
     /// cpu, auto, or part of an adapter's name; may be repeated; by default the CPU engine and every adapter
@@ -276,6 +277,17 @@ pub struct Bench {
     /// Mark what got slower, or faster, than in an older bench.json by more than the noise of both
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
+    /// Predict the training step on a GPU that need not be here, by its name or a part of it: H200 (also where none is named), RTX 4090, RX
+    /// 7900 XTX, M2 Max or Iris Xe. Nothing is measured; with --out writes model.json
+    #[arg(
+        long,
+        value_name = "GPU",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "H200",
+        conflicts_with_all = ["device", "grow", "compare", "seconds"]
+    )]
+    pub model: Option<String>,
 }
 
 /// `grokscope analyze`

@@ -80,6 +80,7 @@ pub mod progress;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod sanitizer;
 pub mod self_check;
 pub mod session;
 pub mod shaders;

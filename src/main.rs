@@ -148,10 +148,24 @@ fn bench(arguments: &Bench) -> Result<u8> {
     if let Some(directory) = &arguments.out {
         bench::prepare(directory)?;
     }
+    let plan = Draft::from_preset(&arguments.preset).and_then(|draft| with_changes(draft, &changes))?;
+    if let Some(name) = &arguments.model {
+        let device = bench::model::predict::device(name)?;
+        let model = bench::predict(&plan, &arguments.program)?;
+        let json = serde_json::to_string_pretty(&model)?;
+        match arguments.json {
+            true => say(&json),
+            false => say(bench::model::text(&model, device).trim_end()),
+        };
+        if let Some(directory) = &arguments.out {
+            bench::write_model(&json, directory)?;
+        }
+        return Ok(0);
+    }
     let request = bench::Request {
         devices: &arguments.device,
         threads: options.threads,
-        plan: Draft::from_preset(&arguments.preset).and_then(|draft| with_changes(draft, &changes))?,
+        plan,
         program: &arguments.program,
         grow: arguments.grow.as_deref(),
         seconds,

@@ -1,5 +1,6 @@
 //! Runs a program at one shape and takes its times.
 
+use super::model::{Prediction, Step};
 use super::{Kernel, Run, Spread};
 use crate::devices::{self, Chosen};
 use crate::model::{Sizes, WINDOW};
@@ -53,6 +54,11 @@ impl Work {
         super::title(&self.name(), [p, self.train.len(), d_model, n_heads, d_mlp, models])
     }
 
+    /// Its step as the step model counts it.
+    pub fn counted(&self) -> Result<Step> {
+        super::model::of_program(&self.program, &self.plan)
+    }
+
     /// A round: a fresh engine, whole steps for at least `time`, and single kernels for as long.
     pub fn measure(&self, chosen: &Chosen, threads: usize, time: Duration) -> Result<Times> {
         let Self { plan, program, train } = self;
@@ -95,7 +101,7 @@ impl Work {
     }
 
     /// The times of all rounds as one run.
-    pub fn run(&self, rounds: &[Times]) -> Result<Run> {
+    pub fn run(&self, rounds: &[Times], predicted: Option<&Prediction>) -> Result<Run> {
         let Self { plan, program, train } = self;
         let rows = train.len();
         let sizes = Sizes { shape: plan.shape(), rows };
@@ -105,7 +111,8 @@ impl Work {
             let times: Vec<f64> = rounds.iter().flat_map(|round| &round.kernels[index]).copied().collect();
             let cost = cost(call, &sizes);
             let (flops, bytes) = (cost.flops as f64 * models, cost.bytes as f64 * models);
-            Kernel { name: call.title(), ms: Spread::of(&times), flops, bytes }
+            let predicted_ms = predicted.map(|step| step.dispatches[index].us / 1e3);
+            Kernel { name: call.title(), ms: Spread::of(&times), flops, bytes, predicted_ms }
         };
         let kernels: Vec<Kernel> = program.step().enumerate().map(kernel).collect();
         let steps: Vec<f64> = rounds.iter().flat_map(|round| &round.steps).copied().collect();
@@ -121,6 +128,7 @@ impl Work {
             first_step_s: rounds.first().map_or(0.0, |round| round.first_step_s),
             step_ms: Spread::of(&steps),
             kernels_ms: kernels.iter().map(|kernel| kernel.ms.median).sum(),
+            predicted_ms: predicted.map(|step| step.step_us / 1e3),
             flops: program::flops(program, &sizes) as f64 * models,
             memory_mib: bytes as f64 * models / (1 << 20) as f64,
             kernels,
@@ -146,10 +154,12 @@ impl Work {
 
 /// Seconds of each call of a step.
 async fn one_by_one(engine: &mut Engine, calls: usize, tick: usize, updates: &[Vec<Update>]) -> Result<Vec<f64>> {
-    if let Engine::Gpu(machine) = engine
-        && let Some(seconds) = machine.time_step(updates).await?
-    {
-        return Ok(seconds);
+    if let Engine::Gpu(machine) = engine {
+        // The counter's tick is repeated too, and the update reads the scalars that it counted to.
+        let window: Vec<Vec<Update>> = updates.iter().map(|updates| vec![updates[0]; WINDOW]).collect();
+        if let Some(seconds) = machine.time_step(&window).await? {
+            return Ok(seconds);
+        }
     }
     let mut seconds = Vec::new();
     for index in 0..calls {

@@ -1,4 +1,5 @@
-//! What a device makes of the programs: the time of every kernel and of whole steps, beside the most that the device can do.
+//! What a device makes of the programs: the time of every kernel and of whole steps, beside the most that the device can do; and
+//! what a [`model`] predicts for devices that are not at hand.
 //!
 //! Shapes, multiply-adds and bytes come from the programs. Times are medians; with each stands the range in which its
 //! middle half lies, so that a comparison knows what is noise.
@@ -6,6 +7,7 @@
 mod ceilings;
 pub mod compare;
 mod measure;
+pub mod model;
 pub mod roofline;
 pub mod table;
 
@@ -80,6 +82,9 @@ pub struct Run {
     pub step_ms: Spread,
     /// Of it in kernels; the rest lies between them.
     pub kernels_ms: f64,
+    /// What the step model gives on this device, where it knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<f64>,
     /// Of all models, two for each multiply-add.
     pub flops: f64,
     /// What the tensor table adds up to.
@@ -99,6 +104,9 @@ pub struct Kernel {
     pub flops: f64,
     /// What it reads and writes, of all models; what an update changes counts twice.
     pub bytes: f64,
+    /// What the step model gives without the launch, where it knows the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<f64>,
 }
 
 /// A time and how far its repetitions lie apart.
@@ -203,18 +211,27 @@ fn plans(request: &Request) -> Result<Vec<Plan>> {
 /// Rounds in which everything is measured, one after the other: what drifts in between (clocks, neighbours) is part of the noise.
 const ROUNDS: usize = 3;
 
+/// The programs of a name.
+fn programs(name: &str) -> Result<Vec<&str>> {
+    match name {
+        "both" => Ok(vec!["layered", "composed"]),
+        "layered" | "composed" => Ok(vec![name]),
+        other => bail!("--program {other}: expected layered, composed or both"),
+    }
+}
+
+/// Predicts the training steps of a plan by the programs of a name.
+pub fn predict(plan: &Plan, program: &str) -> Result<model::Model> {
+    model::of_plan(plan, &programs(program)?)
+}
+
 /// Times what is asked for; `tell` is given a line before each run. `older` is a report to be compared with.
 ///
 /// # Errors
 /// Devices, programs and plans that do not exist or do not fit; an older report that has none of what is asked for.
 pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Result<Report> {
-    let programs = match request.program {
-        "both" => vec!["layered", "composed"],
-        "layered" | "composed" => vec![request.program],
-        other => bail!("--program {other}: expected layered, composed or both"),
-    };
     let mut works = Vec::new();
-    for program in programs {
+    for program in programs(request.program)? {
         for plan in plans(request)? {
             works.push(Work::new(plan, program)?);
         }
@@ -252,7 +269,12 @@ pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Re
     let mut report = Report { schema: SCHEMA, version: env!("CARGO_PKG_VERSION").into(), devices: Vec::new() };
     for ((name, ceilings), times) in names.into_iter().zip(ceilings).zip(times) {
         let (driver, ceilings) = ceilings.context("every device has ceilings")?;
-        let runs = works.iter().zip(times).map(|(work, times)| work.run(&times)).collect::<Result<_>>()?;
+        let known = model::predict::of_adapter(&name);
+        let run = |(work, times): (&Work, Vec<measure::Times>)| {
+            let step = known.map(|device| Ok::<_, anyhow::Error>(work.counted()?.on(device))).transpose()?;
+            work.run(&times, step.as_ref())
+        };
+        let runs = works.iter().zip(times).map(run).collect::<Result<_>>()?;
         report.devices.push(Device { name, driver, ceilings, runs });
     }
     Ok(report)
@@ -313,6 +335,12 @@ pub fn prepare(directory: &Path) -> Result<()> {
     made.with_context(|| format!("--out {}: no directory can be made there", directory.display()))
 }
 
+/// model.json.
+pub fn write_model(json: &str, directory: &Path) -> Result<()> {
+    prepare(directory)?;
+    disk::write_whole(&directory.join("model.json"), format!("{json}\n").as_bytes())
+}
+
 /// bench.json, bench.csv and a roofline for each run.
 pub fn write(report: &Report, directory: &Path) -> Result<()> {
     prepare(directory)?;
@@ -346,7 +374,8 @@ mod tests {
     #[test]
     fn a_share_is_that_of_the_nearer_ceiling() {
         let ceilings = Ceilings { copy_gb_s: 10.0, multiply_add_gflop_s: 100.0, empty_dispatch_us: 1.0 };
-        let kernel = |flops, bytes| Kernel { name: "k".into(), ms: Spread::of(&[2.0]), flops, bytes };
+        let ms = Spread::of(&[2.0]);
+        let kernel = |flops, bytes| Kernel { name: "k".into(), ms, flops, bytes, predicted_ms: None };
         // 1e8 operations in 2 ms are 50 GFLOP/s, 4e6 bytes 2 GB/s.
         assert_eq!((kernel(1e8, 4e6).gflop_s(), kernel(1e8, 4e6).gb_s()), (50.0, 2.0));
         assert_eq!(kernel(1e8, 4e6).share(&ceilings), 0.5);

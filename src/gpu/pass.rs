@@ -1,13 +1,13 @@
 //! Pipelines with their tensors bound, and passes that run many of them.
 
-use super::device::Gpu;
+use super::device::{Gpu, is_real};
 use super::kernel::{Binding, Constants, Entry, Kernel};
 use super::tensors::Window;
 use anyhow::{Context, Result};
 use std::future::Future;
 use std::pin::Pin;
 
-/// Whether wgpu zeroes workgroup memory. On Metal and DX12 one lane of each workgroup would write all of it. The sanitizer in the tests
+/// Whether wgpu zeroes workgroup memory. On Metal and DX12 one lane of each workgroup would write all of it. The sanitizer
 /// shows that no kernel reads workgroup memory before writing it.
 pub const ZERO_WORKGROUP_MEMORY: bool = false;
 
@@ -170,11 +170,28 @@ pub fn submit<'a>(gpu: &Gpu, dispatches: impl Iterator<Item = &'a Dispatch> + Cl
     gpu.queue.submit([encoder.finish()]);
 }
 
-/// Seconds that each dispatch takes, in order, by the device's own clock; nothing where it has none.
+/// Times that a dispatch is repeated between two timestamps, at most: a pass takes some microseconds to begin and end, as long as a
+/// small kernel. On a software adapter kernels take longer.
+const REPEATS: usize = 200;
+const REPEATS_IN_SOFTWARE: usize = 4;
+/// Seconds after which a dispatch is not repeated any more.
+const REPEATED_S: f64 = 20e-3;
+
+/// Seconds that each dispatch takes, in order, by the device's own clock; nothing where it has none. Each is repeated, with the
+/// barrier to the one before: the mean of the repetitions counts.
 pub async fn timed(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Option<Vec<f64>>> {
     if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
         return Ok(None);
     }
+    let most = if is_real(&gpu.info) { REPEATS } else { REPEATS_IN_SOFTWARE };
+    let once = repeated(gpu, dispatches, &vec![1; dispatches.len()]).await?;
+    let times: Vec<usize> = once.iter().map(|s| ((REPEATED_S / s.max(1e-9)) as usize).clamp(1, most)).collect();
+    let seconds = repeated(gpu, dispatches, &times).await?;
+    Ok(Some(seconds.iter().zip(times).map(|(seconds, times)| seconds / times as f64).collect()))
+}
+
+/// Seconds of each dispatch, repeated so many times, by timestamps before and after. Each is a submission of its own.
+async fn repeated(gpu: &Gpu, dispatches: &[Dispatch], times: &[usize]) -> Result<Vec<f64>> {
     let stamps = 2 * dispatches.len() as u32;
     let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
         label: Some("timestamps"),
@@ -187,18 +204,24 @@ pub async fn timed(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Option<Vec<f64>
         usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
         mapped_at_creation: false,
     });
-    let mut encoder = gpu.device.create_command_encoder(&Default::default());
-    for (dispatch, first) in dispatches.iter().zip((0..stamps).step_by(2)) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some(&dispatch.label),
-            timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                query_set: &queries,
-                beginning_of_pass_write_index: Some(first),
-                end_of_pass_write_index: Some(first + 1),
-            }),
-        });
-        dispatch.record(&mut pass);
+    for ((dispatch, &times), first) in dispatches.iter().zip(times).zip((0..stamps).step_by(2)) {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some(&dispatch.label),
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set: &queries,
+                    beginning_of_pass_write_index: Some(first),
+                    end_of_pass_write_index: Some(first + 1),
+                }),
+            });
+            for _ in 0..times {
+                dispatch.record(&mut pass);
+            }
+        }
+        gpu.queue.submit([encoder.finish()]);
     }
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
     encoder.resolve_query_set(&queries, 0..stamps, &resolved, 0);
     gpu.queue.submit([encoder.finish()]);
     let window = Window { offset: 0, bytes: resolved.size(), len: 0, stride: 0, buffer: resolved };
@@ -206,7 +229,7 @@ pub async fn timed(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Option<Vec<f64>
     let stamps: Vec<u64> = words.chunks_exact(2).map(|w| u64::from(w[0]) | u64::from(w[1]) << 32).collect();
     let seconds =
         |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
-    Ok(Some(stamps.chunks_exact(2).map(seconds).collect()))
+    Ok(stamps.chunks_exact(2).map(seconds).collect())
 }
 
 /// Workgroups that cover `invocations`.

@@ -5,7 +5,6 @@
 //! `planted_faults_are_found` holds that it is.
 
 use crate::kernels::{methods, with_method};
-use crate::sanitizer::{Buffers, Dispatch, Fault, Kind, Memory, Shader};
 use crate::support::{Outcome, layout, require, shape, test};
 use grokscope::gpu::kernel::{Element, Kernel};
 use grokscope::method::Method;
@@ -15,6 +14,7 @@ use grokscope::program::batch::{Batch, Key, Layout, key};
 use grokscope::program::dispatches::{Extent, block_owner, extent, plan, record, tensor_edges, variants};
 use grokscope::program::on_cpu::OnCpu;
 use grokscope::program::{Call, Program, State, by_name};
+use grokscope::sanitizer::{Buffers, Dispatch, Fault, Kind, Memory, Shader};
 use grokscope::shaders;
 use libtest_mimic::{Failed, Trial};
 use std::collections::HashMap;

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("task", &["random"]),
     ("model", &["plan", "random"]),
     ("shaders", &["gpu"]),
+    ("sanitizer", &[]),
     ("program", &["cpu", "gpu", "method", "model", "plan", "shaders", "task"]),
     ("self_check", &["cpu", "gpu", "method", "model", "plan", "program", "random", "shaders", "task"]),
     ("analysis", &["cpu", "model", "plan", "random", "task"]),
@@ -22,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("signals", &["progress"]),
     ("run", &["method", "model", "plan", "program", "task", "train"]),
     ("sweep", &["analysis", "plan", "progress", "random", "report", "run", "session", "train"]),
-    ("bench", &["devices", "gpu", "model", "plan", "program", "run", "task"]),
+    ("bench", &["devices", "gpu", "model", "plan", "program", "run", "sanitizer", "shaders", "task"]),
 ];
 
 /// Rooms that are fit for a browser: no files, no clocks, no threads of their own.
@@ -34,6 +35,7 @@ const FOR_THE_BROWSER: &[&str] = &[
     "task",
     "model",
     "shaders",
+    "sanitizer",
     "program",
     "self_check",
     "analysis",

@@ -26,14 +26,15 @@ mod portable;
 mod reflection;
 mod resumes;
 mod runs;
-mod sanitizer;
 mod self_check;
 mod shell;
 mod signals;
 mod soak;
+mod step_model;
 mod stores;
 mod support;
 mod sweeps;
+mod traces;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -68,6 +69,8 @@ fn main() -> std::process::ExitCode {
         planted::tests(),
         peers::tests(),
         bench::tests(),
+        step_model::tests(),
+        traces::tests(),
         exchange::tests(),
         exchange::lens_tests(),
         shell::tests(),

@@ -87,14 +87,20 @@ impl Memory {
         Self { words: vec![0; words], shadow: vec![Shadow::default(); words], dispatch: 0 }
     }
 
-    pub fn len(&self) -> usize {
+    /// How many words there are.
+    pub(super) fn len(&self) -> usize {
         self.words.len()
+    }
+
+    /// Memory whose accesses are not checked, which needs a twentieth of the room.
+    pub fn unchecked(words: Vec<u32>) -> Self {
+        Self { words, shadow: Vec::new(), dispatch: 0 }
     }
 
     /// Writes words from outside.
     pub fn write(&mut self, first: usize, words: &[u32]) {
         self.words[first..first + words.len()].copy_from_slice(words);
-        for shadow in &mut self.shadow[first..first + words.len()] {
+        for shadow in self.shadow.iter_mut().skip(first).take(words.len()) {
             shadow.written = true;
         }
     }
@@ -113,6 +119,7 @@ impl Memory {
         }
     }
 
+    /// All words, written or not.
     pub fn words(&self) -> &[u32] {
         &self.words
     }
@@ -122,17 +129,17 @@ impl Memory {
         self.shadow[words].iter().filter(|shadow| !shadow.written).count()
     }
 
-    pub fn get(&self, at: usize) -> u32 {
+    pub(super) fn get(&self, at: usize) -> u32 {
         self.words[at]
     }
 
-    pub fn set(&mut self, at: usize, word: u32) {
+    pub(super) fn set(&mut self, at: usize, word: u32) {
         self.words[at] = word;
     }
 
     /// Notes an access, and says what is wrong with it.
-    pub fn touch(&mut self, at: usize, access: Access, who: Who) -> Option<Wrong> {
-        let (dispatch, shadow) = (self.dispatch, &mut self.shadow[at]);
+    pub(super) fn touch(&mut self, at: usize, access: Access, who: Who) -> Option<Wrong> {
+        let (dispatch, shadow) = (self.dispatch, self.shadow.get_mut(at)?);
         if shadow.fenced {
             return Some(Wrong::Fenced);
         }

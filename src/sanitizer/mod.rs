@@ -25,11 +25,38 @@ pub use memory::Memory;
 
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// What the storage variables of a shader are bound to, by name.
 pub type Buffers = HashMap<String, Memory>;
+
+/// What one workgroup does, told of the warp that waits most often, and what its memory sees.
+///
+/// A wait is a round of loads from storage that were issued together and are needed before the warp can go on; `lanes/trace.rs` has the
+/// rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trace {
+    /// Waits for a round that touched a line of 128 bytes for the first time in this workgroup.
+    pub waits_l2: u64,
+    /// Waits for lines that the workgroup had touched before.
+    pub waits_l1: u64,
+    /// Instructions that were done between issuing a round of the first kind and waiting for it, all together.
+    pub covered_l2: u64,
+    /// The same of the second kind.
+    pub covered_l1: u64,
+    /// Multiply-adds of an invocation; a product that is not added to anything is one too.
+    pub multiply_adds: u64,
+    /// Scalar operations, and loads and stores of up to 16 bytes, of an invocation.
+    pub instructions: u64,
+    /// Bytes that an invocation reads from workgroup memory.
+    pub shared_bytes: u64,
+    /// Bytes of storage that the workgroup reads, in sectors of 32 bytes, each once.
+    pub bytes_read: u64,
+    /// Bytes of storage that it writes, in the same way.
+    pub bytes_written: u64,
+}
 
 /// A parsed shader.
 pub struct Shader {
@@ -41,32 +68,47 @@ pub struct Shader {
 
 /// How to run an entry point.
 pub struct Dispatch<'a> {
+    /// Its name.
     pub entry: &'a str,
     /// Values of the overrides that the shader declares.
     pub overrides: &'a [(&'a str, u32)],
+    /// Along x, y and z.
     pub workgroups: [u32; 3],
     /// Invocations of a subgroup: neighbours by local index.
     pub subgroup: u32,
 }
 
+/// What an invocation did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// An index beyond the end, or in words that are fenced off.
     OutOfBounds,
+    /// A read of memory that nobody has written.
     NeverWritten,
+    /// Two invocations at one place, one of them writing, without a barrier between them.
     Race,
+    /// A barrier that not all invocations of a workgroup reach.
     DivergentBarrier,
+    /// An integer divided by zero.
     DivisionByZero,
+    /// A loop that does not end.
     Endless,
+    /// A subgroup operation that asks a lane which does not run.
     InactiveLane,
 }
 
 /// A fault at a place of the shader, told of the first invocation that did it.
 #[derive(Clone, Debug)]
 pub struct Fault {
+    /// What it is.
     pub kind: Kind,
+    /// The shader's name.
     pub shader: String,
+    /// The line of the shader.
     pub line: u32,
+    /// The variable and the index.
     pub detail: String,
+    /// The workgroup of that invocation.
     pub workgroup: [u32; 3],
     /// Index of the invocation in its workgroup.
     pub lane: u32,
@@ -115,13 +157,7 @@ impl Shader {
 
     /// Runs an entry point on the buffers, and tells what it did wrong, in the order of kinds and lines.
     pub fn run(&self, dispatch: &Dispatch, buffers: &mut Buffers) -> Result<Vec<Fault>, String> {
-        let overrides = dispatch.overrides.iter().map(|(name, value)| (name.to_string(), f64::from(*value))).collect();
-        let stage = Some((ShaderStage::Compute, dispatch.entry));
-        let (module, info) =
-            naga::back::pipeline_constants::process_overrides(&self.module, &self.info, stage, &overrides)
-                .map_err(|e| format!("{}.{}: {e}", self.name, dispatch.entry))?;
-        let index = module.entry_points.iter().position(|entry| entry.name == dispatch.entry);
-        let index = index.ok_or(format!("{}: no entry point '{}'", self.name, dispatch.entry))?;
+        let (module, info, index) = self.resolved(dispatch)?;
         let mut faults = Faults::default();
         memory::begin_dispatch(buffers);
         let [x, y, z] = dispatch.workgroups;
@@ -130,5 +166,35 @@ impl Shader {
             lanes::Group::new(self, &module, &info, index, dispatch, workgroup, number, buffers, &mut faults).run()?;
         }
         Ok(faults.0.into_values().collect())
+    }
+
+    /// Runs one workgroup and tells what it waits for.
+    ///
+    /// # Errors
+    /// Also where the workgroup has a fault.
+    pub fn trace(&self, dispatch: &Dispatch, workgroup: [u32; 3], buffers: &mut Buffers) -> Result<Trace, String> {
+        let (module, info, index) = self.resolved(dispatch)?;
+        let mut faults = Faults::default();
+        memory::begin_dispatch(buffers);
+        let [x, y, _] = dispatch.workgroups;
+        let number = (workgroup[2] * y + workgroup[1]) * x + workgroup[0];
+        let group = lanes::Group::new(self, &module, &info, index, dispatch, workgroup, number, buffers, &mut faults);
+        let trace = group.trace()?;
+        match faults.0.into_values().next() {
+            Some(fault) => Err(fault.to_string()),
+            None => Ok(trace),
+        }
+    }
+
+    /// The module with its overrides set, and which of its entry points is asked for.
+    fn resolved(&self, dispatch: &Dispatch) -> Result<(Cow<'_, Module>, Cow<'_, ModuleInfo>, usize), String> {
+        let overrides = dispatch.overrides.iter().map(|(name, value)| (name.to_string(), f64::from(*value))).collect();
+        let stage = Some((ShaderStage::Compute, dispatch.entry));
+        let (module, info) =
+            naga::back::pipeline_constants::process_overrides(&self.module, &self.info, stage, &overrides)
+                .map_err(|e| format!("{}.{}: {e}", self.name, dispatch.entry))?;
+        let index = module.entry_points.iter().position(|entry| entry.name == dispatch.entry);
+        let index = index.ok_or(format!("{}: no entry point '{}'", self.name, dispatch.entry))?;
+        Ok((module, info, index))
     }
 }

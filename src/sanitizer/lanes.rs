@@ -1,10 +1,11 @@
 //! A workgroup in lockstep: every statement is done for all lanes that reach it.
 
 mod expressions;
+mod trace;
 
 use super::memory::{Access, Memory, Who, Wrong};
 use super::words::{size, size_of};
-use super::{Buffers, Dispatch, Fault, Faults, Kind, Shader};
+use super::{Buffers, Dispatch, Fault, Faults, Kind, Shader, Trace};
 use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{
     AddressSpace, AtomicFunction, Barrier, Binding, Block, BuiltIn, Expression, Function, GatherMode, GlobalVariable,
@@ -12,6 +13,7 @@ use naga::{
 };
 use std::collections::HashMap;
 use std::rc::Rc;
+use trace::{Arrivals, Tracer};
 
 /// Which lanes do something.
 type Mask = Vec<bool>;
@@ -73,6 +75,7 @@ struct Frame<'a> {
     loops: Vec<Leaving>,
     returned: Mask,
     result: Option<Value>,
+    arrivals: Arrivals,
 }
 
 /// One workgroup.
@@ -93,6 +96,7 @@ pub struct Group<'a> {
     shared_epoch: u32,
     buffers: &'a mut Buffers,
     faults: &'a mut Faults,
+    trace: Option<Tracer>,
 }
 
 fn unknown<T>(what: impl std::fmt::Debug) -> Result<T, String> {
@@ -139,10 +143,18 @@ impl<'a> Group<'a> {
             shared_epoch: 0,
             buffers,
             faults,
+            trace: None,
         }
     }
 
-    pub fn run(mut self) -> Result<(), String> {
+    /// Runs it, and follows what it waits for.
+    pub fn trace(mut self) -> Result<Trace, String> {
+        self.trace = Some(Tracer::new(self.lanes));
+        self.run()?;
+        self.trace.take().map(Tracer::finish).ok_or("nothing was followed".into())
+    }
+
+    pub fn run(&mut self) -> Result<(), String> {
         for (handle, variable) in self.module.global_variables.iter() {
             if variable.space == AddressSpace::WorkGroup {
                 self.shared.insert(handle, Memory::new(size(self.module, variable.ty)?));
@@ -151,7 +163,8 @@ impl<'a> Group<'a> {
         let point = &self.module.entry_points[self.entry];
         let arguments = point.function.arguments.iter().map(|argument| self.builtin(&argument.binding));
         let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
-        self.call(&point.function, self.info.get_entry_point(self.entry), arguments, vec![true; self.lanes])?;
+        let arrivals = vec![Default::default(); arguments.len()];
+        self.call(&point.function, self.info.get_entry_point(self.entry), arguments, arrivals, vec![true; self.lanes])?;
         Ok(())
     }
 
@@ -185,8 +198,9 @@ impl<'a> Group<'a> {
         function: &'a Function,
         info: &'a FunctionInfo,
         arguments: Vec<Rc<Value>>,
+        arrivals: Vec<trace::Arrival>,
         active: Mask,
-    ) -> Result<Option<Value>, String> {
+    ) -> Result<Option<(Value, trace::Arrival)>, String> {
         let mut locals = Vec::new();
         for (_, variable) in function.local_variables.iter() {
             locals.push(vec![0; self.lanes * size(self.module, variable.ty)?]);
@@ -204,7 +218,9 @@ impl<'a> Group<'a> {
             loops: Vec::new(),
             returned: vec![false; self.lanes],
             result,
+            arrivals: Arrivals::default(),
         });
+        self.begin_arrivals(arrivals);
         for (index, (_, variable)) in function.local_variables.iter().enumerate() {
             if let Some(init) = variable.init {
                 let value = self.get(init)?;
@@ -214,7 +230,7 @@ impl<'a> Group<'a> {
             }
         }
         self.block(&function.body, active)?;
-        Ok(self.frames.pop().and_then(|frame| frame.result))
+        Ok(self.frames.pop().and_then(|frame| Some((frame.result?, frame.arrivals.result))))
     }
 
     fn frame(&mut self) -> &mut Frame<'a> {
@@ -248,10 +264,12 @@ impl<'a> Group<'a> {
                 for handle in range.clone() {
                     let value = self.evaluate(handle, &active)?;
                     self.frame().values[handle.index()] = Some(Rc::new(value));
+                    self.evaluated(handle, &active)?;
                 }
             }
             Statement::Block(inner) => return self.block(inner, active),
             Statement::If { condition, accept, reject } => {
+                self.branches(*condition, &active);
                 let condition = self.bools(*condition)?;
                 let yes = self.block(accept, and(&active, &condition, true))?;
                 let no = self.block(reject, and(&active, &condition, false))?;
@@ -264,6 +282,7 @@ impl<'a> Group<'a> {
             Statement::Continue => return self.leave(active, |leaving| &mut leaving.continued),
             Statement::Return { value } => {
                 if let Some(value) = value {
+                    self.returns(*value);
                     let value = self.get(*value)?;
                     let Value::Words { words, .. } = &*value else {
                         return unknown("a function that returns a pointer");
@@ -281,10 +300,12 @@ impl<'a> Group<'a> {
             }
             Statement::ControlBarrier(barrier) => {
                 self.all_come(&active, span);
+                self.meets();
                 self.storage_epoch += u32::from(barrier.contains(Barrier::STORAGE));
                 self.shared_epoch += u32::from(barrier.contains(Barrier::WORK_GROUP));
             }
             Statement::Store { pointer, value } => {
+                self.stores(*pointer, *value, &active)?;
                 let (pointer, value) = (self.pointer(*pointer)?, self.get(*value)?);
                 let (size, words) = self.expect_words(&value)?;
                 for lane in (0..self.lanes).filter(|&lane| active[lane]) {
@@ -300,6 +321,7 @@ impl<'a> Group<'a> {
             Statement::WorkGroupUniformLoad { pointer, result } => {
                 // A barrier before the load, and one after it.
                 self.all_come(&active, span);
+                self.meets();
                 self.shared_epoch += 1;
                 let pointer = self.pointer(*pointer)?;
                 let value = self.load(&pointer, span, &active)?;
@@ -307,14 +329,18 @@ impl<'a> Group<'a> {
                 self.frame().values[result.index()] = Some(Rc::new(value));
             }
             Statement::Call { function, arguments, result } => {
+                let arrivals = self.arrivals(arguments);
                 let arguments = arguments.iter().map(|&argument| self.get(argument)).collect::<Result<_, _>>()?;
                 let (called, info) = (&self.module.functions[*function], &self.info[*function]);
-                let value = self.call(called, info, arguments, active.clone())?;
-                if let (Some(handle), Some(value)) = (result, value) {
+                let value = self.call(called, info, arguments, arrivals, active.clone())?;
+                if let (Some(handle), Some((value, arrival))) = (result, value) {
+                    self.arrives(*handle, arrival);
                     self.frame().values[handle.index()] = Some(Rc::new(value));
                 }
             }
             Statement::SubgroupGather { mode: GatherMode::Broadcast(index), argument, result } => {
+                let arrival = self.works(&[*index, *argument], 1, &active);
+                self.arrives(*result, arrival);
                 let (index, argument) = (self.get(*index)?, self.get(*argument)?);
                 let (_, index) = self.expect_words(&index)?;
                 let (size, words) = self.expect_words(&argument)?;
@@ -359,9 +385,11 @@ impl<'a> Group<'a> {
     ) -> Result<Mask, String> {
         let nobody = vec![false; self.lanes];
         self.frame().loops.push(Leaving { broke: nobody.clone(), continued: nobody.clone() });
+        self.boundary(&active);
         let mut running = active.clone();
         let mut iterations = 0;
         while any(&running) {
+            let began = running.clone();
             let after = self.block(body, running)?;
             let leaving = self.frame().loops.last_mut().ok_or("a loop runs")?;
             let continued = std::mem::replace(&mut leaving.continued, nobody.clone());
@@ -370,8 +398,10 @@ impl<'a> Group<'a> {
             if let Some(condition) = break_if
                 && any(&running)
             {
+                self.branches(condition, &running);
                 running = and(&running, &self.bools(condition)?, false);
             }
+            self.boundary(&began);
             iterations += 1;
             if iterations == ITERATIONS {
                 let lane = running.iter().position(|&runs| runs).unwrap_or(0);
@@ -393,6 +423,7 @@ impl<'a> Group<'a> {
         span: Span,
         active: &[bool],
     ) -> Result<(), String> {
+        self.stores(pointer, value, active)?;
         let (pointer, value) = (self.pointer(pointer)?, self.get(value)?);
         let (_, words) = self.expect_words(&value)?;
         let signed = pointer.inner.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::Sint);
