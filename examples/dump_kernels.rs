@@ -7,13 +7,15 @@
 //! ```
 //!
 //! DIR then holds `NAME.wgsl` for each shader, `NAME.spv`, `NAME.comp`, `NAME.sm51.hlsl`, `NAME.sm60.hlsl` and `NAME.metal` for each
-//! pipeline, `kernels.json` with the pipelines and `calls.json` with the calls of both programs. `scripts/compilers.sh` reads them.
+//! pipeline, `kernels.json` with the pipelines and `calls.json` with the dispatches of both programs. `scripts/compilers.sh` reads them.
 
 use anyhow::{Context, Result, bail, ensure};
+use grokscope::gpu::device::{Family, TILES};
 use grokscope::gpu::kernel::{Constants, Entry, Kernel};
 use grokscope::gpu::pass::ZERO_WORKGROUP_MEMORY;
 use grokscope::method::{Filter, Loss, Method, Optimizer};
 use grokscope::plan::Draft;
+use grokscope::program::arenas::Homes;
 use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::dispatches::{self, Planned};
 use grokscope::program::{self, Call};
@@ -117,46 +119,59 @@ fn methods() -> Vec<Method> {
     methods
 }
 
-/// Plans every call of both programs at the default sizes, on a GPU and on a software adapter with subgroups of eight lanes.
+/// The families of kernels: of GPUs with the tiles that they choose and with each size of tiles, and of software adapters.
+const FAMILIES: [Family; 5] = [
+    Family::Wide(None),
+    Family::Wide(Some(TILES[0])),
+    Family::Wide(Some(TILES[1])),
+    Family::Software,
+    Family::SoftwareEights,
+];
+
+/// Plans every dispatch of both programs at the default sizes, for every family of kernels.
 fn pipelines(kernels: &[Kernel]) -> Result<(Vec<Pipeline>, Vec<Value>)> {
     let plan = Draft::from_preset("default")?.finish()?;
     let op = plan.op.parse()?;
     let train = Pairs::train(&plan.split.parse()?, plan.train_fraction, op, plan.p, None)?;
     let layout = Layout::new(plan.shape(), &[train], &[Pairs::grid(op, plan.p)]);
     let default_program = program::by_name("composed")?.name;
-    let (mut pipelines, mut calls, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut pipelines, mut dispatches, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for name in ["composed", "layered"] {
         for method in methods() {
             let program = program::by_name(name)?.taught(&method);
-            let step = program.step().map(|call| (call, Batch::Train, "step"));
-            let evaluation = program.evaluation().map(|call| (call, Batch::Grid, "evaluation"));
-            for (call, batch, part) in step.chain(evaluation) {
-                for software in [false, true] {
-                    let key = format!("{name} {part} {software} {} {} {:?}", call.kernel, call.entry, call.roles);
-                    if !seen.insert(key) {
-                        continue;
+            for family in FAMILIES {
+                let variants = dispatches::variants(kernels, family);
+                for (batch, part) in [(Batch::Train, "step"), (Batch::Grid, "evaluation")] {
+                    let calls: Vec<Call> = match batch {
+                        Batch::Train => program.step().cloned().collect(),
+                        Batch::Grid => program.evaluation().cloned().collect(),
+                    };
+                    let groups = dispatches::groups(&variants, &calls, &layout.sizes(batch))?;
+                    let of = |group: &Vec<usize>| group.iter().map(|&place| &calls[place]).collect::<Vec<&Call>>();
+                    let homes = Homes::new(&groups.iter().map(of).collect::<Vec<_>>());
+                    for group in &groups {
+                        let title = dispatches::title(&of(group));
+                        if !seen.insert(format!("{name} {part} {family:?} {title}")) {
+                            continue;
+                        }
+                        let planned =
+                            dispatches::plan(&variants, &calls, group, &layout, batch, &homes, MAX_WORKGROUPS)?;
+                        let is_default =
+                            name == default_program && method == Method::default() && family == Family::Wide(None);
+                        let pipeline = add(&mut pipelines, &planned, is_default, &format!("{name} {part}"))?;
+                        dispatches.push(json!({
+                            "program": name, "part": part, "method": method.suffix(), "family": format!("{family:?}"),
+                            "pipeline": pipeline, "title": title, "workgroups": planned.workgroups,
+                        }));
                     }
-                    let variants = dispatches::variants(kernels, software);
-                    let planned = dispatches::plan(&variants, call, &layout, batch, MAX_WORKGROUPS)?;
-                    let is_default = name == default_program && method == Method::default() && !software;
-                    let pipeline = add(&mut pipelines, &planned, is_default, &format!("{name} {part}"))?;
-                    calls.push(describe_call(
-                        call,
-                        &planned,
-                        &layout,
-                        batch,
-                        json!({
-                            "program": name, "part": part, "method": method.suffix(), "software": software, "pipeline": pipeline,
-                        }),
-                    ));
                 }
             }
         }
     }
-    Ok((pipelines, calls))
+    Ok((pipelines, dispatches))
 }
 
-/// Adds a call's pipeline to the list unless it is there, and returns its name: `product.nn`, or `loss.backward.LOGITS_ROW113` where
+/// Adds a dispatch's pipeline to the list unless it is there, and returns its name: `product.nn`, or `loss.backward.LOGITS_ROW113` where
 /// overrides differ from those of the first pipeline of the entry point.
 fn add(pipelines: &mut Vec<Pipeline>, planned: &Planned, in_default_run: bool, user: &str) -> Result<String> {
     let overrides = planned.kernel.overrides(&planned.constants)?;
@@ -175,7 +190,7 @@ fn add(pipelines: &mut Vec<Pipeline>, planned: &Planned, in_default_run: bool, u
             entry: Entry { workgroup: planned.entry.workgroup, bindings: planned.entry.bindings.clone() },
             overrides,
             in_default_run: false,
-            is_product: planned.geometry.is_some(),
+            is_product: planned.name == "multiply",
             used_by: Vec::new(),
         });
         pipelines.len() - 1
@@ -219,26 +234,6 @@ fn describe(pipeline: &Pipeline) -> Value {
         "overrides": pipeline.overrides.iter().map(|&(name, value)| (name, value)).collect::<BTreeMap<_, _>>(),
         "bindings": bindings.map(|b| json!({ "binding": b.index, "name": b.name, "writable": b.writable, "uniform": b.uniform })).collect::<Vec<_>>(),
     })
-}
-
-fn describe_call(call: &Call, planned: &Planned, layout: &Layout, batch: Batch, mut place: Value) -> Value {
-    let sizes = layout.sizes(batch);
-    let cost = program::cost(call, &sizes);
-    let bindings = planned.entry.bindings.iter().zip(&planned.tensors);
-    let call = json!({
-        "title": call.title(),
-        "workgroups": planned.workgroups,
-        "geometry": planned.geometry.map(|words| words.to_vec()),
-        "flops": cost.flops,
-        "bytes": cost.bytes,
-        "bindings": bindings.map(|(binding, tensor)| json!({
-            "name": binding.name, "tensor": tensor.name, "reads": binding.reads, "writes": binding.writes, "elements": tensor.len(&sizes),
-        })).collect::<Vec<_>>(),
-    });
-    if let (Value::Object(place), Value::Object(call)) = (&mut place, call) {
-        place.extend(call);
-    }
-    place
 }
 
 /// Writes a pipeline in every language that this build of naga has.

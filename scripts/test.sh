@@ -5,7 +5,7 @@
 #   GROKSCOPE_TEST_ADAPTER=NAME scripts/test.sh   on the adapter of that name instead of llvmpipe
 #   GROKSCOPE_NO_ADAPTER=1 scripts/test.sh        on a machine that is to have none: kernel tests are reported as ignored
 #
-# They need a software Vulkan adapter for the kernels, Chromium for the page, and Python with NumPy for the numbers.
+# They need a software Vulkan adapter for the kernels, Vulkan's headers for a layer, Chromium for the page, and Python with NumPy for the numbers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,6 +22,7 @@ packages=()
 if [ "${GROKSCOPE_NO_ADAPTER:-}" != 1 ] && [ -z "${GROKSCOPE_TEST_ADAPTER:-}" ] && ! has_lavapipe; then
     packages+=(mesa-vulkan-drivers)
 fi
+[ -f /usr/include/vulkan/vk_layer.h ] || packages+=(libvulkan-dev)
 [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ] || packages+=(chromium chromium-driver fonts-dejavu-core)
 can_make_venv || packages+=(python3 python3-venv)
 [ ${#packages[@]} -eq 0 ] || scripts/install.sh "${packages[@]}"

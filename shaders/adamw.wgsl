@@ -3,7 +3,7 @@
 // PyTorch's AdamW and Adam over all parameters at once. Which of decay and l2 does something is all that they differ in.
 
 @group(0) @binding(0) var<storage, read> updates: array<Update>;           // [model, window]
-@group(0) @binding(1) var<storage, read_write> step: array<u32>;           // [model]
+@group(0) @binding(1) var<storage, read> step: array<u32>;                 // [model]
 @group(0) @binding(2) var<storage, read> block_owner: array<u32>;          // [block of the arenas]: model, parameter and kind
 @group(0) @binding(3) var<storage, read> grads: array<f32>;                // [parameter, model, element]
 @group(0) @binding(4) var<storage, read_write> params: array<f32>;         // [parameter, model, element]
@@ -12,12 +12,6 @@
 @group(0) @binding(7) var<storage, read_write> first_bad: array<atomic<u32>>;   // [model]: 64 update + 16 what + parameter, the least
 
 override WINDOW: u32;   // updates that the host prepares at a time
-
-// step += 1: the update in progress, counted within the window
-@compute @workgroup_size(1)
-fn tick(@builtin(global_invocation_id) id: vec3<u32>) {
-    step[id.z] += 1u;
-}
 
 // A workgroup is a block, and a block belongs to one parameter of one model.
 @compute @workgroup_size(BLOCK)

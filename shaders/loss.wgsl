@@ -1,6 +1,6 @@
 // row_loss = log1p(sum over c != y of exp(l_c - l_y)) where y has the largest logit, else l_max - l_y + log(sum of exp(l_c - l_max))
 //
-// Grokking lives at losses near 1e-7, where a log-softmax in float32 has lost its gradient.
+// Grokking lives at losses near 1e-7, where a log-softmax in float32 has lost its gradient. A row is 32 lanes' work.
 
 @group(0) @binding(4) var<storage, read_write> row_loss: array<f32>;       // [model, row]
 @group(0) @binding(5) var<storage, read_write> row_correct: array<f32>;    // [model, row]
@@ -13,60 +13,62 @@ fn log1p(x: f32) -> f32 {
     return 2.0 * t * (1.0 + s * (1.0 / 3.0 + s * (1.0 / 5.0 + s * (1.0 / 7.0 + s * (1.0 / 9.0 + s * (1.0 / 11.0 + s / 13.0))))));
 }
 
-// 1 where the label is the first of the largest logits, else 0
-fn correct(at: u32, label: u32) -> f32 {
-    for (var c = 0u; c < D_VOCAB_OUT; c++) {
-        let beaten = select(logits[at + c] <= logits[at + label], logits[at + c] < logits[at + label], c < label);
-        if (!beaten) { return 0.0; }
-    }
-    return 1.0;
-}
-
 struct Rest {
     top: f32,   // the largest logit
     sum: f32,   // over c != y of exp(l_c - top)
 }
 
-fn rest_of(at: u32, label: u32) -> Rest {
+// Of a row, by all of its lanes.
+fn rest_of(at: u32, label: u32, lane: u32) -> Rest {
     var top = logits[at];
-    for (var c = 1u; c < D_VOCAB_OUT; c++) {
-        top = max(top, logits[at + c]);
-    }
+    for (var c = lane % LANES; c < D_VOCAB_OUT; c += LANES) { top = max(top, logits[at + c]); }
+    top = max_of_row(lane, top);
     var sum = 0.0;
-    for (var c = 0u; c < D_VOCAB_OUT; c++) {
+    for (var c = lane % LANES; c < D_VOCAB_OUT; c += LANES) {
         if (c != label) { sum += exp(logits[at + c] - top); }
     }
-    return Rest(top, sum);
+    return Rest(top, sum_of_row(lane, sum));
 }
 
-@compute @workgroup_size(64)
-fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = id.x;
-    let model = id.z;
-    if (row >= n_rows[model]) { return; }
+@compute @workgroup_size(128)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let model = group.z;
+    let own = row_of_lane(group, groups, lane);
+    // Lanes beyond the last row do it again, and do not write: all of them meet at the barriers.
+    let row = min(own, n_rows[model] - 1u);
     let out = part(model, row_capacity) + row;
     let at = logits_at(model, row);
     let label = labels[out];
-    let rest = rest_of(at, label);
+    let rest = rest_of(at, label, lane);
+    // Classes that the label does not beat: those with larger logits, and equal ones before it.
+    var unbeaten = 0.0;
+    for (var c = lane % LANES; c < D_VOCAB_OUT; c += LANES) {
+        let beaten = select(logits[at + c] <= logits[at + label], logits[at + c] < logits[at + label], c < label);
+        if (!beaten) { unbeaten = 1.0; }
+    }
+    unbeaten = max_of_row(lane, unbeaten);
+    if (own != row || lane % LANES != 0u) { return; }
     let behind = rest.top - logits[at + label];
     row_loss[out] = select(behind + log(exp(-behind) + rest.sum), log1p(rest.sum), behind == 0.0);
-    row_correct[out] = correct(at, label);
+    row_correct[out] = 1.0 - unbeaten;
 }
 
 // d_logits = (softmax - one-hot) / rows, the label's entry as minus the sum of the others
-@compute @workgroup_size(64)
-fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = id.x;
-    let model = id.z;
+@compute @workgroup_size(128)
+fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let model = group.z;
     let n = n_rows[model];
-    if (row >= n) { return; }
+    let own = row_of_lane(group, groups, lane);
+    let row = min(own, n - 1u);
     let at = logits_at(model, row);
     let label = labels[part(model, row_capacity) + row];
-    let rest = rest_of(at, label);
+    let rest = rest_of(at, label, lane);
+    if (own != row) { return; }
     let factor = 1.0 / (f32(n) * (exp(logits[at + label] - rest.top) + rest.sum));
-    for (var c = 0u; c < D_VOCAB_OUT; c++) {
-        d_logits[at + c] = exp(logits[at + c] - rest.top) * factor;
+    for (var c = lane % LANES; c < LOGITS_ROW; c += LANES) {
+        var d = 0.0;
+        if (c < D_VOCAB_OUT) { d = exp(logits[at + c] - rest.top) * factor; }
+        if (c == label) { d = -rest.sum * factor; }
+        d_logits[at + c] = d;
     }
-    d_logits[at + label] = -rest.sum * factor;
-    for (var c = D_VOCAB_OUT; c < LOGITS_ROW; c++) { d_logits[at + c] = 0.0; }
 }

@@ -1,15 +1,10 @@
-// C = A B (nn), C = A B^T (nt), C = A B^T where gate > 0 (nt_gated), C = A^T B (tn); nn may add to what is there
+// C = A B (nn), C = A B^T (nt), C = A B^T where gate > 0 (nt_gated), C = A^T B (tn); may be added to what is there
 //
 // As product.wgsl, for subgroups of eight: a workgroup is one, and its lanes hand each other their part of A. That suits
 // software adapters, where a load is a loop over the lanes and arithmetic is vectors: each lane loads four numbers of
 // A and four of B for a step of k, and multiplies 32 rows by 4 columns with them.
-
-@group(0) @binding(0) var<storage, read> n_rows: array<u32>;              // [model]
-@group(0) @binding(1) var<storage, read> geometry: array<u32>;            // where the matrices stand, see shared/place.wgsl
-@group(0) @binding(2) var<storage, read> A: array<vec4<f32>>;             // [model, batch, i, k], or [.., k, i] for tn
-@group(0) @binding(3) var<storage, read> B: array<vec4<f32>>;             // [model, batch, k, j], or [.., j, k] for nt
-@group(0) @binding(4) var<storage, read> gate: array<vec4<f32>>;          // [model, i, j]
-@group(0) @binding(5) var<storage, read_write> C: array<vec4<f32>>;       // [model, batch, i, j]
+//
+// Its table has one entry: A lies in from0, B in from1, the gate in from2, and C in into0.
 
 const TILE_ROWS = 32u;
 const TILE_COLUMNS = 32u;
@@ -36,86 +31,101 @@ fn add(sums: ptr<function, Sums>, a: vec4<f32>, b: vec4<f32>) {
     add_four(sums, 28u, subgroupBroadcast(a, 7u), b);
 }
 
-// Where this lane's four rows of A begin, for nn and nt.
-fn a_rows(at: Place, lane: u32) -> vec4<u32> {
-    return at.a + min(vec4(at.i + 4u * lane) + vec4(0u, 1u, 2u, 3u), vec4(at.rows - 1u)) * at.a_row;
+// Where this lane's four rows of A begin, where they are rows of C.
+fn a_rows(a: Side, i: u32) -> vec4<u32> {
+    return a.at + min(vec4(i) + vec4(0u, 1u, 2u, 3u), vec4(max(a.rows, 1u) - 1u)) * a.row;
 }
 
 fn a_at(rows: vec4<u32>, k: u32) -> vec4<f32> {
     let i = k % 4u;
-    return vec4(A[rows.x + k / 4u][i], A[rows.y + k / 4u][i], A[rows.z + k / 4u][i], A[rows.w + k / 4u][i]);
+    return vec4(from0[rows.x + k / 4u][i], from0[rows.y + k / 4u][i], from0[rows.z + k / 4u][i], from0[rows.w + k / 4u][i]);
 }
 
-fn sums_nn(at: Place, j: u32, lane: u32) -> Sums {
+// Where this lane's four columns of C begin, where they are rows of B.
+fn b_rows(b: Side, j: u32) -> vec4<u32> {
+    return b.at + min(4u * j + vec4(0u, 1u, 2u, 3u), vec4(b.rows - 1u)) * b.row;
+}
+
+fn b_at(rows: vec4<u32>, k: u32) -> vec4<f32> {
+    let i = k % 4u;
+    return vec4(from1[rows.x + k / 4u][i], from1[rows.y + k / 4u][i], from1[rows.z + k / 4u][i], from1[rows.w + k / 4u][i]);
+}
+
+fn sums_nn(at: Place, a: Side, b: Side, i: u32, j: u32) -> Sums {
     var sums: Sums;
-    let rows = a_rows(at, lane);
-    let b = at.b + column4(at, j);
-    for (var k = 0u; k < at.depth; k++) {
-        add(&sums, a_at(rows, k), B[b + k * at.b_row]);
+    let rows = a_rows(a, i);
+    let of_b = b.at + min(j, b.columns - 1u);
+    for (var k = at.k; k < at.end; k++) {
+        add(&sums, a_at(rows, k), from1[of_b + k * b.row]);
     }
     return sums;
 }
 
-fn sums_nt(at: Place, j: u32, lane: u32) -> Sums {
+fn sums_nt(at: Place, a: Side, b: Side, i: u32, j: u32) -> Sums {
     var sums: Sums;
-    let rows = a_rows(at, lane);
-    let columns = at.b + (4u * column4(at, j) + vec4(0u, 1u, 2u, 3u)) * at.b_row;
-    for (var k = 0u; k < at.depth; k++) {
-        let i = k % 4u;
-        let to = columns + k / 4u;
-        add(&sums, a_at(rows, k), vec4(B[to.x][i], B[to.y][i], B[to.z][i], B[to.w][i]));
+    let rows = a_rows(a, i);
+    let columns = b_rows(b, j);
+    for (var k = at.k; k < at.end; k++) {
+        add(&sums, a_at(rows, k), b_at(columns, k));
     }
     return sums;
 }
 
-fn sums_tn(at: Place, j: u32, lane: u32) -> Sums {
+fn sums_tn(at: Place, a: Side, b: Side, i: u32, j: u32) -> Sums {
     var sums: Sums;
-    let rows = at.a + min(at.i / 4u + lane, at.rows / 4u - 1u);
-    let b = at.b + column4(at, j);
-    for (var k = 0u; k < at.depth; k++) {
-        add(&sums, A[rows + k * at.a_row], B[b + k * at.b_row]);
+    let of_a = a.at + min(i / 4u, a.columns - 1u);
+    let of_b = b.at + min(j, b.columns - 1u);
+    for (var k = at.k; k < at.end; k++) {
+        add(&sums, from0[of_a + k * a.row], from1[of_b + k * b.row]);
     }
     return sums;
 }
 
-@compute @workgroup_size(8)
-fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group);
-    let j = column(group, lane);
-    var sums = sums_nn(at, j, lane);
-    for (var r = 0u; r < rows_written(at, j); r++) {
-        var value = sums[r];
-        if (at.adds) { value += C[c_at(at, j, r)]; }
-        C[c_at(at, j, r)] = value;
+// Where a factor has parts: they are small, so nothing is spared here.
+fn sums_of_parts(at: Place, a: Side, b: Side, i: u32, j: u32) -> Sums {
+    var sums: Sums;
+    for (var k = at.k; k < at.end; k++) {
+        var of_a = vec4<f32>();
+        for (var part = 0u; part < a.parts; part++) {
+            if (a.rows_are_k) {
+                of_a += from0[a.at + part * a.part + min(i / 4u, a.columns - 1u) + k * a.row];
+            } else {
+                of_a += a_at(part * a.part + a_rows(a, i), k);
+            }
+        }
+        var of_b = vec4<f32>();
+        for (var part = 0u; part < b.parts; part++) {
+            if (b.rows_are_k) {
+                of_b += from1[b.at + part * b.part + min(j, b.columns - 1u) + k * b.row];
+            } else {
+                of_b += b_at(part * b.part + b_rows(b, j), k);
+            }
+        }
+        add(&sums, of_a, of_b);
     }
+    return sums;
+}
+
+fn sums_of(at: Place, a: Side, b: Side, i: u32, j: u32) -> Sums {
+    if (a.parts + b.parts > 2u) { return sums_of_parts(at, a, b, i, j); }
+    if (a.rows_are_k) { return sums_tn(at, a, b, i, j); }
+    if (b.rows_are_k) { return sums_nn(at, a, b, i, j); }
+    return sums_nt(at, a, b, i, j);
 }
 
 @compute @workgroup_size(8)
-fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group);
-    let j = column(group, lane);
-    var sums = sums_nt(at, j, lane);
-    for (var r = 0u; r < rows_written(at, j); r++) {
-        C[c_at(at, j, r)] = sums[r];
-    }
-}
-
-@compute @workgroup_size(8)
-fn nt_gated(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group);
-    let j = column(group, lane);
-    var sums = sums_nt(at, j, lane);
-    for (var r = 0u; r < rows_written(at, j); r++) {
-        C[c_at(at, j, r)] = select(vec4<f32>(), sums[r], gate[c_at(at, j, r)] > vec4<f32>());
-    }
-}
-
-@compute @workgroup_size(8)
-fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let at = place(group);
-    let j = column(group, lane);
-    var sums = sums_tn(at, j, lane);
-    for (var r = 0u; r < rows_written(at, j); r++) {
-        C[c_at(at, j, r)] = sums[r];
+fn multiply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let at = place(group, groups);
+    let j = at.j + lane;
+    var sums = sums_of(at, at.a, at.b, at.i + 4u * lane, j);
+    if (j >= at.width || at.i >= at.rows) { return; }
+    // Of rows of B that there are not, as of heads up to whole vec4s, C is 0.
+    let is_there = vec4<bool>(at.b.rows_are_k) | (4u * j + vec4(0u, 1u, 2u, 3u) < vec4(at.b.rows));
+    for (var r = 0u; r < min(TILE_ROWS, at.rows - at.i); r++) {
+        let i = (at.i + r) * at.row + j;
+        var value = select(vec4<f32>(), sums[r], is_there);
+        if (at.gate_from < 3u) { value = select(vec4<f32>(), value, from2[at.gate + i] > vec4<f32>()); }
+        if (at.adds) { value += into0[at.c + i]; }
+        into0[at.c + i] = value;
     }
 }

@@ -1,4 +1,4 @@
-// pattern = softmax over pos of slot_score;  [post | logits] = base_read + sum over heads and pos of pattern head_read[slot], relu on the neurons
+// pattern = softmax over pos of slot_score4;  [post | logits] = equals_read + heads_read + sum over heads and pos of pattern head_read[slot], relu on the neurons
 //
 // What of the composed program is done for every row. logits lacks post W_logit yet, a product of its own.
 
@@ -6,19 +6,18 @@
 @group(0) @binding(1) var<storage, read> slots: array<u32>;                      // [model, row, pos]
 @group(0) @binding(2) var<storage, read> slot_edges: array<u32>;                 // [model, slot + 1]
 @group(0) @binding(3) var<storage, read> slot_rows: array<u32>;                  // [model, row * 3] by slot
-@group(0) @binding(4) var<storage, read> slot_score: array<f32>;                 // [model, slot, head]
+@group(0) @binding(4) var<storage, read> slot_score4: array<f32>;                 // [model, slot, head]
 @group(0) @binding(5) var<storage, read> head_read: array<vec4<f32>>;            // [model, head, slot, reader]
-@group(0) @binding(6) var<storage, read> base_read: array<vec4<f32>>;            // [model, reader]
+@group(0) @binding(6) var<storage, read> equals_read: array<vec4<f32>>;          // [model, 2, reader]
+@group(0) @binding(12) var<storage, read> heads_read: array<vec4<f32>>;          // [model, reader]
 @group(0) @binding(7) var<storage, read_write> pattern: array<f32>;              // [model, row, head, pos]
 @group(0) @binding(8) var<storage, read_write> post4: array<vec4<f32>>;          // [model, row, d_mlp]
 @group(0) @binding(9) var<storage, read_write> logits4: array<vec4<f32>>;        // [model, row, d_vocab]
 @group(0) @binding(10) var<storage, read> d_pre4: array<vec4<f32>>;              // [model, row, d_mlp]
 @group(0) @binding(11) var<storage, read> d_logits4: array<vec4<f32>>;           // [model, row, d_vocab]
-@group(0) @binding(12) var<storage, read_write> d_score: array<f32>;             // [model, row, head, pos]
 @group(0) @binding(13) var<storage, read_write> d_head_read: array<vec4<f32>>;   // [model, head, slot, reader]
 @group(0) @binding(14) var<storage, read_write> d_slot_read: array<vec4<f32>>;   // [model, slot, reader]
-@group(0) @binding(15) var<storage, read> d_pattern: array<f32>;                 // [model, row, head, pos]
-@group(0) @binding(16) var<uniform> row_capacity: u32;                           // rows that a model's part has room for
+@group(0) @binding(15) var<uniform> row_capacity: u32;                           // rows that a model's part has room for
 
 fn slots_at(model: u32) -> u32 { return part(model, row_capacity * 3u); }
 fn pattern_at(model: u32, row: u32) -> u32 { return part(model, row_capacity * N_HEADS * 3u) + row * N_HEADS * 3u; }
@@ -40,9 +39,10 @@ fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.y;
     let model = id.z;
     if (head >= N_HEADS || row >= n_rows[model]) { return; }
-    let scores = part(model, (2u * P + 1u) * N_HEADS) + head;
+    let heads = 4u * fours(N_HEADS);
+    let scores = part(model, (2u * P + 1u) * heads) + head;
     let at = slots_at(model) + row * 3u;
-    let score = vec3(slot_score[scores + slots[at] * N_HEADS], slot_score[scores + slots[at + 1u] * N_HEADS], 0.0);
+    let score = vec3(slot_score4[scores + slots[at] * heads], slot_score4[scores + slots[at + 1u] * heads], 0.0);
     let weight = exp(score - max(max(score.x, score.y), score.z));
     let out = weight / (weight.x + weight.y + weight.z);
     let first = pattern_at(model, row) + head * 3u;
@@ -51,43 +51,34 @@ fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
     pattern[first + 2u] = out.z;
 }
 
-// Eight rows a workgroup: a dimension has 65,535 of those at most, and a grid of p = 257 has more rows.
-@compute @workgroup_size(8, 8)
-fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let reader = id.x;
-    let row = id.y;
-    let model = id.z;
-    if (reader >= reader4() || row >= n_rows[model]) { return; }
-    let at = slots_at(model) + row * 3u;
-    let x = slots[at];
-    let y = slots[at + 1u];
-    let weights = pattern_at(model, row);
-    var sum = base_read[part4(model, reader4()) + reader];
-    for (var head = 0u; head < N_HEADS; head++) {
-        sum = fma(vec4(pattern[weights + head * 3u]), head_read[read_at(model, head, x) + reader], sum);
-        sum = fma(vec4(pattern[weights + head * 3u + 1u]), head_read[read_at(model, head, y) + reader], sum);
-    }
-    if (reader < mlp4()) {
-        post4[post_at(model, row) + reader] = max(sum, vec4<f32>());
-    } else {
-        logits4[logits_at(model, row) + reader - mlp4()] = sum;
-    }
-}
+const ROWS_A_LANE = 4u;
 
-// d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern)
-@compute @workgroup_size(4, 16)
-fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
-    let head = id.x;
-    let row = id.y;
-    let model = id.z;
-    if (head >= N_HEADS || row >= n_rows[model]) { return; }
-    let at = pattern_at(model, row) + head * 3u;
-    let weight = vec3(pattern[at], pattern[at + 1u], pattern[at + 2u]);
-    let d = vec3(d_pattern[at], d_pattern[at + 1u], d_pattern[at + 2u]);
-    let out = weight * (d - dot(weight, d));
-    d_score[at] = out.x;
-    d_score[at + 1u] = out.y;
-    d_score[at + 2u] = out.z;
+// A workgroup does 32 rows by 8 vec4s of readers: neighbouring rows share lines of head_read.
+@compute @workgroup_size(8, 8)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+    let reader = group.x * 8u + lane.x;
+    let model = group.z;
+    if (reader >= reader4()) { return; }
+    // The classes get b_out too, which stands in the second row.
+    let equals = part4(model, 2u * reader4()) + select(0u, reader4(), reader >= mlp4());
+    let base = equals_read[equals + reader] + heads_read[part4(model, reader4()) + reader];
+    let end = min(n_rows[model], (group.y + 1u) * 8u * ROWS_A_LANE);
+    for (var row = group.y * 8u * ROWS_A_LANE + lane.y; row < end; row += 8u) {
+        let at = slots_at(model) + row * 3u;
+        let x = slots[at];
+        let y = slots[at + 1u];
+        let weights = pattern_at(model, row);
+        var sum = base;
+        for (var head = 0u; head < N_HEADS; head++) {
+            sum = fma(vec4(pattern[weights + head * 3u]), head_read[read_at(model, head, x) + reader], sum);
+            sum = fma(vec4(pattern[weights + head * 3u + 1u]), head_read[read_at(model, head, y) + reader], sum);
+        }
+        if (reader < mlp4()) {
+            post4[post_at(model, row) + reader] = max(sum, vec4<f32>());
+        } else {
+            logits4[logits_at(model, row) + reader - mlp4()] = sum;
+        }
+    }
 }
 
 // pattern[.., head, ..] of the row and position at `at`, 0 beyond the last head
@@ -100,31 +91,56 @@ fn write_head_read(model: u32, head: u32, slot: u32, reader: u32, value: vec4<f3
     if (head < N_HEADS) { d_head_read[read_at(model, head, slot) + reader] = value; }
 }
 
+const LANES = 64u;
+var<workgroup> rows_here: array<u32, LANES>;
+var<workgroup> weights_here: array<vec4<f32>, LANES>;
+
 // Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone
-@compute @workgroup_size(64)
-fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let reader = id.x;
-    let slot = id.y;
-    let model = id.z;
-    if (reader >= reader4() || slot >= slot_equals()) { return; }
+@compute @workgroup_size(LANES)
+fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let reader = group.x * LANES + lane;
+    // Lanes beyond the last reader do it again, and do not write: all of them meet at the barriers.
+    let column = min(reader, reader4() - 1u);
+    let slot = group.y;
+    let model = group.z;
+    if (slot >= slot_equals()) { return; }
     let edges = part(model, 2u * P + 2u) + slot;
-    let rows = slots_at(model);
+    let end = slot_edges[edges + 1u];
     // Four heads at a time, so that a row is read once for them.
     for (var head = 0u; head < N_HEADS; head += 4u) {
         var sums = mat4x4<f32>();
         var plain = vec4<f32>();
-        for (var i = slot_edges[edges]; i < slot_edges[edges + 1u]; i++) {
-            let row = slot_rows[rows + i];
+        for (var first = slot_edges[edges]; first < end; first += LANES) {
+            // A row a lane; beyond the last one, the last one with a weight of 0.
+            let row = slot_rows[slots_at(model) + min(first + lane, end - 1u)];
             let at = pattern_at(model, row) + slot_pos(slot);
             let weights = vec4(weight(at, head), weight(at, head + 1u), weight(at, head + 2u), weight(at, head + 3u));
-            let d = d_read(model, row, reader);
-            sums = add_outer(sums, weights, d);
-            plain += d;
+            workgroupBarrier();
+            rows_here[lane] = row;
+            weights_here[lane] = weights;
+            workgroupBarrier();
+            let count = min(LANES, end - first);
+            for (var n = 0u; n < count; n += 4u) {
+                // Four rows whose loads are in flight together.
+                let d = mat4x4(
+                    d_read(model, rows_here[n], column),
+                    d_read(model, rows_here[n + 1u], column),
+                    d_read(model, rows_here[n + 2u], column),
+                    d_read(model, rows_here[n + 3u], column),
+                );
+                sums = add_outer(sums, weights_here[n], d[0]);
+                plain += d[0];
+                if (n + 1u < count) { sums = add_outer(sums, weights_here[n + 1u], d[1]); plain += d[1]; }
+                if (n + 2u < count) { sums = add_outer(sums, weights_here[n + 2u], d[2]); plain += d[2]; }
+                if (n + 3u < count) { sums = add_outer(sums, weights_here[n + 3u], d[3]); plain += d[3]; }
+            }
         }
-        write_head_read(model, head, slot, reader, sums[0]);
-        write_head_read(model, head + 1u, slot, reader, sums[1]);
-        write_head_read(model, head + 2u, slot, reader, sums[2]);
-        write_head_read(model, head + 3u, slot, reader, sums[3]);
-        if (head == 0u) { d_slot_read[part4(model, (2u * P + 1u) * reader4()) + slot * reader4() + reader] = plain; }
+        if (reader < reader4()) {
+            write_head_read(model, head, slot, reader, sums[0]);
+            write_head_read(model, head + 1u, slot, reader, sums[1]);
+            write_head_read(model, head + 2u, slot, reader, sums[2]);
+            write_head_read(model, head + 3u, slot, reader, sums[3]);
+            if (head == 0u) { d_slot_read[part4(model, (2u * P + 1u) * reader4()) + slot * reader4() + reader] = plain; }
+        }
     }
 }

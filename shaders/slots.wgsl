@@ -1,40 +1,42 @@
-// resid4[s] = resid_pre[s] - resid_pre[=];  q = resid_pre[=] W_Q;  u = W_K q / sqrt(d_head);  slot_score[s] = resid4[s] . u
+// resid4[s] = resid_pre[s] - resid_pre[=];  equals4 = [resid_pre[=] | resid_pre[=] + b_out]
 //
 // Only differences to "=" reach a softmax whose weights sum to 1, so every slot is told relative to "=", and "=" in full.
 
-@group(0) @binding(0) var<storage, read> slot_edges: array<u32>;                 // [model, slot + 1]
-@group(0) @binding(1) var<storage, read> slot_rows: array<u32>;                  // [model, row * 3] by slot
 @group(0) @binding(2) var<storage, read> W_E: array<f32>;                        // [model, d_vocab, d_model]
 @group(0) @binding(3) var<storage, read> W_pos: array<f32>;                      // [model, pos, d_model]
-@group(0) @binding(4) var<storage, read> W_Q: array<f32>;                        // [model, head, d_model, d_head]
-@group(0) @binding(5) var<storage, read> W_K: array<f32>;                        // [model, head, d_model, d_head]
-@group(0) @binding(6) var<storage, read_write> resid4: array<vec4<f32>>;         // [model, slot, d_model]
-@group(0) @binding(7) var<storage, read_write> q: array<f32>;                    // [model, head, d_head]
-@group(0) @binding(8) var<storage, read_write> u: array<vec4<f32>>;              // [model, head, d_model]
-@group(0) @binding(9) var<storage, read_write> slot_score: array<f32>;           // [model, slot, head]
-@group(0) @binding(10) var<storage, read> d_score: array<f32>;                   // [model, row, head, pos]
-@group(0) @binding(11) var<storage, read_write> d_slot_score: array<f32>;        // [model, slot, head]
-@group(0) @binding(12) var<storage, read_write> d_u: array<vec4<f32>>;           // [model, head, d_model]
-@group(0) @binding(13) var<storage, read_write> d_q: array<f32>;                 // [model, head, d_head]
-@group(0) @binding(14) var<storage, read> d_resid_equals: array<f32>;            // [model, d_model]
-@group(0) @binding(15) var<storage, read_write> d_resid4: array<vec4<f32>>;      // [model, slot, d_model]
-@group(0) @binding(16) var<storage, read_write> d_W_Q: array<f32>;               // [model, head, d_model, d_head]
-@group(0) @binding(17) var<storage, read_write> d_W_K: array<f32>;               // [model, head, d_model, d_head]
-@group(0) @binding(18) var<storage, read_write> d_W_E: array<f32>;               // [model, d_vocab, d_model]
-@group(0) @binding(19) var<storage, read_write> d_W_pos: array<f32>;             // [model, pos, d_model]
-@group(0) @binding(20) var<uniform> row_capacity: u32;                           // rows that a model's part has room for
+@group(0) @binding(4) var<storage, read> b_out: array<f32>;                      // [model, d_model]
+@group(0) @binding(5) var<storage, read_write> resid4: array<vec4<f32>>;         // [model, slot, d_model]
+@group(0) @binding(6) var<storage, read_write> equals4: array<vec4<f32>>;        // [model, 2, d_model]
+@group(0) @binding(9) var<storage, read> d_slot_score4: array<vec4<f32>>;       // [model, slot, head]
+@group(0) @binding(10) var<storage, read> u: array<vec4<f32>>;                   // [model, head, d_model]
+@group(0) @binding(11) var<storage, read> d_resid4: array<vec4<f32>>;            // [model, slot, d_model]
+@group(0) @binding(12) var<storage, read> d_q4: array<vec4<f32>>;                // [model, z]
+@group(0) @binding(13) var<storage, read> W_Q4: array<vec4<f32>>;                // [model, d_model, z]
+@group(0) @binding(14) var<storage, read> d_equals4_parts: array<vec4<f32>>;     // [model, part, 2, d_model]
+@group(0) @binding(15) var<storage, read_write> d_W_E: array<f32>;               // [model, d_vocab, d_model]
+@group(0) @binding(16) var<storage, read_write> d_W_pos: array<f32>;             // [model, pos, d_model]
+
+override SPLIT: u32;   // readers over which a part of d_equals4 is summed
 
 fn resid_at(model: u32, slot: u32) -> u32 { return part4(model, (2u * P + 1u) * model4()) + slot * model4(); }
-fn score_at(model: u32, slot: u32) -> u32 { return part(model, (2u * P + 1u) * N_HEADS) + slot * N_HEADS; }
-fn u_at(model: u32, head: u32) -> u32 { return part4(model, N_HEADS * model4()) + head * model4(); }
-fn query_at(model: u32, head: u32) -> u32 { return part(model, D_MODEL) + head * D_HEAD; }
-fn weights_at(model: u32, head: u32) -> u32 { return part(model, D_MODEL * D_MODEL) + head * D_MODEL * D_HEAD; }
+fn equals_at(model: u32) -> u32 { return part4(model, 2u * model4()); }
+fn score_at(model: u32, slot: u32) -> u32 { return part4(model, (2u * P + 1u) * fours(N_HEADS)) + slot * fours(N_HEADS); }
+fn embed_at(model: u32, token: u32) -> u32 { return part(model, (P + 1u) * D_MODEL) + token * D_MODEL; }
 
 // resid_pre[slot, i], 0 beyond its edge
 fn resid(model: u32, slot: u32, i: u32) -> f32 {
     if (i >= D_MODEL) { return 0.0; }
-    let embedded = W_E[part(model, (P + 1u) * D_MODEL) + slot_token(slot) * D_MODEL + i];
-    return embedded + W_pos[part(model, 3u * D_MODEL) + slot_pos(slot) * D_MODEL + i];
+    return W_E[embed_at(model, slot_token(slot)) + i] + W_pos[part(model, 3u * D_MODEL) + slot_pos(slot) * D_MODEL + i];
+}
+
+fn resid_four(model: u32, slot: u32, i: u32) -> vec4<f32> {
+    return vec4(resid(model, slot, i), resid(model, slot, i + 1u), resid(model, slot, i + 2u), resid(model, slot, i + 3u));
+}
+
+// b_out[i], 0 beyond its edge
+fn bias(model: u32, i: u32) -> f32 {
+    if (i >= D_MODEL) { return 0.0; }
+    return b_out[part(model, D_MODEL) + i];
 }
 
 @compute @workgroup_size(16, 4)
@@ -44,166 +46,102 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     let model = id.z;
     if (column >= model4() || slot > slot_equals()) { return; }
     let i = 4u * column;
-    let here = vec4(resid(model, slot, i), resid(model, slot, i + 1u), resid(model, slot, i + 2u), resid(model, slot, i + 3u));
-    let end = slot_equals();
-    let equals = vec4(resid(model, end, i), resid(model, end, i + 1u), resid(model, end, i + 2u), resid(model, end, i + 3u));
-    resid4[resid_at(model, slot) + column] = select(here - equals, here, slot == end);
+    let here = resid_four(model, slot, i);
+    let equals = resid_four(model, slot_equals(), i);
+    resid4[resid_at(model, slot) + column] = select(here - equals, here, slot == slot_equals());
+    if (slot != slot_equals()) { return; }
+    equals4[equals_at(model) + column] = equals;
+    let biases = vec4(bias(model, i), bias(model, i + 1u), bias(model, i + 2u), bias(model, i + 3u));
+    equals4[equals_at(model) + model4() + column] = equals + biases;
 }
 
-@compute @workgroup_size(16, 4)
-fn forward_query(@builtin(global_invocation_id) id: vec3<u32>) {
-    let e = id.x;
-    let head = id.y;
-    let model = id.z;
-    if (e >= D_HEAD || head >= N_HEADS) { return; }
-    let equals = resid_at(model, slot_equals());
-    var sum = 0.0;
-    for (var i = 0u; i < D_MODEL; i++) {
-        sum += resid4[equals + i / 4u][i % 4u] * W_Q[weights_at(model, head) + i * D_HEAD + e];
+const LANES = 64u;
+var<workgroup> sums: array<vec4<f32>, LANES>;
+
+// The sum of x over the lanes, for all of them, as a tree in a fixed order.
+fn sum_of_lanes(lane: u32, x: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    sums[lane] = x;
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half) { sums[lane] += sums[lane + half]; }
     }
-    q[query_at(model, head) + e] = sum;
+    workgroupBarrier();
+    return sums[0];
 }
 
-@compute @workgroup_size(16, 4)
-fn forward_key(@builtin(global_invocation_id) id: vec3<u32>) {
-    let column = id.x;
-    let head = id.y;
-    let model = id.z;
-    if (column >= model4() || head >= N_HEADS) { return; }
-    let rows = weights_at(model, head) + edge(4u * column, D_MODEL) * D_HEAD;
+// u of a head at a column; 0 beyond the last head
+fn u_at(model: u32, head: u32, column: u32) -> vec4<f32> {
+    let value = u[part4(model, N_HEADS * model4()) + min(head, N_HEADS - 1u) * model4() + column];
+    return select(vec4<f32>(), value, head < N_HEADS);
+}
+
+// d_resid4 + sum over the heads of d_slot_score u, of the two slots of a token
+struct Pair {
+    x: vec4<f32>,
+    y: vec4<f32>,
+}
+
+fn d_resid(model: u32, token: u32, column: u32) -> Pair {
+    var sum = Pair(d_resid4[resid_at(model, token) + column], d_resid4[resid_at(model, P + token) + column]);
+    for (var head = 0u; head < N_HEADS; head += 4u) {
+        let of_x = d_slot_score4[score_at(model, token) + head / 4u];
+        let of_y = d_slot_score4[score_at(model, P + token) + head / 4u];
+        let lines = mat4x4(u_at(model, head, column), u_at(model, head + 1u, column), u_at(model, head + 2u, column), u_at(model, head + 3u, column));
+        sum = Pair(add_lines(sum.x, of_x, lines), add_lines(sum.y, of_y, lines));
+    }
+    return sum;
+}
+
+fn add_lines(sum: vec4<f32>, scores: vec4<f32>, lines: mat4x4<f32>) -> vec4<f32> {
+    return fma(vec4(scores.w), lines[3], fma(vec4(scores.z), lines[2], fma(vec4(scores.y), lines[1], fma(vec4(scores.x), lines[0], sum))));
+}
+
+// What "=" gets: from d_q W_Q^T, and from the parts of d_equals4, a share a lane.
+fn d_equals(model: u32, column: u32, lane: u32) -> vec4<f32> {
     var sum = vec4<f32>();
-    for (var e = 0u; e < D_HEAD; e++) {
-        let keys = vec4(W_K[rows.x + e], W_K[rows.y + e], W_K[rows.z + e], W_K[rows.w + e]);
-        sum = fma(keys, vec4(q[query_at(model, head) + e]), sum);
+    let rows = part4(model, 4u * model4() * z4()) + 4u * column * z4();
+    for (var z = lane; z < z4(); z += LANES) {
+        let d = d_q4[part4(model, z4()) + z];
+        sum += vec4(dot(d, W_Q4[rows + z]), dot(d, W_Q4[rows + z4() + z]), dot(d, W_Q4[rows + 2u * z4() + z]), dot(d, W_Q4[rows + 3u * z4() + z]));
     }
-    u[u_at(model, head) + column] = select(vec4<f32>(), sum / sqrt(f32(D_HEAD)), within(4u * column, D_MODEL));
+    let parts = (4u * reader4() + SPLIT - 1u) / SPLIT;
+    for (var n = lane; n < parts; n += LANES) {
+        sum += d_equals4_parts[part4(model, parts * 2u * model4()) + n * 2u * model4() + column];
+    }
+    return sum;
 }
 
-@compute @workgroup_size(4, 16)
-fn forward_scores(@builtin(global_invocation_id) id: vec3<u32>) {
-    let head = id.x;
-    let slot = id.y;
-    let model = id.z;
-    if (head >= N_HEADS || slot > slot_equals()) { return; }
-    var sum = 0.0;
-    for (var i = 0u; i < model4(); i++) {
-        sum += dot(resid4[resid_at(model, slot) + i], u[u_at(model, head) + i]);
-    }
-    slot_score[score_at(model, slot) + head] = select(sum, 0.0, slot == slot_equals());
+// Four neighbours of a row of d_W_E or d_W_pos, as far as it goes.
+fn write_embed(at: u32, i: u32, d: vec4<f32>) {
+    for (var n = i; n < min(i + 4u, D_MODEL); n++) { d_W_E[at + n] = element(d, n - i); }
 }
 
-// d_slot_score = sum of d_score over the rows of the slot; that of "=" is told relative to itself
-@compute @workgroup_size(4, 16)
-fn backward_scores(@builtin(global_invocation_id) id: vec3<u32>) {
-    let head = id.x;
-    let slot = id.y;
-    let model = id.z;
-    if (head >= N_HEADS || slot > slot_equals()) { return; }
-    let edges = part(model, 2u * P + 2u) + slot;
-    var sum = 0.0;
-    if (slot != slot_equals()) {
-        for (var i = slot_edges[edges]; i < slot_edges[edges + 1u]; i++) {
-            let row = slot_rows[part(model, row_capacity * 3u) + i];
-            sum += d_score[part(model, row_capacity * N_HEADS * 3u) + (row * N_HEADS + head) * 3u + slot_pos(slot)];
-        }
-    }
-    d_slot_score[score_at(model, slot) + head] = sum;
+fn write_pos(at: u32, i: u32, d: vec4<f32>) {
+    for (var n = i; n < min(i + 4u, D_MODEL); n++) { d_W_pos[at + n] = element(d, n - i); }
 }
 
-// d_u = sum over the slots of d_slot_score resid4
-@compute @workgroup_size(16, 4)
-fn backward_key(@builtin(global_invocation_id) id: vec3<u32>) {
-    let column = id.x;
-    let head = id.y;
-    let model = id.z;
-    if (column >= model4() || head >= N_HEADS) { return; }
-    var sum = vec4<f32>();
-    for (var slot = 0u; slot < slot_equals(); slot++) {
-        sum = fma(vec4(d_slot_score[score_at(model, slot) + head]), resid4[resid_at(model, slot) + column], sum);
+// d_W_E[token] and d_W_pos[pos] = sums over their slots; "=" loses what the others have relative to it. A workgroup does four columns of all tokens.
+@compute @workgroup_size(LANES)
+fn backward_embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let column = group.x;
+    let model = group.z;
+    var first = vec4<f32>();
+    var second = vec4<f32>();
+    for (var token = lane; token < P; token += LANES) {
+        let d = d_resid(model, token, column);
+        write_embed(embed_at(model, token), 4u * column, d.x + d.y);
+        first += d.x;
+        second += d.y;
     }
-    d_u[u_at(model, head) + column] = sum;
-}
-
-// d_q = W_K^T d_u / sqrt(d_head)
-@compute @workgroup_size(16, 4)
-fn backward_query(@builtin(global_invocation_id) id: vec3<u32>) {
-    let e = id.x;
-    let head = id.y;
-    let model = id.z;
-    if (e >= D_HEAD || head >= N_HEADS) { return; }
-    var sum = 0.0;
-    for (var i = 0u; i < D_MODEL; i++) {
-        sum += W_K[weights_at(model, head) + i * D_HEAD + e] * d_u[u_at(model, head) + i / 4u][i % 4u];
-    }
-    d_q[query_at(model, head) + e] = sum / sqrt(f32(D_HEAD));
-}
-
-// d_W_Q = resid_pre[=]^T d_q;  d_W_K = d_u^T q / sqrt(d_head)
-@compute @workgroup_size(16, 4)
-fn backward_weights(@builtin(global_invocation_id) id: vec3<u32>) {
-    let column = id.x;
-    let i = id.y;
-    let model = id.z;
-    if (column >= D_MODEL || i >= D_MODEL) { return; }
-    let head = column / D_HEAD;
-    let e = column % D_HEAD;
-    let at = weights_at(model, head) + i * D_HEAD + e;
-    d_W_Q[at] = resid4[resid_at(model, slot_equals()) + i / 4u][i % 4u] * d_q[query_at(model, head) + e];
-    d_W_K[at] = d_u[u_at(model, head) + i / 4u][i % 4u] * q[query_at(model, head) + e] / sqrt(f32(D_HEAD));
-}
-
-// d_resid4[s] += sum over the heads of d_slot_score u;  at "=" += d_resid_equals + d_q W_Q^T
-@compute @workgroup_size(16, 4)
-fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let column = id.x;
-    let slot = id.y;
-    let model = id.z;
-    if (column >= model4() || slot > slot_equals()) { return; }
-    var sum = d_resid4[resid_at(model, slot) + column];
-    if (slot != slot_equals()) {
-        for (var head = 0u; head < N_HEADS; head++) {
-            sum = fma(vec4(d_slot_score[score_at(model, slot) + head]), u[u_at(model, head) + column], sum);
-        }
-    } else {
-        let i = edge(4u * column, D_MODEL);
-        let d = part(model, D_MODEL) + i;
-        var of_equals = vec4(d_resid_equals[d.x], d_resid_equals[d.y], d_resid_equals[d.z], d_resid_equals[d.w]);
-        for (var head = 0u; head < N_HEADS; head++) {
-            let rows = weights_at(model, head) + i * D_HEAD;
-            for (var e = 0u; e < D_HEAD; e++) {
-                let queries = vec4(W_Q[rows.x + e], W_Q[rows.y + e], W_Q[rows.z + e], W_Q[rows.w + e]);
-                of_equals = fma(vec4(d_q[query_at(model, head) + e]), queries, of_equals);
-            }
-        }
-        sum += select(vec4<f32>(), of_equals, within(4u * column, D_MODEL));
-    }
-    d_resid4[resid_at(model, slot) + column] = sum;
-}
-
-// d_W_E[token] and d_W_pos[pos] = sums of d_resid4 over their slots; "=" loses what the others have relative to it
-@compute @workgroup_size(16, 4)
-fn backward_embed(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.x;
-    let token = id.y;
-    let model = id.z;
-    if (i >= D_MODEL || token > P) { return; }
-    let at = resid_at(model, 0u) + i / 4u;
-    let lane = i % 4u;
-    let out = part(model, (P + 1u) * D_MODEL) + token * D_MODEL + i;
-    if (token < P) {
-        d_W_E[out] = d_resid4[at + token * model4()][lane] + d_resid4[at + (P + token) * model4()][lane];
-        return;
-    }
-    var first = 0.0;
-    var second = 0.0;
-    for (var t = 0u; t < P; t++) {
-        first += d_resid4[at + t * model4()][lane];
-        second += d_resid4[at + (P + t) * model4()][lane];
-    }
-    let equals = d_resid4[at + slot_equals() * model4()][lane] - first - second;
-    let position = part(model, 3u * D_MODEL) + i;
-    d_W_E[out] = equals;
-    d_W_pos[position] = first;
-    d_W_pos[position + D_MODEL] = second;
-    d_W_pos[position + 2u * D_MODEL] = equals;
+    let of_equals = sum_of_lanes(lane, d_equals(model, column, lane));
+    first = sum_of_lanes(lane, first);
+    second = sum_of_lanes(lane, second);
+    if (lane > 0u) { return; }
+    let equals = d_resid4[resid_at(model, slot_equals()) + column] + of_equals - first - second;
+    let position = part(model, 3u * D_MODEL);
+    write_embed(embed_at(model, P), 4u * column, equals);
+    write_pos(position, 4u * column, first);
+    write_pos(position + D_MODEL, 4u * column, second);
+    write_pos(position + 2u * D_MODEL, 4u * column, equals);
 }

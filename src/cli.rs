@@ -136,6 +136,9 @@ pub struct SweepRun {
     /// auto, cpu, or part of an adapter's name
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub device: String,
+    /// Kernels of a GPU: auto, software, wide, or wide with tiles of one size: 32x32, 64x64
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub kernels: String,
     /// Threads of the CPU engine; 0 takes one for each core
     #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub threads: String,
@@ -250,6 +253,9 @@ pub struct Bench {
     /// cpu, auto, or part of an adapter's name; may be repeated; by default the CPU engine and every adapter
     #[arg(long, value_name = "NAME")]
     pub device: Vec<String>,
+    /// Kernels of a GPU: auto, software, wide, or wide with tiles of one size: 32x32, 64x64
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub kernels: String,
     /// Threads of the CPU engine; 0 takes one for each core
     #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub threads: String,
@@ -372,6 +378,9 @@ pub struct Train {
     /// auto, cpu, or part of an adapter's name
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub device: String,
+    /// Kernels of a GPU: auto, software, wide, or wide with tiles of one size: 32x32, 64x64
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub kernels: String,
     /// Threads of the CPU engine; 0 takes one for each core
     #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub threads: String,

@@ -4,8 +4,7 @@ pub mod cache;
 mod pipeline_cache;
 pub mod self_checks;
 
-use crate::gpu::device::{self, Gpu, adapters, is_real, matches, preference, title};
-use crate::model::Sizes;
+use crate::gpu::device::{self, Gpu, KernelChoice, adapters, is_real, matches, preference, title};
 use crate::plan::Plan;
 use crate::program::batch::Layout;
 use crate::program::engine::Engine;
@@ -21,8 +20,31 @@ use wgpu::{Adapter, AdapterInfo, DeviceType};
 pub enum Chosen {
     /// The CPU engine.
     Cpu,
-    /// An adapter that is not yet open.
-    Gpu(Box<Adapter>),
+    /// An adapter that is not yet open, and which kernels it is to run.
+    Gpu(Box<Adapter>, KernelChoice),
+}
+
+impl Chosen {
+    /// The same machine with the kernels that `--kernels` asks for, once these have passed the self-check.
+    ///
+    /// # Errors
+    /// The kernels fail the self-check on this adapter; the CPU engine has none.
+    pub fn with_kernels(self, kernels: KernelChoice, style: Style) -> Result<Self> {
+        match (self, kernels) {
+            (chosen, KernelChoice::Auto) => Ok(chosen),
+            (Self::Cpu, _) => {
+                bail!("--kernels: the CPU engine has no kernels: expected --device with the name of an adapter")
+            }
+            (Self::Gpu(adapter, _), kernels) => {
+                let info = adapter.get_info();
+                let record = SelfChecks::of_user().of_adapter(&info, &adapter, kernels, false, style)?;
+                match record.failure() {
+                    Some(failure) => bail!("{}: {failure}. Use other --kernels, or --device cpu", title(&info)),
+                    None => Ok(Self::Gpu(adapter, kernels)),
+                }
+            }
+        }
+    }
 }
 
 /// What `--device` takes, and why.
@@ -74,7 +96,7 @@ fn note_once(line: &str) {
 
 /// Returns an error if the adapter's self-check fails, now or when it last ran.
 fn self_check(info: &AdapterInfo, adapter: &Adapter, style: Style) -> Result<()> {
-    let record = SelfChecks::of_user().of_adapter(info, adapter, false, style)?;
+    let record = SelfChecks::of_user().of_adapter(info, adapter, KernelChoice::Auto, false, style)?;
     match record.failure() {
         Some(failure) => bail!("{}: {failure}", title(info)),
         None => Ok(()),
@@ -99,9 +121,10 @@ pub fn choose_among(
         .find(|(info, _)| matches(info, name))
     {
         Some(candidate) => match check(&candidate) {
-            Ok(()) => {
-                Ok(Choice { chosen: Chosen::Gpu(candidate.1.into()), why: format!("{origin} asks for '{name}'") })
-            }
+            Ok(()) => Ok(Choice {
+                chosen: Chosen::Gpu(candidate.1.into(), KernelChoice::Auto),
+                why: format!("{origin} asks for '{name}'"),
+            }),
             Err(error) => bail!("{error:#}. {REMEDY}"),
         },
         None if names.is_empty() => {
@@ -121,7 +144,9 @@ pub fn choose_among(
     let mut failed = Vec::new();
     for candidate in real {
         match check(&candidate) {
-            Ok(()) => return Ok(Choice { chosen: Chosen::Gpu(candidate.1.into()), why: "a GPU".into() }),
+            Ok(()) => {
+                return Ok(Choice { chosen: Chosen::Gpu(candidate.1.into(), KernelChoice::Auto), why: "a GPU".into() });
+            }
             Err(error) => {
                 tell(&format!("--device auto skips an adapter: {error:#}"));
                 failed.push(title(&candidate.0));
@@ -148,7 +173,7 @@ pub fn check_now(name: &str) -> Result<(String, bool)> {
     }
     let (mut text, mut passed) = (String::new(), true);
     for (info, adapter) in &wanted {
-        let line = match SelfChecks::of_user().of_adapter(info, adapter, true, Style::Human) {
+        let line = match SelfChecks::of_user().of_adapter(info, adapter, KernelChoice::Auto, true, Style::Human) {
             Ok(record) => {
                 passed &= record.passed();
                 let findings = record.wrong.iter().map(|finding| format!("\n  {finding}")).collect::<String>();
@@ -225,7 +250,6 @@ const MODELS_A_THREAD: usize = 4;
 /// How many models of a plan fit, before anything is made; an error where not even one does. `threads` are those of the CPU engine, 0
 /// being one for each core.
 pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chosen, threads: usize) -> Result<Room> {
-    let sizes = Sizes { shape: plan.shape(), rows: train_rows.max(plan.p * plan.p) };
     let (bytes, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
     let what = format!("p = {}", plan.p);
     let expected = match program.grad_copies {
@@ -240,14 +264,13 @@ pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chose
             let threads = if threads == 0 { cores } else { threads };
             Ok(Room { models, bytes, worth: MODELS_A_THREAD * threads, machine: "the CPU engine".into() })
         }
-        Chosen::Gpu(adapter) => {
+        Chosen::Gpu(adapter, _) => {
             let (limits, machine) = (adapter.limits(), title(&adapter.get_info()));
             let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-            // Workgroups count models along z, and the matrices of all of them.
-            let groups =
-                limits.max_compute_workgroups_per_dimension as usize / program::most_matrices(program, &sizes)?;
+            // Workgroups count models along z.
+            let groups = limits.max_compute_workgroups_per_dimension as usize;
             ensure!(
-                largest <= limit && groups > 0,
+                largest <= limit,
                 "{what}: too large for {machine}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected {expected}",
                 largest >> 20,
                 limit >> 20
@@ -273,8 +296,8 @@ pub fn open_engine(chosen: &Chosen, program: &Program, layout: Layout, threads: 
             let name = format!("cpu ({} threads)", machine.threads());
             (Engine::Cpu(machine), name)
         }
-        Chosen::Gpu(adapter) => {
-            let mut gpu = pollster::block_on(Gpu::open(adapter))?;
+        Chosen::Gpu(adapter, kernels) => {
+            let mut gpu = pollster::block_on(Gpu::open_with(adapter, *kernels))?;
             pipeline_cache::load(&mut gpu);
             let engine = pollster::block_on(Engine::on_gpu(gpu.clone(), program, layout))?;
             pipeline_cache::save(&gpu);
@@ -324,7 +347,7 @@ pub fn list() -> Result<String> {
     Ok(text
         + &match choose_among("auto", candidates, &remembered, &|_| ()) {
             Ok(Choice { chosen: Chosen::Cpu, why }) => format!("auto takes cpu: {why}\n"),
-            Ok(Choice { chosen: Chosen::Gpu(adapter), why }) => {
+            Ok(Choice { chosen: Chosen::Gpu(adapter, _), why }) => {
                 format!("auto takes {}: {why}\n", title(&adapter.get_info()))
             }
             Err(error) => format!("auto takes nothing: {error:#}\n"),

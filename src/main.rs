@@ -5,6 +5,7 @@ use clap::{CommandFactory, Parser};
 use grokscope::bench;
 use grokscope::cli::{Analyze, Bench, Cli, Command, Export, Import, Report, Sweep, SweepEmit, SweepRun, Train};
 use grokscope::devices;
+use grokscope::gpu::device::KernelChoice;
 use grokscope::plan::{Draft, Plan, one_line};
 use grokscope::progress::{Style, note, say};
 use grokscope::report::{summary, verdict};
@@ -112,6 +113,7 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
     let count = threads.parse().ok().filter(|&n: &usize| n <= 4096);
     Ok(Options {
         device: device.into(),
+        kernels: KernelChoice::Auto,
         threads: count.with_context(|| format!("--threads {threads}: expected an integer in 0..=4096"))?,
         style: match (quiet, json) {
             (true, _) => Style::Quiet,
@@ -163,6 +165,7 @@ fn bench(arguments: &Bench) -> Result<u8> {
         return Ok(0);
     }
     let request = bench::Request {
+        kernels: KernelChoice::parse(&arguments.kernels)?,
         devices: &arguments.device,
         threads: options.threads,
         plan,
@@ -228,6 +231,7 @@ fn analyze(arguments: &Analyze) -> Result<u8> {
 
 fn sweep_run(arguments: &SweepRun) -> Result<u8> {
     let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, false)?;
+    options.kernels = KernelChoice::parse(&arguments.kernels)?;
     options.at_once = at_once(&arguments.at_once)?;
     options.page = arguments.pages;
     let shards = arguments.shards.map(std::num::NonZeroUsize::get);
@@ -408,6 +412,7 @@ fn report(arguments: &Report) -> Result<u8> {
 
 fn train(arguments: &Train) -> Result<u8> {
     let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
+    options.kernels = KernelChoice::parse(&arguments.kernels)?;
     options.tensorboard = arguments.tensorboard;
     options.at_once = at_once(&arguments.at_once)?;
     let mut changes = assignments("--set", &arguments.set)?;

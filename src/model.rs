@@ -43,6 +43,16 @@ pub enum Axis {
     Reader,
     /// [`CHUNK`] rows of the batch, over which a sum is begun.
     Chunk,
+    /// [`SPLIT`] neurons, over which a sum is begun.
+    MlpChunk,
+    /// [`SPLIT`] readers, over which a sum is begun.
+    ReaderChunk,
+    /// A single place, of what is a matrix of one row.
+    One,
+    /// What the neurons get, and what the classes get.
+    Two,
+    /// Attention heads, rounded up.
+    Head4,
     /// Updates that the host has prepared at a time.
     Window,
     /// Matrices that Muon makes orthogonal: one for each head of W_Q, W_K, W_V and W_O, then W_in and W_out.
@@ -61,6 +71,10 @@ pub const WINDOW: usize = 256;
 /// Rows over which one workgroup sums a gradient; the chunks' sums are added in their order. The CPU engine takes as many through all
 /// lines that go by rows: they are whole tiles, and 3,830 rows are an even number of chunks.
 pub const CHUNK: usize = 240;
+
+/// Terms over which one workgroup sums an element of a small product, where there are more; the parts are added in their order. A multiple
+/// of every tile's depth, and independent of the device and the number of models, so that neither changes a bit.
+pub const SPLIT: usize = 128;
 
 /// n rounded up to whole vec4s.
 pub fn whole4(n: usize) -> usize {
@@ -98,6 +112,11 @@ impl Axis {
             Self::Z4 => shape.n_heads * whole4(shape.d_head()),
             Self::Reader => whole4(shape.d_mlp) + whole4(shape.d_vocab_out),
             Self::Chunk => sizes.rows.div_ceil(CHUNK),
+            Self::MlpChunk => Self::DMlp4.size(sizes).div_ceil(SPLIT),
+            Self::ReaderChunk => Self::Reader.size(sizes).div_ceil(SPLIT),
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Head4 => whole4(shape.n_heads),
             Self::Window => WINDOW,
             Self::Matrix => 4 * shape.n_heads + 2,
             Self::Short => shape.d_model.min(shape.d_mlp).max(shape.d_head()),
@@ -116,6 +135,8 @@ pub enum Role {
     Gradient,
     /// Float, made anew every step.
     Activation,
+    /// Some rows and columns of an activation. Products and copies alone take it by its name.
+    View,
     /// Unsigned integers that the host writes: the batch.
     Index,
     /// Unsigned integer that the device counts.
@@ -137,6 +158,41 @@ pub struct Tensor {
     pub axes: &'static [Axis],
     /// Where it lives and what it holds.
     pub role: Role,
+    /// The tensor of which it is a part.
+    pub within: Option<Within>,
+}
+
+/// The place of a view: some rows and columns of another tensor, from a first row and column on.
+#[derive(Clone, Copy, Debug)]
+pub struct Within {
+    /// The other tensor. It is no view itself.
+    pub tensor: &'static str,
+    /// The first row.
+    pub row: Start,
+    /// The first column.
+    pub column: Start,
+}
+
+/// Where a view begins along an axis.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// At the beginning.
+    First,
+    /// At the last place of the axis.
+    Last(Axis),
+    /// After as many places as the axis has.
+    After(Axis),
+}
+
+impl Start {
+    /// As a number of places.
+    pub fn place(self, sizes: &Sizes) -> usize {
+        match self {
+            Self::First => 0,
+            Self::Last(axis) => axis.size(sizes) - 1,
+            Self::After(axis) => axis.size(sizes),
+        }
+    }
 }
 
 /// A parameter's names and its rank in the arenas.
@@ -150,6 +206,7 @@ pub struct Parameter {
 }
 
 use Axis::*;
+use Start::*;
 
 /// The parameters, in the order of the arenas.
 pub const PARAMETERS: [Parameter; 11] = [
@@ -176,7 +233,11 @@ pub const ABSENT_BIASES: &[(&str, &[Axis])] = &[
 ];
 
 const fn row(name: &'static str, role: Role, axes: &'static [Axis]) -> Tensor {
-    Tensor { name, axes, role }
+    Tensor { name, axes, role, within: None }
+}
+
+const fn view(name: &'static str, axes: &'static [Axis], tensor: &'static str, row: Start, column: Start) -> Tensor {
+    Tensor { name, axes, role: Role::View, within: Some(Within { tensor, row, column }) }
 }
 
 /// Every tensor of the programs. What ends in 4 has rows of whole vec4s.
@@ -241,21 +302,34 @@ pub const TENSORS: &[Tensor] = &[
     row("d_W_U", Role::Gradient, &[DModel, DVocabOut]),
     // The composed program: parameters in whole vec4s, those that read from the residual stream side by side,
     row("W_read", Role::Activation, &[DModel4, Reader]),
-    row("W_U4", Role::Activation, &[DModel4, DVocabOut4]),
+    view("W_in4", &[DModel4, DMlp4], "W_read", First, First),
+    view("W_U4", &[DModel4, DVocabOut4], "W_read", First, After(DMlp4)),
     row("W_out4", Role::Activation, &[DMlp4, DModel4]),
     row("W_O4", Role::Activation, &[Z4, DModel4]),
     row("W_V4", Role::Activation, &[DModel4, Z4]),
+    row("W_Q4", Role::Activation, &[DModel4, Z4]),
+    // W_K / sqrt(d_head)
+    row("W_K4", Role::Activation, &[DModel4, Z4]),
     // products of them, and what stands in them at every slot. A slot is told relative to "=", and "=" itself in full:
     // resid4[s] = resid_pre[s] - resid_pre[=].
     row("W_O_read", Role::Activation, &[Z4, Reader]),
     row("W_logit", Role::Activation, &[DMlp4, DVocabOut4]),
     row("resid4", Role::Activation, &[Slot, DModel4]),
+    // resid_pre[=], which the neurons get, and resid_pre[=] + b_out, which the classes get.
+    row("equals4", Role::Activation, &[Two, DModel4]),
+    view("resid_at_equals", &[One, DModel4], "equals4", First, First),
+    view("resid_at_equals_b_out", &[One, DModel4], "equals4", Last(Two), First),
     row("v4", Role::Activation, &[Slot, Z4]),
+    view("v_equals", &[One, Z4], "v4", Last(Slot), First),
+    row("q4", Role::Activation, &[One, Z4]),
+    // W_K q / sqrt(d_head)
     row("u", Role::Activation, &[Head, DModel4]),
-    row("slot_score", Role::Activation, &[Slot, Head]),
-    // What a reader gets from a head that looks at a slot, and what it gets where every head looks at "=".
+    row("slot_score4", Role::Activation, &[Slot, Head4]),
+    // What a reader gets from a head that looks at a slot, and what it gets where every head looks at "=": from the residual
+    // stream, and from the heads and b_in.
     row("head_read", Role::Activation, &[Head, Slot, Reader]),
-    row("base_read", Role::Activation, &[Reader]),
+    row("equals_read", Role::Activation, &[Two, Reader]),
+    row("heads_read", Role::Activation, &[One, Reader]),
     row("post4", Role::Activation, &[Row, DMlp4]),
     row("logits4", Role::Activation, &[Row, DVocabOut4]),
     row("d_logits4", Role::Activation, &[Row, DVocabOut4]),
@@ -266,15 +340,25 @@ pub const TENSORS: &[Tensor] = &[
     row("d_head_read", Role::Activation, &[Head, Slot, Reader]),
     // Over the rows of a slot, whatever their heads look at.
     row("d_slot_read", Role::Activation, &[Slot, Reader]),
-    row("d_base_read", Role::Activation, &[Reader]),
+    // Over all rows: of all readers, which resid_pre[=] gets, and of the classes alone, which b_out gets.
+    row("d_equals_read", Role::Activation, &[Two, Reader]),
+    view("d_equals_neurons", &[One, DMlp4], "d_equals_read", First, First),
+    view("d_equals_classes", &[One, DVocabOut4], "d_equals_read", First, After(DMlp4)),
+    row("d_slot_score4", Role::Activation, &[Slot, Head4]),
     row("d_W_O_read", Role::Activation, &[Z4, Reader]),
-    row("d_v4", Role::Activation, &[Slot, Z4]),
+    row("d_v4_parts", Role::Activation, &[ReaderChunk, Slot, Z4]),
     row("d_u", Role::Activation, &[Head, DModel4]),
+    row("d_q4", Role::Activation, &[One, Z4]),
+    row("d_equals4_parts", Role::Activation, &[ReaderChunk, Two, DModel4]),
+    view("d_b_out_parts", &[ReaderChunk, One, DModel4], "d_equals4_parts", Last(Two), First),
     row("d_resid4", Role::Activation, &[Slot, DModel4]),
     row("d_W_read", Role::Activation, &[DModel4, Reader]),
-    row("d_W_U4", Role::Activation, &[DModel4, DVocabOut4]),
+    view("d_W_in4", &[DModel4, DMlp4], "d_W_read", First, First),
+    // W_U is used twice: it reads from the heads, and from the neurons by W_out.
+    view("d_W_U_heads", &[DModel4, DVocabOut4], "d_W_read", First, After(DMlp4)),
+    row("d_W_U_parts", Role::Activation, &[MlpChunk, DModel4, DVocabOut4]),
     row("d_W_out4", Role::Activation, &[DMlp4, DModel4]),
-    row("d_W_O4", Role::Activation, &[Z4, DModel4]),
+    row("d_W_O_parts", Role::Activation, &[ReaderChunk, Z4, DModel4]),
     row("d_W_V4", Role::Activation, &[DModel4, Z4]),
     // The optimizer.
     row("params", Role::Arena, &[]),
@@ -290,7 +374,6 @@ pub const TENSORS: &[Tensor] = &[
     row("muon_poly", Role::Activation, &[MatrixShort, Short]),
     row("block_owner", Role::Layout, &[]),
     row("tensor_edges", Role::Layout, &[]),
-    row("geometry", Role::Layout, &[]),
     row("row_capacity", Role::Layout, &[]),
     row("updates", Role::Record, &[Window]),
     row("step", Role::Counter, &[]),
@@ -315,7 +398,24 @@ impl Tensor {
 
     /// Whether its rows are whole vec4s.
     pub fn in_fours(&self) -> bool {
-        matches!(self.axes.last(), Some(DModel4 | DMlp4 | DVocabOut4 | Z4 | Reader))
+        matches!(self.axes.last(), Some(DModel4 | DMlp4 | DVocabOut4 | Z4 | Reader | Head4))
+    }
+
+    /// The tensor that holds its elements: itself, or the one of which it is a view.
+    pub fn whole(&'static self) -> &'static Tensor {
+        match self.within {
+            Some(within) => Tensor::find(within.tensor).expect("a view is part of a tensor in the table"),
+            None => self,
+        }
+    }
+
+    /// Its axes without that of the parts of a sum, and how many terms such a part has.
+    pub fn split(&self) -> (&'static [Axis], Option<usize>) {
+        match self.axes {
+            [Chunk, axes @ ..] => (axes, Some(CHUNK)),
+            [MlpChunk | ReaderChunk, axes @ ..] => (axes, Some(SPLIT)),
+            axes => (axes, None),
+        }
     }
 
     /// Whether it has a part for each row, or for each chunk of rows.
@@ -450,12 +550,16 @@ mod tests {
     use super::*;
 
     /// Gradients of what no tensor holds.
-    const NOT_STORED: &[&str] = &["score", "resid_equals", "pre4", "W_logit_parts", "slot_read"];
+    const NOT_STORED: &[&str] =
+        &["score", "resid_equals", "pre4", "slot_read", "slot_score", "equals_neurons", "equals_classes", "W_U_heads"];
 
     #[test]
     fn gradients_have_the_axes_of_what_they_are_gradients_of() {
         for tensor in TENSORS {
             let Some(of) = tensor.name.strip_prefix("d_").filter(|name| !NOT_STORED.contains(name)) else { continue };
+            if of.ends_with("_parts") {
+                continue;
+            }
             assert_eq!(tensor.axes, Tensor::find(of).unwrap_or_else(|| panic!("no {of}")).axes, "{}", tensor.name);
         }
     }

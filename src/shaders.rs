@@ -9,17 +9,19 @@ macro_rules! shader {
     };
 }
 
-/// The same with what its family shares.
+/// The same with what its family shares: the shared files, and the stem last.
 macro_rules! with {
-    ($shared:literal, $stem:literal) => {
+    (@ [$($shared:literal)*] $stem:literal) => {
         (
             $stem,
             concat!(
                 include_str!(concat!("../shaders/", $stem, ".wgsl")),
-                include_str!(concat!("../shaders/shared/", $shared, ".wgsl"))
+                $(include_str!(concat!("../shaders/shared/", $shared, ".wgsl"))),*
             ),
         )
     };
+    (@ [$($shared:literal)*] $next:literal, $($rest:literal),+) => { with!(@ [$($shared)* $next] $($rest),+) };
+    ($($names:literal),+) => { with!(@ [] $($names),+) };
 }
 
 /// Stem and text of every operation.
@@ -28,8 +30,11 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     shader!("attention"),
     shader!("mlp"),
     shader!("unembed"),
-    with!("loss", "loss"),
-    with!("loss", "stablemax"),
+    with!("loss", "tree", "loss"),
+    with!("loss", "loss_software"),
+    with!("loss", "tree", "stablemax"),
+    with!("loss", "stablemax_software"),
+    with!("table", "copy"),
     with!("update", "grokfast"),
     shader!("orthogonal"),
     with!("update", "adamw"),
@@ -39,10 +44,13 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     shader!("compose"),
     shader!("slots"),
     shader!("rows"),
+    shader!("rows_software"),
     shader!("dots"),
+    shader!("dots_software"),
     shader!("dots_subgroup"),
-    with!("place", "product"),
-    with!("place", "product_subgroup"),
+    with!("table", "place", "block", "product"),
+    with!("table", "place", "block", "product_64x64"),
+    with!("table", "place", "product_subgroup"),
 ];
 
 /// Appended to every operation; module scope has no order in WGSL.

@@ -1,70 +1,90 @@
-// Where a workgroup of a product stands. Needs n_rows, geometry, TILE_ROWS and TILE_COLUMNS.
 
-// The same for all lanes of a workgroup, so that compilers can prove that control flow around barriers is uniform.
+// What the kernels of products share: the table of products, and where a workgroup stands. All in vec4s, but for numbers of rows and of k.
+@group(0) @binding(0) var<storage, read> n_rows: array<u32>;              // [model]
+@group(0) @binding(1) var<storage, read> table: array<vec4<u32>>;         // [entry, vec4]
+@group(0) @binding(2) var<storage, read> from0: array<vec4<f32>>;         // three buffers that the factors and gates lie in
+@group(0) @binding(3) var<storage, read> from1: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> from2: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> into0: array<vec4<f32>>;   // where the products go
+
+const SIZE = 12u;        // vec4s of an entry
+
+const ADDS = 1u;         // C is added to
+const GATED = 2u;        // C is 0 where the gate is not positive
+const A_ROWS_ARE_K = 4u; // A is [k, i], else [i, k]
+const B_ROWS_ARE_J = 8u; // B is [j, k], else [k, j]
+
+// A factor as a workgroup takes it. Its rows are those of its tensor.
+struct Side {
+    buffer: u32,
+    at: u32,          // where the matrix begins
+    row: u32,         // from one row to the next
+    rows: u32,        // beyond its rows
+    columns: u32,     // and columns a factor is 0
+    parts: u32,       // of which it is the sum
+    part: u32,
+    rows_are_k: bool,
+}
+
+// A workgroup's part of a product. The same for all its lanes, so that compilers can prove that control flow around barriers is uniform.
 struct Place {
-    i: u32,        // first row
-    width: u32,    // columns of C
-    rows: u32,     // rows of C
-    depth: u32,    // of k
-    a: u32,        // in vec4s: where a matrix begins, and from one row to the next
-    a_row: u32,
-    b: u32,
-    b_row: u32,
-    c: u32,
-    c_row: u32,
+    i: u32,           // first row of C
+    j: u32,           // first vec4 of its rows
+    rows: u32,        // of C
+    width: u32,       // of C, in vec4s
+    k: u32,           // first term
+    end: u32,         // the one after the last
+    a: Side,
+    b: Side,
+    into: u32,        // buffer of C,
+    c: u32,           // where its matrix begins,
+    row: u32,         // and from one of its rows to the next
+    gate_from: u32,   // the same of the gate, if there is one: the first is 3 if not
+    gate: u32,
     adds: bool,
 }
 
-// Which of geometry's numbers stands where.
-const I = 0u;
-const J = 1u;
-const K = 2u;            // of a batch
-const BATCHES = 3u;      // pairs of matrices, each *_BATCH elements after the one before
-const ROWS_ARE = 4u;     // what counts rows of the batch, of which a model may have fewer: 0 neither, 1 i, 2 k
-const ADDS = 5u;
-const A_LEN = 6u;        // elements of a model's part
-const A_ROW = 7u;        // elements from one row to the next
-const A_BATCH = 8u;
-const B_LEN = 9u;
-const B_ROW = 10u;
-const B_BATCH = 11u;
-const C_LEN = 12u;
-const C_ROW = 13u;
-const C_BATCH = 14u;
-
-fn place(group: vec3<u32>) -> Place {
-    let model = group.z / geometry[BATCHES];
-    let batch = group.z % geometry[BATCHES];
-    var rows = geometry[I];
-    var depth = geometry[K];
-    if (geometry[ROWS_ARE] == 1u) { rows = n_rows[model]; }
-    if (geometry[ROWS_ARE] == 2u) { depth = min(depth, max(n_rows[model], batch * depth) - batch * depth); }
-    return Place(
-        group.y * TILE_ROWS,
-        geometry[J],
-        rows,
-        depth,
-        (part(model, geometry[A_LEN]) + batch * geometry[A_BATCH]) / 4u,
-        geometry[A_ROW] / 4u,
-        (part(model, geometry[B_LEN]) + batch * geometry[B_BATCH]) / 4u,
-        geometry[B_ROW] / 4u,
-        (part(model, geometry[C_LEN]) + batch * geometry[C_BATCH]) / 4u,
-        geometry[C_ROW] / 4u,
-        geometry[ADDS] == 1u,
-    );
+fn side(matrix: Operand, model: u32, head: u32, rows: u32, end: u32, rows_are_k: bool) -> Side {
+    let at = matrix_at(matrix, model, head);
+    if (rows_are_k) { return Side(matrix.buffer, at, matrix.row, end, matrix.columns, matrix.parts, matrix.part, true); }
+    return Side(matrix.buffer, at, matrix.row, rows, end / 4u, matrix.parts, matrix.part, false);
 }
 
-// A lane's first column of C.
-fn column(group: vec3<u32>, lane: u32) -> u32 { return group.x * TILE_COLUMNS + 4u * lane; }
-
-// Lanes beyond the edge compute the last columns again, and do not write them.
-fn column4(at: Place, j: u32) -> u32 { return min(j, at.width - 4u) / 4u; }
-
-// The index in C of row `row` of the tile at column j.
-fn c_at(at: Place, j: u32, row: u32) -> u32 { return at.c + (at.i + row) * at.c_row + j / 4u; }
-
-// Rows that this lane writes: none beyond the edge, or of a chunk that the model does not have.
-fn rows_written(at: Place, j: u32) -> u32 {
-    if (j >= at.width || at.i >= at.rows || at.depth == 0u) { return 0u; }
-    return min(TILE_ROWS, at.rows - at.i);
+fn place(group: vec3<u32>, groups: vec3<u32>) -> Place {
+    let model = group.z;
+    let found = entry_of(group, groups, SIZE);
+    let tiles = table[found.at].xyz;        // of C beside each other, and under each other; parts that each sum over a chunk of k
+    let sizes = table[found.at + 1u];       // rows and vec4s of a row of C; terms; terms of a part
+    let more = table[found.at + 2u];        // what counts rows of the batch, flags, and the gate's buffer and beginning
+    let a = operand(found.at + 3u);
+    let b = operand(found.at + 6u);
+    let c = operand(found.at + 9u);
+    let tile = found.workgroup % (tiles.x * tiles.y);
+    let chunk = found.workgroup / (tiles.x * tiles.y) % tiles.z;
+    let head = found.workgroup / (tiles.x * tiles.y * tiles.z);
+    // A model may have fewer rows than there is room for: of C, or terms.
+    let of_model = n_rows[model];
+    var rows = select(sizes.x, of_model, more.x == 1u);
+    let depth = select(sizes.z, of_model, more.x == 2u);
+    // A chunk of rows that the model does not have has no terms. It and workgroups beyond the last write nothing.
+    let k = min(chunk * sizes.w, depth);
+    let end = min(k + sizes.w, depth);
+    if (k == end || !found.exists) { rows = 0u; }
+    let within = model * c.model + head * c.head + chunk * c.part;
+    return Place(
+        tile / tiles.x * TILE_ROWS,
+        tile % tiles.x * (TILE_COLUMNS / 4u),
+        rows,
+        sizes.y,
+        k,
+        end,
+        side(a, model, head, rows, end, (more.y & A_ROWS_ARE_K) != 0u),
+        side(b, model, head, b.rows, end, (more.y & B_ROWS_ARE_J) == 0u),
+        c.buffer,
+        c.at + within,
+        c.row,
+        select(3u, more.z, (more.y & GATED) != 0u),
+        more.w + within,
+        (more.y & ADDS) != 0u,
+    );
 }

@@ -6,11 +6,6 @@ fn edge(first: u32, end: u32) -> vec4<u32> {
     return min(first + vec4(0u, 1u, 2u, 3u), vec4(end - 1u));
 }
 
-// Whether first, first + 1, first + 2 and first + 3 are below end.
-fn within(first: u32, end: u32) -> vec4<bool> {
-    return first + vec4(0u, 1u, 2u, 3u) < vec4(end);
-}
-
 // Adds the outer product of a and b: row i (a column of the matrix type) gains a[i] b.
 fn add_outer(sums: mat4x4<f32>, a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(

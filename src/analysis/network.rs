@@ -95,7 +95,16 @@ impl Network {
 
     fn context(&self) -> Context<'static> {
         let (shape, rows) = (self.shape, self.order().pow(2));
-        Context { shape, rows, batch_rows: rows, spread: true, updates: &[], product: Default::default(), parameter: 0 }
+        Context {
+            shape,
+            rows,
+            batch_rows: rows,
+            spread: true,
+            updates: &[],
+            product: Default::default(),
+            copies: Default::default(),
+            parameter: 0,
+        }
     }
 
     /// The slots of every row: a, n + b, 2n.

@@ -6,11 +6,12 @@ use crate::devices::{self, Chosen};
 use crate::model::{Sizes, WINDOW};
 use crate::plan::{Plan, Update};
 use crate::program::batch::{Batch, Layout};
+use crate::program::dispatches::title;
 use crate::program::engine::Engine;
 use crate::program::{self, Call, Program, State, cost};
 use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::task::Pairs;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
 /// A program with the plan it is run on.
@@ -22,11 +23,16 @@ pub struct Work {
     train: Pairs,
 }
 
+/// Places of the calls that are done together.
+type Groups = Vec<Vec<usize>>;
+
 /// The times of one round.
 pub struct Times {
     first_step_s: f64,
     /// Milliseconds.
     steps: Vec<f64>,
+    groups: Groups,
+    /// Milliseconds of each group.
     kernels: Vec<Vec<f64>>,
 }
 
@@ -97,7 +103,8 @@ impl Work {
         while times.len() < *REPEATS.start() || (Instant::now() < until && times.len() < *REPEATS.end()) {
             times.push(1e3 * steps(&mut engine, stretch)? / stretch as f64);
         }
-        Ok(Times { first_step_s, steps: times, kernels: self.kernels(&mut engine, time)? })
+        let (groups, kernels) = self.kernels(&mut engine, time)?;
+        Ok(Times { first_step_s, steps: times, groups, kernels })
     }
 
     /// The times of all rounds as one run.
@@ -107,14 +114,18 @@ impl Work {
         let sizes = Sizes { shape: plan.shape(), rows };
         let models = plan.models as f64;
         let (bytes, _) = program::memory(program, plan.shape(), rows, plan.p * plan.p);
-        let kernel = |(index, call): (usize, &Call)| {
+        let calls: Vec<&Call> = program.step().collect();
+        let kernel = |(index, group): (usize, &Vec<usize>)| {
             let times: Vec<f64> = rounds.iter().flat_map(|round| &round.kernels[index]).copied().collect();
-            let cost = cost(call, &sizes);
-            let (flops, bytes) = (cost.flops as f64 * models, cost.bytes as f64 * models);
+            let of_group: Vec<&Call> = group.iter().map(|&place| calls[place]).collect();
+            let costs = || of_group.iter().map(|call| cost(call, &sizes));
+            let flops = costs().map(|cost| cost.flops as f64 * models).sum();
+            let bytes = costs().map(|cost| cost.bytes as f64 * models).sum();
             let predicted_ms = predicted.map(|step| step.dispatches[index].us / 1e3);
-            Kernel { name: call.title(), ms: Spread::of(&times), flops, bytes, predicted_ms }
+            Kernel { name: title(&of_group), ms: Spread::of(&times), flops, bytes, predicted_ms }
         };
-        let kernels: Vec<Kernel> = program.step().enumerate().map(kernel).collect();
+        let groups = rounds.first().map_or(&[][..], |round| &round.groups);
+        let kernels: Vec<Kernel> = groups.iter().enumerate().map(kernel).collect();
         let steps: Vec<f64> = rounds.iter().flat_map(|round| &round.steps).copied().collect();
         Ok(Run {
             program: self.name(),
@@ -135,25 +146,28 @@ impl Work {
         })
     }
 
-    /// Milliseconds of every line of the training step, in its place between the others.
-    fn kernels(&self, engine: &mut Engine, time: Duration) -> Result<Vec<Vec<f64>>> {
-        let calls = self.program.step().count();
-        let tick = calls - self.program.update.len();
+    /// The calls that are done together, and the milliseconds that they take in their place between the others.
+    fn kernels(&self, engine: &mut Engine, time: Duration) -> Result<(Groups, Vec<Vec<f64>>)> {
+        let calls: Vec<&Call> = self.program.step().collect();
+        let groups = match engine {
+            Engine::Cpu(_) => (0..calls.len()).map(|place| vec![place]).collect(),
+            Engine::Gpu(machine) => machine.step_groups().to_vec(),
+        };
+        let ticks = |group: &Vec<usize>| group.iter().any(|&place| calls[place].entry == "tick");
+        let tick = groups.iter().position(ticks).context("a step counts")?;
         let updates = vec![vec![self.plan.update(100 + self.plan.grokfast_window as u64)]; self.plan.models];
-        let mut times = vec![Vec::new(); calls];
+        let mut times = vec![Vec::new(); groups.len()];
         let until = Instant::now() + time;
         while times[0].len() < *REPEATS.start() || (Instant::now() < until && times[0].len() < *REPEATS.end()) {
-            for (times, seconds) in times.iter_mut().zip(pollster::block_on(one_by_one(engine, calls, tick, &updates))?)
-            {
-                times.push(1e3 * seconds);
-            }
+            let seconds = pollster::block_on(one_by_one(engine, groups.len(), tick, &updates))?;
+            times.iter_mut().zip(seconds).for_each(|(times, seconds)| times.push(1e3 * seconds));
         }
-        Ok(times)
+        Ok((groups, times))
     }
 }
 
-/// Seconds of each call of a step.
-async fn one_by_one(engine: &mut Engine, calls: usize, tick: usize, updates: &[Vec<Update>]) -> Result<Vec<f64>> {
+/// Seconds of each group of a step.
+async fn one_by_one(engine: &mut Engine, groups: usize, tick: usize, updates: &[Vec<Update>]) -> Result<Vec<f64>> {
     if let Engine::Gpu(machine) = engine {
         // The counter's tick is repeated too, and the update reads the scalars that it counted to.
         let window: Vec<Vec<Update>> = updates.iter().map(|updates| vec![updates[0]; WINDOW]).collect();
@@ -162,13 +176,13 @@ async fn one_by_one(engine: &mut Engine, calls: usize, tick: usize, updates: &[V
         }
     }
     let mut seconds = Vec::new();
-    for index in 0..calls {
+    for index in 0..groups {
         // The counter starts anew with every call of run_some, and the update wants it ticked: both together.
         let began = Instant::now();
-        let indices = if index > tick { vec![tick, index] } else { vec![index] };
+        let indices = if index == tick { vec![index] } else { vec![tick, index] };
         match engine {
             Engine::Cpu(machine) => machine.run_some(Batch::Train, &indices, updates),
-            Engine::Gpu(machine) => machine.run_some(Batch::Train, &indices, updates).await?,
+            Engine::Gpu(machine) => machine.run_dispatches(Batch::Train, &indices, updates).await?,
         }
         seconds.push(began.elapsed().as_secs_f64());
     }

@@ -12,7 +12,7 @@ pub mod roofline;
 pub mod table;
 
 use crate::devices::{self, Chosen};
-use crate::gpu::device::{self, Gpu, adapters};
+use crate::gpu::device::{self, Gpu, KernelChoice, adapters};
 use crate::plan::Plan;
 use crate::run::disk;
 use anyhow::{Context, Result, bail, ensure};
@@ -182,6 +182,8 @@ impl Kernel {
 pub struct Request<'a> {
     /// As `--device` has them; none asks for the CPU engine and every adapter.
     pub devices: &'a [String],
+    /// Which kernels adapters run.
+    pub kernels: KernelChoice,
     /// Of the CPU engine; 0 takes one for each core.
     pub threads: usize,
     /// Shapes and method; how long to train is not looked at.
@@ -239,9 +241,17 @@ pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Re
     let chosen: Vec<Chosen> = match request.devices {
         [] => {
             let adapters = pollster::block_on(adapters()).into_iter();
-            std::iter::once(Chosen::Cpu).chain(adapters.map(|adapter| Chosen::Gpu(adapter.into()))).collect()
+            std::iter::once(Chosen::Cpu)
+                .chain(adapters.map(|adapter| Chosen::Gpu(adapter.into(), request.kernels)))
+                .collect()
         }
-        names => names.iter().map(|name| Ok(devices::choose(name)?.chosen)).collect::<Result<_>>()?,
+        names => {
+            let chosen = |name: &String| match devices::choose(name)?.chosen {
+                Chosen::Gpu(adapter, _) => Ok(Chosen::Gpu(adapter, request.kernels)),
+                Chosen::Cpu => Ok(Chosen::Cpu),
+            };
+            names.iter().map(chosen).collect::<Result<_>>()?
+        }
     };
     let names: Vec<String> = chosen.iter().map(name).collect();
     for (k, name) in names.iter().enumerate() {
@@ -284,7 +294,7 @@ pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Re
 fn name(chosen: &Chosen) -> String {
     match chosen {
         Chosen::Cpu => "cpu".into(),
-        Chosen::Gpu(adapter) => device::title(&adapter.get_info()),
+        Chosen::Gpu(adapter, _) => device::title(&adapter.get_info()),
     }
 }
 
@@ -296,7 +306,7 @@ fn describe(chosen: &Chosen, threads: usize) -> Result<(String, Ceilings)> {
             let plural = if count == 1 { "" } else { "s" };
             (format!("the CPU engine, {count} thread{plural}"), ceilings::of_cpu(threads)?)
         }
-        Chosen::Gpu(adapter) => {
+        Chosen::Gpu(adapter, _) => {
             let gpu = pollster::block_on(Gpu::open(adapter))?;
             let driver = format!("{} {}", gpu.info.driver, gpu.info.driver_info);
             (driver, pollster::block_on(ceilings::of_gpu(&gpu))?)

@@ -7,6 +7,8 @@ pub mod launches;
 pub mod predict;
 mod table;
 
+pub use table::starves;
+
 use crate::plan::Plan;
 use crate::program::{self, Program};
 use crate::sanitizer::{Buffers, Dispatch, Memory, Shader, Trace};
@@ -73,6 +75,10 @@ pub struct Counts {
     pub instructions: u64,
     /// Bytes that the longest invocation reads from workgroup memory.
     pub shared_bytes: u64,
+    /// Instructions of an invocation, the mean over all workgroups: a dispatch may do products of several sizes. Earlier reports
+    /// have none; there it is the longest's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_instructions: Option<f64>,
 }
 
 impl Counts {
@@ -128,7 +134,7 @@ pub fn of_plan(plan: &Plan, programs: &[&str]) -> Result<Model> {
 /// Kernels that the interpreter finds a fault in.
 pub fn of_program(program: &Program, plan: &Plan) -> Result<Step> {
     let kernels = crate::shaders::kernels()?;
-    let (rows, launches) = launches::of_program(program, plan, &kernels)?;
+    let (rows, launches) = launches::of_program(program, plan, &kernels, None)?;
     let dispatches = launches.par_iter().map(count).collect::<Result<_>>()?;
     let name = format!("{}{}", program.name, plan.method().suffix());
     let title = super::title(&name, [plan.p, rows, plan.d_model, plan.n_heads, plan.d_mlp, plan.models]);
@@ -148,9 +154,11 @@ pub fn count(launch: &Launch) -> Result<Counts> {
         let mut buffers: Buffers = launch.buffers.iter().map(|(name, c)| (name.clone(), memory(c))).collect();
         let dispatch =
             Dispatch { entry: launch.entry, overrides: &launch.constants, workgroups: launch.workgroups, subgroup: 32 };
-        let (mut longest, mut traffic) = (Trace::default(), 0.0);
+        let (mut longest, mut traffic, mut instructions, mut groups) = (Trace::default(), 0.0, 0.0, 0.0);
         for probe in &launch.probes {
             let trace = shader.trace(&dispatch, probe.workgroup, &mut buffers)?;
+            instructions += probe.stands_for * trace.instructions as f64;
+            groups += probe.stands_for;
             traffic += probe.stands_for * (trace.bytes_read + trace.bytes_written) as f64;
             let length = |trace: &Trace| (trace.waits_l2 + trace.waits_l1, trace.waits_l2, trace.instructions);
             if length(&trace) > length(&longest) {
@@ -171,6 +179,7 @@ pub fn count(launch: &Launch) -> Result<Counts> {
             multiply_adds: longest.multiply_adds,
             instructions: longest.instructions,
             shared_bytes: longest.shared_bytes,
+            mean_instructions: Some(instructions / groups),
         })
     };
     run().map_err(|e| anyhow!(e)).with_context(|| format!("the step model cannot run {}", launch.title))

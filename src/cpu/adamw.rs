@@ -1,6 +1,6 @@
 //! Twin of `adamw.wgsl`.
 
-use super::{Arguments, Real, Twin, in_progress, twin, wide};
+use super::{Arguments, Real, Twin, in_progress, wide};
 use crate::model::{NotFinite, PARAMETERS, PARTS, Part};
 use crate::plan::Update;
 use rayon::prelude::*;
@@ -8,7 +8,6 @@ use rayon::prelude::*;
 /// The twin of an entry point of `adamw.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
-        "tick" => twin!(tick, count[step]),
         // The update is chosen from the context, which the macro does not know of.
         "update" => Twin {
             reads: &["updates", "step", "grads"],
@@ -44,11 +43,6 @@ pub fn note_bad<T: Real>(arguments: &mut dyn Arguments<'_, T>, what: Option<Part
     let mut first_bad = arguments.take_counter("first_bad");
     first_bad[0] = first_bad[0].min(found.to_code());
     arguments.put_counter("first_bad", first_bad);
-}
-
-/// step += 1: the update in progress, counted within the window
-fn tick(_: &super::Context, step: &mut [u32]) {
-    step[0] += 1;
 }
 
 /// g += l2 x;  x *= decay;  m += (g - m) (1 - beta1);  v = beta2 v + (1 - beta2) g g;

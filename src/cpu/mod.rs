@@ -8,6 +8,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod compose;
+pub mod copy;
 pub mod dots;
 pub mod embed;
 pub mod grokfast;
@@ -28,6 +29,7 @@ pub mod unembed;
 pub mod vector;
 pub mod wide;
 
+use crate::matrices::{Copies, Geometry};
 use crate::plan::{Shape, Update};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -155,7 +157,9 @@ pub struct Context<'a> {
     /// The updates that the host has prepared.
     pub updates: &'a [Update],
     /// Where a product finds its matrices; of no meaning to other kernels.
-    pub product: product::Geometry,
+    pub product: Geometry,
+    /// Where a copy finds its matrices; of no meaning to other kernels.
+    pub copies: Copies,
     /// The parameter, by its rank, whose part of the arenas this is; of no meaning to other kernels than the optimizer.
     pub parameter: usize,
 }
@@ -291,6 +295,7 @@ pub fn twin_of<T: Real>(kernel: &str, entry: &str) -> Option<Twin<T>> {
         "attention" => attention::twin(entry),
         "mlp" => mlp::twin(entry),
         "compose" => compose::twin(entry),
+        "copy" => copy::twin(entry),
         "dots" => dots::twin(entry),
         "product" => product::twin(entry),
         "rows" => rows::twin(entry),

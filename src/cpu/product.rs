@@ -1,54 +1,10 @@
 //! Twin of `product.wgsl`: the products of the composed program, each a list of matrices of one shape.
 
 use super::matmul::{Into, Mat, MatMut, matmuls, piece, serial};
-use super::{Context, Real, Twin, twin, wide};
+use super::{Context, Real, Twin, add, twin, wide};
+use crate::matrices::{Operand, RowsAre};
 use rayon::prelude::*;
-
-/// Where a product's matrices stand in their tensors, in elements.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Geometry {
-    /// Matrices one after the other: one, or one for each head or chunk of rows.
-    pub batches: usize,
-    /// C is [i, j], and k is summed over.
-    pub i: usize,
-    /// Columns of C.
-    pub j: usize,
-    /// Terms of each sum.
-    pub k: usize,
-    /// Which of the sizes counts rows of the batch, of which a model may have fewer.
-    pub rows_are: RowsAre,
-    /// Whether the product is added to what is in C.
-    pub adds: bool,
-    /// The left factor.
-    pub a: Operand,
-    /// The right factor.
-    pub b: Operand,
-    /// What the product goes into.
-    pub c: Operand,
-}
-
-/// The size that is a model's number of rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum RowsAre {
-    /// None: all models' are equal.
-    #[default]
-    Neither,
-    /// Rows of C.
-    I,
-    /// Terms of each sum.
-    K,
-}
-
-/// How a factor or the product lies in its tensor.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Operand {
-    /// Elements of a model's part of the tensor.
-    pub len: usize,
-    /// Elements from one row to the next.
-    pub row: usize,
-    /// Elements from one batch to the next.
-    pub batch: usize,
-}
+use std::borrow::Cow;
 
 /// The twin of an entry point of `product.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
@@ -73,7 +29,7 @@ fn nt<T: Real>(cx: &Context, a: &[T], b: &[T], c: &mut [T]) {
 
 /// C = A B^T where gate > 0, else 0. A piece of C is gated while the cache has it.
 fn nt_gated<T: Real>(cx: &Context, a: &[T], b: &[T], gate: &[T], c: &mut [T]) {
-    let (width, (a, b)) = (cx.product.j, matrices(cx, Form::NT, a, b, 0));
+    let (width, (a, b)) = (cx.product.j, matrices(cx, Form::NT, a, b, 0, 0));
     let i = rows_of_c(cx);
     let piece = if cx.spread { piece(i, 1) } else { i };
     let (c, gate) = (&mut c[..i * width], &gate[..i * width]);
@@ -97,15 +53,42 @@ enum Form {
     TN,
 }
 
+/// The products of all heads, each in parts that sum over a chunk of k.
 fn batched<T: Real>(cx: &Context, form: Form, a: &[T], b: &[T], c: &mut [T], into: Into) {
     let g = cx.product;
-    let i = rows_of_c(cx);
-    let of_batch = |batch| matrices(cx, form, a, b, batch);
+    let (i, chunks) = (rows_of_c(cx), terms(cx).div_ceil(g.chunk).max(1));
+    let (a, b) = (summed(a, &g.a), summed(b, &g.b));
+    let c = &mut c[g.c.at..];
     if !cx.spread {
-        let (a, b) = of_batch(0);
+        assert!((g.heads, chunks) == (1, 1), "a chunk of rows has one product");
+        let (a, b) = matrices(cx, form, &a, &b, 0, 0);
         return serial(MatMut::strided(c, i, g.j, g.c.row), a, b, into);
     }
-    matmuls(MatMut::strided(c, i, g.j, g.c.row), g.batches, g.c.batch, of_batch, into);
+    if g.heads == 1 {
+        let of_chunk = |chunk| matrices(cx, form, &a, &b, 0, chunk);
+        matmuls(MatMut::strided(c, i, g.j, g.c.row), chunks, g.c.part, of_chunk, into);
+    } else {
+        for chunk in 0..chunks {
+            let of_head = |head| matrices(cx, form, &a, &b, head, chunk);
+            let part = &mut c[chunk * g.c.part..];
+            matmuls(MatMut::strided(part, i, g.j, g.c.row), g.heads, g.c.head, of_head, into);
+        }
+    }
+    // C has whole vec4s where the factor has a row for each head.
+    if g.j < g.c.columns {
+        c.chunks_mut(g.c.row).for_each(|row| row[g.j..].fill(T::zero()));
+    }
+}
+
+/// A factor, or the sum of its parts.
+fn summed<'a, T: Real>(tensor: &'a [T], operand: &Operand) -> Cow<'a, [T]> {
+    if operand.parts == 1 {
+        return Cow::Borrowed(tensor);
+    }
+    let mut parts = tensor.chunks_exact(operand.part);
+    let mut sum = parts.next().map(<[T]>::to_vec).unwrap_or_default();
+    parts.for_each(|part| add(&mut sum, part));
+    Cow::Owned(sum)
 }
 
 /// Rows of C: those of the batch if its rows are the product's `i`, else all.
@@ -113,19 +96,31 @@ fn rows_of_c(cx: &Context) -> usize {
     if cx.product.rows_are == RowsAre::I { cx.rows } else { cx.product.i }
 }
 
+/// Terms of each sum: rows of the batch if those are the product's `k`.
+fn terms(cx: &Context) -> usize {
+    if cx.product.rows_are == RowsAre::K { cx.rows } else { cx.product.k }
+}
+
 /// The factors of one of the products, transposed as it takes them.
-fn matrices<'a, T: Real>(cx: &Context, form: Form, a: &'a [T], b: &'a [T], batch: usize) -> (Mat<'a, T>, Mat<'a, T>) {
+fn matrices<'a, T: Real>(
+    cx: &Context,
+    form: Form,
+    a: &'a [T],
+    b: &'a [T],
+    head: usize,
+    chunk: usize,
+) -> (Mat<'a, T>, Mat<'a, T>) {
     let g = cx.product;
-    let i = rows_of_c(cx);
-    let k = if g.rows_are == RowsAre::K { g.k.min(cx.rows - batch * g.k) } else { g.k };
-    let (a, b) = (&a[batch * g.a.batch..], &b[batch * g.b.batch..]);
+    let (i, first) = (rows_of_c(cx), chunk * g.chunk);
+    let k = g.chunk.min(terms(cx) - first);
+    let (a, b) = (&a[g.a.at + head * g.a.head..], &b[g.b.at + head * g.b.head..]);
     let a = match form {
-        Form::TN => Mat::strided(a, k, i, g.a.row).t(),
-        _ => Mat::strided(a, i, k, g.a.row),
+        Form::TN => Mat::strided(&a[first * g.a.row..], k, i, g.a.row).t(),
+        _ => Mat::strided(&a[first..], i, k, g.a.row),
     };
     let b = match form {
-        Form::NT => Mat::strided(b, g.j, k, g.b.row).t(),
-        _ => Mat::strided(b, k, g.j, g.b.row),
+        Form::NT => Mat::strided(&b[first..], g.j, k, g.b.row).t(),
+        _ => Mat::strided(&b[first * g.b.row..], k, g.j, g.b.row),
     };
     (a, b)
 }

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 /// The twin of an entry point of `rows.wgsl`.
 pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
     Some(match entry {
-        "forward_pattern" => twin!(forward_pattern, index[slots], read[slot_score], write[pattern]).by_rows(),
+        "forward_pattern" => twin!(forward_pattern, index[slots], read[slot_score4], write[pattern]).by_rows(),
         "forward" => {
-            twin!(forward, index [slots], read [pattern, head_read, base_read], write [post4, logits4]).by_rows()
+            twin!(forward, index [slots], read [pattern, head_read, equals_read, heads_read], write [post4, logits4])
+                .by_rows()
         }
-        "backward_pattern" => twin!(backward_pattern, read [pattern, d_pattern], write [d_score]).by_rows(),
         "backward" => {
             twin!(backward, index [slot_edges, slot_rows], read [pattern, d_pre4, d_logits4], write [d_head_read, d_slot_read])
         }
@@ -23,12 +23,12 @@ pub fn twin<T: Real>(entry: &str) -> Option<Twin<T>> {
 /// Heads that are done in one go over a row's elements.
 const HEADS: usize = SIDE;
 
-/// pattern = softmax over pos of slot_score, 0 at "="
-fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], slot_score: &[T], pattern: &mut [T]) {
-    let heads = cx.shape.n_heads;
+/// pattern = softmax over pos of slot_score4, 0 at "="
+fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], slot_score4: &[T], pattern: &mut [T]) {
+    let (heads, wide) = (cx.shape.n_heads, Wide::of(&cx.shape).heads);
     rows(&mut pattern[..cx.rows * heads * 3], heads * 3, |row, out| {
         for (head, out) in out.chunks_exact_mut(3).enumerate() {
-            let score = |pos: usize| slot_score[slots[row * 3 + pos] as usize * heads + head];
+            let score = |pos: usize| slot_score4[slots[row * 3 + pos] as usize * wide + head];
             let scores = [score(0), score(1), T::zero()];
             let top = scores[0].max(scores[1]).max(scores[2]);
             let weights = scores.map(|score| (score - top).portable_exp());
@@ -38,20 +38,24 @@ fn forward_pattern<T: Real>(cx: &Context, slots: &[u32], slot_score: &[T], patte
     });
 }
 
-/// [post | logits] = base_read + sum over heads and pos of pattern head_read[slot], relu on the neurons
+/// [post | logits] = equals_read + heads_read + sum over heads and pos of pattern head_read[slot], relu on the neurons
 #[allow(clippy::too_many_arguments, reason = "the tensors of the kernel, each by its name")]
 fn forward<T: Real>(
     cx: &Context,
     slots: &[u32],
     pattern: &[T],
     head_read: &[T],
-    base_read: &[T],
+    equals_read: &[T],
+    heads_read: &[T],
     post4: &mut [T],
     logits4: &mut [T],
 ) {
     let (wide, heads, n_slots) = (Wide::of(&cx.shape), cx.shape.n_heads, cx.shape.n_slots());
     let (m, c) = (wide.d_mlp, wide.d_vocab_out);
-    let (of_neurons, of_classes) = base_read.split_at(m);
+    // The classes get b_out too, which stands in the second row.
+    let (of_neurons, of_classes) = (&equals_read[..m], &equals_read[wide.reader + m..]);
+    let sum = |equals: &[T], heads: &[T]| equals.iter().zip(heads).map(|(&x, &y)| x + y).collect::<Vec<T>>();
+    let (of_neurons, of_classes) = (sum(of_neurons, &heads_read[..m]), sum(of_classes, &heads_read[m..]));
     let blocks = post4[..cx.rows * m].par_chunks_mut(TASK * m).zip(logits4[..cx.rows * c].par_chunks_mut(TASK * c));
     blocks.enumerate().for_each(|(block, (post, logits))| {
         let first_row = block * TASK;
@@ -68,23 +72,11 @@ fn forward<T: Real>(
             }
             let (lines, base) = (&lines[..n], |base| (first == 0).then_some(base));
             let (table, relu) = (head_read, first + SIDE >= heads);
-            AddLines { lines, count, table, base: base(of_neurons), relu, width: m, out: &mut *post }.run();
+            AddLines { lines, count, table, base: base(&of_neurons[..]), relu, width: m, out: &mut *post }.run();
             let (table, relu) = (&head_read[m..], false);
-            AddLines { lines, count, table, base: base(of_classes), relu, width: c, out: &mut *logits }.run();
+            AddLines { lines, count, table, base: base(&of_classes[..]), relu, width: c, out: &mut *logits }.run();
         }
     });
-}
-
-/// d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern)
-fn backward_pattern<T: Real>(cx: &Context, pattern: &[T], d_pattern: &[T], d_score: &mut [T]) {
-    let len = cx.rows * cx.shape.n_heads * 3;
-    let of_head = d_score[..len].chunks_exact_mut(3).zip(pattern.chunks_exact(3).zip(d_pattern.chunks_exact(3)));
-    for (out, (pattern, d)) in of_head {
-        let mean = pattern[0] * d[0] + pattern[1] * d[1] + pattern[2] * d[2];
-        for ((out, &weight), &d) in out.iter_mut().zip(pattern).zip(d) {
-            *out = weight * (d - mean);
-        }
-    }
 }
 
 /// Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone

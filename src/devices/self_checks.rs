@@ -2,7 +2,7 @@
 //! directory.
 
 use super::cache::{self, CACHE_DIR};
-use crate::gpu::device::{Gpu, title};
+use crate::gpu::device::{Gpu, KernelChoice, title};
 use crate::progress::{Style, note};
 use crate::run::disk;
 use crate::run::lens::sha256;
@@ -41,6 +41,9 @@ pub struct Key {
     pub wgpu: String,
     /// The SHA-256 of all shaders.
     pub shaders: String,
+    /// What `--kernels` says, as an identifier of the program.
+    #[serde(default)]
+    pub kernels: String,
 }
 
 impl Key {
@@ -56,6 +59,7 @@ impl Key {
             device: info.device,
             wgpu: WGPU.into(),
             shaders: sha256(texts.collect::<Vec<_>>().join("\0").as_bytes()),
+            kernels: format!("{:?}", KernelChoice::Auto),
         }
     }
 
@@ -162,9 +166,9 @@ impl Record {
 
     /// The report as text.
     fn text(&self) -> String {
-        let Key { adapter, backend, driver, driver_info, vendor, device, wgpu, shaders } = &self.key;
+        let Key { adapter, backend, driver, driver_info, vendor, device, wgpu, shaders, kernels } = &self.key;
         let mut text = format!(
-            "grokscope {} self-check of {adapter} [{backend}]\n{}\ndriver   {driver} {driver_info}\nids      vendor {vendor:#06x}, device {device:#06x}\nwgpu     {wgpu}\nshaders  {shaders}\n\n",
+            "grokscope {} self-check of {adapter} [{backend}]\n{}\ndriver   {driver} {driver_info}\nids      vendor {vendor:#06x}, device {device:#06x}\nwgpu     {wgpu}\nshaders  {shaders}\nkernels  {kernels}\n\n",
             self.grokscope,
             Self { path: None, ..self.clone() }.summary(),
         );
@@ -236,20 +240,28 @@ impl SelfChecks {
     }
 
     /// Returns the result of an adapter; runs the check if there is none, or with `again`.
-    pub fn of_adapter(&self, info: &AdapterInfo, adapter: &Adapter, again: bool, style: Style) -> Result<Record> {
-        self.result(&Key::of(info), again, || {
+    pub fn of_adapter(
+        &self,
+        info: &AdapterInfo,
+        adapter: &Adapter,
+        kernels: KernelChoice,
+        again: bool,
+        style: Style,
+    ) -> Result<Record> {
+        self.result(&Key { kernels: format!("{kernels:?}"), ..Key::of(info) }, again, || {
             if style == Style::Human {
                 note(&format!("checking {} kernels on {} (once per driver)", kernel_count(), title(info)));
             }
-            pollster::block_on(run(adapter)).with_context(|| format!("{}: the self-check did not finish", title(info)))
+            pollster::block_on(run(adapter, kernels))
+                .with_context(|| format!("{}: the self-check did not finish", title(info)))
         })
     }
 }
 
 /// Runs the self-check on a device of its own.
-async fn run(adapter: &Adapter) -> Result<Timed> {
+async fn run(adapter: &Adapter, kernels: KernelChoice) -> Result<Timed> {
     let began = Instant::now();
-    let gpu = Gpu::open(adapter).await?;
+    let gpu = Gpu::open_with(adapter, kernels).await?;
     let report = SelfCheck::compile(&gpu, &Kernels::own()?).await?.run().await?;
     Ok(Timed { report, seconds: began.elapsed().as_secs_f64() })
 }
@@ -302,6 +314,7 @@ mod tests {
             device: 2,
             wgpu: text(WGPU),
             shaders: text("0"),
+            kernels: text("Auto"),
         }
     }
 

@@ -14,10 +14,65 @@ pub struct Gpu {
     pub queue: Queue,
     /// The adapter's name, kind and driver.
     pub info: AdapterInfo,
+    /// Which variants of kernels it runs; chosen by its kind, unless somebody else chooses.
+    pub family: Family,
     /// The pipeline cache; None if the backend has none, or none was loaded.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
     error: Arc<Mutex<Option<String>>>,
     lost: Arc<AtomicBool>,
+}
+
+/// Which of the variants of kernels a device runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// The plain ones, for devices with many cores, and of products those of this file, which sets the size of their tiles; where none
+    /// is given, the file with the largest tiles that leave enough workgroups.
+    Wide(Option<&'static str>),
+    /// Those for renderers on a CPU.
+    Software,
+    /// Those for renderers on a CPU whose subgroups have eight lanes.
+    SoftwareEights,
+}
+
+/// The kernels of products for devices with many cores, the one with the smallest tiles first. They make the same bits.
+pub const TILES: &[&str] = &["product", "product_64x64"];
+
+/// What `--kernels` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// What suits the adapter.
+    #[default]
+    Auto,
+    /// Those for renderers on a CPU.
+    Software,
+    /// Those for devices with many cores, with tiles of this kernel of products, or where none is given of any.
+    Wide(Option<&'static str>),
+}
+
+impl KernelChoice {
+    /// auto, software, wide, or the size of the tiles.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "software" => Self::Software,
+            "wide" => Self::Wide(None),
+            "32x32" => Self::Wide(Some(TILES[0])),
+            "64x64" => Self::Wide(Some(TILES[1])),
+            other => bail!("--kernels {other}: expected auto, software, wide, 32x32 or 64x64"),
+        })
+    }
+}
+
+impl Family {
+    /// The family for a device: `eights` if its subgroups have eight lanes.
+    fn of(kernels: KernelChoice, info: &AdapterInfo, eights: bool) -> Self {
+        match (kernels, is_real(info), eights) {
+            (KernelChoice::Wide(tiles), ..) => Self::Wide(tiles),
+            (KernelChoice::Auto, true, _) => Self::Wide(None),
+            (_, _, true) => Self::SoftwareEights,
+            (_, _, false) => Self::Software,
+        }
+    }
 }
 
 /// Every adapter that wgpu reaches, in wgpu's order. WGPU_BACKEND and its siblings apply.
@@ -97,6 +152,11 @@ impl Gpu {
     /// Opens an adapter with all the limits it has (the defaults are WebGPU's minimum), and with what of timestamps and
     /// subgroups it has.
     pub async fn open(adapter: &Adapter) -> Result<Self> {
+        Self::open_with(adapter, KernelChoice::Auto).await
+    }
+
+    /// The same with a choice of kernels.
+    pub async fn open_with(adapter: &Adapter, kernels: KernelChoice) -> Result<Self> {
         let info = adapter.get_info();
         let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
@@ -122,14 +182,12 @@ impl Gpu {
             let more = if text.is_empty() { String::new() } else { format!(": {text}") };
             keep(&of_callback, format!("the device is lost ({reason:?}){more}"))
         });
-        Ok(Self { device, queue, info, pipeline_cache: None, error, lost })
-    }
-
-    /// Whether lanes can hand each other numbers, in subgroups of eight: software adapters have those. The wider ones of real
-    /// GPUs would leave most lanes of a workgroup of eight idle.
-    pub fn has_subgroups_of_eight(&self) -> bool {
-        let sizes = (self.info.subgroup_min_size, self.info.subgroup_max_size);
-        self.device.features().contains(wgpu::Features::SUBGROUP) && sizes == (8, 8)
+        // Lanes that can hand each other numbers, in subgroups of eight, as some software adapters have them. The wider ones of real GPUs
+        // would leave most lanes of a workgroup of eight idle.
+        let eights = (info.subgroup_min_size, info.subgroup_max_size) == (8, 8)
+            && device.features().contains(wgpu::Features::SUBGROUP);
+        let family = Family::of(kernels, &info, eights);
+        Ok(Self { device, queue, info, family, pipeline_cache: None, error, lost })
     }
 
     /// Whether the device went away.

@@ -55,6 +55,8 @@ pub enum Element {
     Vec4,
     /// One unsigned integer; atomics too.
     U32,
+    /// Four unsigned integers.
+    UVec4,
     /// A struct.
     Record(Record),
 }
@@ -213,6 +215,11 @@ impl Kernel {
             {
                 Ok(Element::Vec4)
             }
+            TypeInner::Vector { size: naga::VectorSize::Quad, scalar }
+                if scalar.kind == ScalarKind::Uint && scalar.width == 4 =>
+            {
+                Ok(Element::UVec4)
+            }
             TypeInner::Struct { members, .. } => {
                 let member = |member: &naga::StructMember| {
                     let name = member.name.clone().unwrap_or_default();
@@ -224,7 +231,7 @@ impl Kernel {
                 let members = members.iter().map(member).collect::<Result<_>>()?;
                 Ok(Element::Record(Record { name: element.name.clone().unwrap_or_default(), stride, members }))
             }
-            _ => bail!("expected an array of f32, vec4<f32>, u32 or a struct of f32"),
+            _ => bail!("expected an array of f32, vec4<f32>, u32, vec4<u32> or a struct of f32"),
         }
     }
 }

@@ -1,17 +1,19 @@
-//! A program's calls as dispatches: which kernel with which constants, on how many workgroups, over which tensors. Knows no device.
+//! A program's calls as dispatches: which kernel with which constants, on how many workgroups, over which buffers. Knows no device.
 
+use super::arenas::{Home, Homes};
 use super::batch::{Batch, Layout};
-use super::product::geometry;
-use super::{Call, Over, Uses, find};
-use crate::cpu::product::Geometry;
+use super::schedule::{self, Together};
+use super::table::{Table, table};
+use super::{Call, Over, find};
+use crate::gpu::device::{Family, TILES};
 use crate::gpu::kernel::{Binding, Constants, Element, Entry, Kernel, Record};
 use crate::gpu::pass::cover;
 use crate::gpu::tensors::{BLOCK, padded};
-use crate::model::{Axis, CHUNK, PARAMETERS, Parameter, Role, Sizes, Tensor, WINDOW};
+use crate::model::{Axis, CHUNK, PARAMETERS, Parameter, Role, SPLIT, Sizes, Tensor, WINDOW};
 use crate::plan::Update;
 use anyhow::{Context, Result, bail, ensure};
 
-/// A call made ready for kernels.
+/// Some calls made ready for a kernel that does them in one dispatch.
 pub struct Planned<'a> {
     /// The shader.
     pub kernel: &'a Kernel,
@@ -21,42 +23,160 @@ pub struct Planned<'a> {
     pub entry: Entry,
     /// The host's constants, of which the shader takes those that it declares.
     pub constants: Constants,
-    /// Along x, y and z. z counts models, of a product the matrices of all models; over arenas it is 1, and x and y hold the
-    /// blocks of all models.
+    /// Along x, y and z. z counts models; over arenas it is 1, and x and y hold the blocks of all models.
     pub workgroups: [u32; 3],
-    /// What plays each of the entry's bindings.
-    pub tensors: Vec<&'static Tensor>,
-    /// Where a product's matrices stand.
-    pub geometry: Option<[u32; 15]>,
-    /// Rows that a model's part of a tensor over rows has room for.
-    pub row_capacity: u32,
+    /// What stands behind each of the entry's bindings.
+    pub sources: Vec<Source>,
+    /// The places of the calls in the list that was planned.
+    pub calls: Vec<usize>,
 }
 
-impl Planned<'_> {
-    /// The contents of a tensor that the plan sets, `geometry` or `row_capacity`; None for other tensors.
-    pub fn words(&self, tensor: &str) -> Option<Vec<u32>> {
-        match tensor {
-            "geometry" => self.geometry.map(|words| words.to_vec()),
-            "row_capacity" => Some(vec![self.row_capacity]),
-            _ => None,
+/// What a binding shows.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A tensor of all models.
+    Tensor(&'static Tensor),
+    /// A buffer from its beginning to its end.
+    Whole(Home),
+    /// Numbers that the plan sets, under a name.
+    Words(&'static str, Vec<u32>),
+    /// Nothing: the kernel's other entries use the binding, or other calls do. Writable ones are different from each other.
+    Spare(usize),
+}
+
+/// The entry point that does a call. Those of a kernel with a table do several kinds.
+pub fn entry_of(call: &Call) -> &'static str {
+    match (call.over, call.entry) {
+        (Over::Product(..), _) => "multiply",
+        (Over::Copy(..), "pad") | (_, "tick") => "pad",
+        (Over::Copy(..), _) => "unpack",
+        (_, entry) => entry,
+    }
+}
+
+/// "product.multiply -> q4, W_O_read, W_logit": what a dispatch does, or the call's own title if it does one.
+pub fn title(calls: &[&Call]) -> String {
+    match calls {
+        [call] => call.title(),
+        _ => {
+            let results: Vec<_> = calls.iter().flat_map(|call| call.written()).collect();
+            format!("{}.{} -> {}", calls[0].kernel, entry_of(calls[0]), results.join(", "))
         }
     }
 }
 
-/// Plans a call for a device that allows `most` workgroups a dimension.
-pub fn plan<'a>(kernels: &[&'a Kernel], call: &Call, layout: &Layout, batch: Batch, most: u32) -> Result<Planned<'a>> {
-    let constants = constants_of(call, layout, batch)?;
-    let kernel = kernels.iter().find(|kernel| stem(kernel) == call.kernel);
-    let kernel = *kernel.with_context(|| format!("no shader {}.wgsl", call.kernel))?;
-    let entry = kernel.entry(call.entry, &constants)?;
-    let tensors = entry.bindings.iter().map(|binding| find(call.tensor(&binding.name))).collect::<Result<_>>()?;
-    let sizes = layout.sizes(batch);
-    let product = geometry(call, &sizes)?;
-    let workgroups = workgroups(call, kernel, &entry, layout, batch, most)?;
-    let geometry = product.as_ref().map(words);
-    let row_capacity = sizes.rows as u32;
-    Ok(Planned { kernel, name: call.entry, entry, constants, workgroups, tensors, geometry, row_capacity })
+/// Whether a call is an entry of a table.
+fn is_entry(call: &Call) -> bool {
+    matches!(call.over, Over::Product(..) | Over::Copy(..)) || call.entry == "tick"
 }
+
+/// Which calls are dispatched together: those that do not need each other and are entries of one table.
+pub fn groups(kernels: &[&Kernel], calls: &[Call], sizes: &Sizes) -> Result<Vec<Vec<usize>>> {
+    // Kernels for subgroups take their factors from bindings of their own.
+    let merges =
+        |call: &Call| is_entry(call) && kernel_of(kernels, call).is_ok_and(|kernel| !kernel.stem.ends_with(SUBGROUP));
+    let kind = |call: &Call| {
+        let together = if merges(call) { Together::Independent } else { Together::Never };
+        ((call.kernel, entry_of(call)), together)
+    };
+    Ok(schedule::groups(calls, sizes, kind))
+}
+
+fn kernel_of<'a>(kernels: &[&'a Kernel], call: &Call) -> Result<&'a Kernel> {
+    let kernel = kernels.iter().find(|kernel| stem(kernel) == call.kernel);
+    kernel.copied().with_context(|| format!("no shader {}.wgsl", call.kernel))
+}
+
+/// Plans a group of calls for a device that allows `most` workgroups a dimension.
+pub fn plan<'a>(
+    kernels: &[&'a Kernel],
+    calls: &[Call],
+    group: &[usize],
+    layout: &Layout,
+    batch: Batch,
+    homes: &Homes,
+    most: u32,
+) -> Result<Planned<'a>> {
+    let of_group: Vec<&Call> = group.iter().map(|&place| &calls[place]).collect();
+    let call = of_group[0];
+    let constants = constants_of(call, layout, batch)?;
+    // The largest tiles that leave enough workgroups.
+    let candidates = kernels.iter().filter(|kernel| stem(kernel) == call.kernel);
+    let mut chosen = None;
+    for kernel in candidates {
+        let made = if is_entry(call) { Some(table(&of_group, kernel, layout, batch, homes)?) } else { None };
+        let leaves_enough = |table: &Table| table.words[0] as usize * layout.models() >= ENOUGH_WORKGROUPS;
+        if chosen.is_none() || made.as_ref().is_some_and(leaves_enough) {
+            chosen = Some((*kernel, made));
+        }
+    }
+    let (kernel, table) = chosen.with_context(|| format!("no shader {}.wgsl", call.kernel))?;
+    let name = entry_of(call);
+    let entry = kernel.entry(name, &constants)?;
+    let workgroups = match &table {
+        Some(table) => {
+            let [x, y, _] = folded(table.words[0] as usize, most);
+            [x, y, layout.models() as u32]
+        }
+        None => workgroups(call, kernel, &entry, layout, batch, most)?,
+    };
+    let row_capacity = layout.sizes(batch).rows as u32;
+    let ticks = of_group.iter().any(|call| call.entry == "tick");
+    let source = |binding: &Binding| {
+        let numbered = |prefix: &str, list: &[Home]| {
+            let number: usize = binding.name.strip_prefix(prefix)?.parse().ok()?;
+            Some(match list.get(number) {
+                Some(&home) => Source::Whole(home),
+                None => Source::Spare(number),
+            })
+        };
+        Ok(match (&table, &binding.name[..]) {
+            (_, "row_capacity") => Source::Words("row_capacity", vec![row_capacity]),
+            (Some(table), "table") => Source::Words("table", table.words.clone()),
+            (Some(_), "step") if !ticks => Source::Spare(INTO_BINDINGS),
+            (Some(Table { from, into, .. }), name) => {
+                let found = numbered("from", from).or_else(|| numbered("into", into));
+                found.map_or_else(|| find(name).map(Source::Tensor), Ok)?
+            }
+            (None, name) => Source::Tensor(find(call.tensor(name))?),
+        })
+    };
+    if !is_entry(call) {
+        check_declared(call, &entry).with_context(|| format!("{}.{name}", call.kernel))?;
+    }
+    let sources: Vec<Source> = entry.bindings.iter().map(source).collect::<Result<_>>()?;
+    check_exclusive(&entry, &sources, layout, homes).with_context(|| format!("{}.{name}", call.kernel))?;
+    ensure!(
+        workgroups.iter().all(|&n| n <= most),
+        "{}.{name} needs {workgroups:?} workgroups and {most} a dimension are allowed: expected smaller sizes or fewer models",
+        call.kernel
+    );
+    Ok(Planned { kernel, name, entry, constants, workgroups, sources, calls: group.to_vec() })
+}
+
+/// WebGPU allows a dispatch to write a buffer or to read it, not both.
+fn check_exclusive(entry: &Entry, sources: &[Source], layout: &Layout, homes: &Homes) -> Result<()> {
+    let home = |source: &Source| match source {
+        Source::Tensor(tensor) => Some(homes.find(tensor, layout).0),
+        Source::Whole(home) => Some(*home),
+        Source::Words(..) | Source::Spare(_) => None,
+    };
+    let bound: Vec<_> =
+        entry.bindings.iter().zip(sources).filter_map(|(binding, source)| Some((binding, home(source)?))).collect();
+    for (written, buffer) in bound.iter().filter(|(binding, _)| binding.writable) {
+        let read = bound.iter().find(|(binding, other)| !binding.writable && other == buffer);
+        if let Some((read, _)) = read {
+            bail!("{} is read and {} is declared read_write, and both lie in {buffer:?}", read.name, written.name);
+        }
+    }
+    Ok(())
+}
+
+/// Workgroups that larger tiles have to leave: about two for each core of a large GPU.
+const ENOUGH_WORKGROUPS: usize = 256;
+
+/// Bindings that kernels with tables write to, for each of which there may be nothing to write.
+const INTO_BINDINGS: usize = 2;
 
 /// How a tensor lies in memory, in elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,14 +223,24 @@ pub fn block_owner(layout: &Layout) -> Vec<u32> {
     PARAMETERS.iter().enumerate().flat_map(of_tensor).collect()
 }
 
-/// The kernels for a device: those for subgroups of eight where it has them, the plain ones where not.
-pub fn variants(kernels: &[Kernel], subgroups_of_eight: bool) -> Vec<&Kernel> {
-    let has_variant = |kernel: &Kernel| kernels.iter().any(|other| other.stem == format!("{}{SUBGROUP}", kernel.stem));
-    let wanted = |kernel: &&Kernel| match subgroups_of_eight {
-        true => !has_variant(kernel),
-        false => !kernel.stem.ends_with(SUBGROUP),
+/// The kernels of a family, one for each name that programs call, or several with tiles to choose from.
+pub fn variants(kernels: &[Kernel], family: Family) -> Vec<&Kernel> {
+    let wanted: &[&str] = match family {
+        Family::Wide(_) => &[""],
+        Family::Software => &[SOFTWARE, ""],
+        Family::SoftwareEights => &[SUBGROUP, SOFTWARE, ""],
     };
-    kernels.iter().filter(wanted).collect()
+    let has = |name: &str, suffix: &str| kernels.iter().any(|kernel| kernel.stem == format!("{name}{suffix}"));
+    let is_chosen = |kernel: &&Kernel| {
+        let name = stem(kernel);
+        let suffix = wanted.iter().find(|suffix| has(name, suffix)).unwrap_or(&"");
+        match family {
+            Family::Wide(None) if name == TILES[0] => TILES.contains(&&kernel.stem[..]),
+            Family::Wide(Some(tiles)) if name == TILES[0] => kernel.stem == tiles,
+            _ => kernel.stem == format!("{name}{suffix}"),
+        }
+    };
+    kernels.iter().filter(is_chosen).collect()
 }
 
 /// The values of the shaders' overrides.
@@ -127,16 +257,9 @@ fn constants(layout: &Layout, batch: Batch) -> Constants {
         ("BLOCK", BLOCK),
         ("WINDOW", WINDOW),
         ("CHUNK", CHUNK),
+        ("SPLIT", SPLIT),
     ];
     constants.into_iter().map(|(name, value)| (name, value as u32)).collect()
-}
-
-/// The numbers of `geometry` as shared/place.wgsl names them.
-fn words(g: &Geometry) -> [u32; 15] {
-    let sizes = [g.i, g.j, g.k, g.batches, g.rows_are as usize, usize::from(g.adds)];
-    let operands = [g.a, g.b, g.c].map(|operand| [operand.len, operand.row, operand.batch]);
-    let mut numbers = sizes.iter().chain(operands.as_flattened());
-    std::array::from_fn(|_| numbers.next().map_or(0, |&n| n as u32))
 }
 
 /// The same for one call: the stride of the tensor that plays `logits`.
@@ -154,33 +277,52 @@ fn any_constants(call: &Call) -> Result<Constants> {
     constants_of(call, &Layout::new(shape, &[], &[]), Batch::Train)
 }
 
-fn kernel<'a>(kernels: &'a [Kernel], stem: &str) -> Result<&'a Kernel> {
-    kernels.iter().find(|kernel| kernel.stem == stem).with_context(|| format!("no shader {stem}.wgsl"))
-}
-
 /// How the file of a variant with subgroups ends.
 const SUBGROUP: &str = "_subgroup";
+/// How the file of a variant for renderers on a CPU ends.
+const SOFTWARE: &str = "_software";
 
 /// The name under which programs call a kernel, whichever variant it is.
-fn stem(kernel: &Kernel) -> &str {
-    kernel.stem.strip_suffix(SUBGROUP).unwrap_or(&kernel.stem)
+pub fn stem(kernel: &Kernel) -> &str {
+    let stem = &kernel.stem[..];
+    if TILES.contains(&stem) {
+        return TILES[0];
+    }
+    stem.strip_suffix(SUBGROUP).or(stem.strip_suffix(SOFTWARE)).unwrap_or(stem)
 }
 
-/// What a call reads and writes according to its shader, each name being a tensor of the type that the table gives it.
-pub fn uses(kernels: &[Kernel], call: &Call) -> Result<Uses> {
-    let entry = kernel(kernels, call.kernel)?.entry(call.entry, &any_constants(call)?)?;
-    let mut uses = Uses { reads: Vec::new(), writes: Vec::new() };
-    for binding in entry.bindings {
+/// What every call may bind: sizes, and where things stand.
+const AMBIENT: &[&str] = &["n_rows", "block_owner", "tensor_edges", "row_capacity"];
+
+/// Whether an entry point reads and writes the tensors that the program's line says, each with the type that the table of tensors gives it.
+fn check_declared(call: &Call, entry: &Entry) -> Result<()> {
+    let mut found = [Vec::new(), Vec::new(), Vec::new()];
+    for binding in &entry.bindings {
         let tensor = find(call.tensor(&binding.name))?;
-        check_element(&binding, tensor)?;
-        if binding.reads && !(binding.writes && tensor.role == Role::Counter) {
-            uses.reads.push(tensor.name.into());
-        }
-        if binding.writes {
-            uses.writes.push(tensor.name.into());
+        check_element(binding, tensor)?;
+        if !AMBIENT.contains(&tensor.name) {
+            found[usize::from(binding.writes) + usize::from(binding.reads && binding.writes)].push(tensor.name);
         }
     }
-    Ok(uses)
+    let declared = [("reads", &call.reads), ("writes", &call.writes), ("reads and writes", &call.updates)];
+    for ((what, declared), mut found) in declared.into_iter().zip(found) {
+        let mut declared = declared.clone();
+        declared.sort();
+        found.sort();
+        ensure!(declared == found, "the shader {what} {}: the program says {}", found.join(", "), declared.join(", "));
+    }
+    Ok(())
+}
+
+/// The same for every call of a program, whose variant of a kernel it is.
+pub fn check_shaders<'c>(kernels: &[&Kernel], calls: impl Iterator<Item = &'c Call>) -> Result<()> {
+    for call in calls {
+        let entry = kernel_of(kernels, call)?.entry(entry_of(call), &any_constants(call)?)?;
+        if !is_entry(call) {
+            check_declared(call, &entry).with_context(|| format!("{}.{}", call.kernel, call.entry))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a variable's type is the one that the table gives its name.
@@ -211,16 +353,20 @@ fn workgroups(
     most: u32,
 ) -> Result<[u32; 3]> {
     let (sizes, models) = (layout.sizes(batch), layout.models());
-    let groups = match call.over {
+    let constant = |name| kernel.constant(name).with_context(|| format!("{}: no constant {name}", kernel.stem));
+    Ok(match call.over {
         Over::Models => [1, 1, models as u32],
         Over::Fours([x]) => cover([x.size(&sizes) / 4, 1, models], entry.workgroup),
         Over::Fours([y, x]) => cover([x.size(&sizes) / 4, y.size(&sizes), models], entry.workgroup),
         Over::Groups(x) => [x.size(&sizes) as u32, 1, models as u32],
-        Over::Product(..) => {
-            let g = geometry(call, &sizes)?.context("a product has a geometry")?;
-            let tile = |name| kernel.constant(name).with_context(|| format!("no constant {name}"));
-            let tiles = |size: usize, tile: u32| (size as u32).div_ceil(tile);
-            [tiles(g.j, tile("TILE_COLUMNS")?), tiles(g.i, tile("TILE_ROWS")?), (g.batches * models) as u32]
+        Over::GroupsOfFours(x) => [x.size(&sizes) as u32 / 4, 1, models as u32],
+        Over::Rows => {
+            let [x, y, _] = folded(sizes.rows.div_ceil(constant("ROWS_A_GROUP")? as usize), most);
+            [x, y, models as u32]
+        }
+        Over::RowsByFours(x) => {
+            let lanes = sizes.rows.div_ceil(constant("ROWS_A_LANE")? as usize);
+            cover([x.size(&sizes) / 4, lanes, models], entry.workgroup)
         }
         Over::Elements([x]) => cover([x.size(&sizes), 1, models], entry.workgroup),
         Over::Elements([y, x]) => cover([x.size(&sizes), y.size(&sizes), models], entry.workgroup),
@@ -228,30 +374,26 @@ fn workgroups(
             bail!("{}.{}: {} axes, expected one or two", call.kernel, call.entry, axes.len())
         }
         Over::Tiles([y, x]) => {
-            let tile = kernel.constant("TILE").context("no constant TILE")? as usize;
+            let tile = constant("TILE")? as usize;
             let tiles = |axis: Axis| axis.size(&sizes).div_ceil(tile);
             cover([tiles(x), tiles(y), models], entry.workgroup)
         }
         // A block a workgroup, folded where one dimension cannot hold them.
         Over::Arena => folded(block_owner(layout).len(), most),
         Over::Tensors => folded(PARAMETERS.len() * models, most),
-    };
-    ensure!(
-        groups.iter().all(|&n| n <= most),
-        "{}.{} needs {groups:?} workgroups and {most} a dimension are allowed: expected smaller sizes or fewer models",
-        call.kernel,
-        call.entry
-    );
-    Ok(groups)
+        Over::Product(..) | Over::Copy(..) => bail!("{}.{} has a table", call.kernel, call.entry),
+    })
 }
 
 /// The layout of the updates, as the optimizer's shader declares it.
 pub fn record(kernels: &[Kernel]) -> Result<Record> {
-    let entry =
-        kernel(kernels, "adamw")?.entry("update", &any_constants(&super::run("adamw", "update", Over::Arena))?)?;
-    let declared = entry.bindings.into_iter().find_map(|binding| match binding.element {
-        Element::Record(record) if binding.name == "updates" => Some(record),
-        _ => None,
+    let call = super::method::adamw();
+    let kernel = kernels.iter().find(|kernel| kernel.stem == call.kernel).context("no shader adamw.wgsl")?;
+    let declared = kernel.entry(call.entry, &any_constants(&call)?)?.bindings.into_iter().find_map(|binding| {
+        match binding.element {
+            Element::Record(record) if binding.name == "updates" => Some(record),
+            _ => None,
+        }
     });
     declared.context("adamw.update: no variable 'updates' that is an array of structs")
 }

@@ -1,22 +1,29 @@
 //! The programs: readable lists of kernel calls, and the two machines that run them.
 //!
-//! A call names a kernel's entry point and the axes it runs over; what it reads and writes follows from the shader (or
-//! from the twin) by name. Nothing here runs anything: [`on_gpu`] and [`on_cpu`] do.
+//! A call names a kernel's entry point, the axes it runs over, and the tensors that it reads and writes. [`schedule`] finds out which calls can
+//! be done together. Nothing here runs anything: [`on_gpu`] and [`on_cpu`] do.
 
+pub mod arenas;
 pub mod batch;
 pub mod composed;
+pub mod copies;
 pub mod dispatches;
 pub mod engine;
+pub mod geometry;
 pub mod layered;
 pub mod method;
 pub mod on_cpu;
 pub mod on_gpu;
 pub mod product;
+pub mod schedule;
+pub mod table;
 
+pub use crate::matrices::Factor;
 use crate::model::{Axis, NotFinite, Part, Role, Sizes, Tensor, Weights};
 use crate::plan::{Plan, Shape};
 use anyhow::{Context, Result, bail};
-pub use product::{Adds, Per};
+pub use geometry::Per;
+pub use product::Adds;
 
 /// A line of a program.
 #[derive(Clone, Debug)]
@@ -29,6 +36,12 @@ pub struct Call {
     pub over: Over,
     /// A kernel of general use names roles: who plays them here. Other names are tensors'.
     pub roles: Vec<(&'static str, &'static str)>,
+    /// Tensors that it reads. Their shapes stand in the table of `model.rs`.
+    pub reads: Vec<&'static str>,
+    /// Tensors that it writes without reading them.
+    pub writes: Vec<&'static str>,
+    /// Tensors that it reads and writes.
+    pub updates: Vec<&'static str>,
     /// Multiply-adds, as a sum of products of axes.
     pub work: &'static [&'static [Axis]],
     /// Tensors of which it touches a part alone, with the axes that the part has.
@@ -43,10 +56,13 @@ impl Call {
 
     /// "product.nn_add(post4, W_logit -> logits4)"
     pub fn title(&self) -> String {
-        let players: Vec<_> = self.roles.iter().filter(|(role, _)| *role != "C").map(|(_, tensor)| *tensor).collect();
-        let out = self.roles.iter().find(|(role, _)| *role == "C").map_or(String::new(), |(_, c)| format!(" -> {c}"));
+        let is_result = |(role, _): &&(&str, &str)| matches!(*role, "C" | "into");
+        let players: Vec<_> = self.roles.iter().filter(|role| !is_result(role)).map(|(_, tensor)| *tensor).collect();
+        let out = self.roles.iter().find(is_result).map_or(String::new(), |(_, c)| format!(" -> {c}"));
         match self.over {
-            Over::Product(..) => format!("{}.{}({}{out})", self.kernel, self.entry, players.join(", ")),
+            Over::Product(..) | Over::Copy(..) => {
+                format!("{}.{}({}{out})", self.kernel, self.entry, players.join(", "))
+            }
             _ => format!("{}.{}", self.kernel, self.entry),
         }
     }
@@ -59,6 +75,31 @@ impl Call {
     /// Of these tensors it touches a part alone.
     fn parts(self, parts: &'static [(&'static str, &'static [Axis])]) -> Self {
         Self { parts, ..self }
+    }
+
+    /// The tensors that it reads and does not write.
+    pub fn reads(self, tensors: &[&'static str]) -> Self {
+        Self { reads: tensors.to_vec(), ..self }
+    }
+
+    /// The tensors that it writes without reading them.
+    pub fn writes(self, tensors: &[&'static str]) -> Self {
+        Self { writes: tensors.to_vec(), ..self }
+    }
+
+    /// The tensors that it reads and writes.
+    pub fn updates(self, tensors: &[&'static str]) -> Self {
+        Self { updates: tensors.to_vec(), ..self }
+    }
+
+    /// Tensors that are another after it.
+    pub fn written(&self) -> Vec<&'static str> {
+        [&self.writes[..], &self.updates].concat()
+    }
+
+    /// All tensors that it names.
+    pub fn tensors(&self) -> Vec<&'static str> {
+        [&self.reads[..], &self.writes, &self.updates].concat()
     }
 
     fn with(self, roles: &[(&'static str, &'static str)]) -> Self {
@@ -75,10 +116,18 @@ pub enum Over {
     Fours(&'static [Axis]),
     /// One workgroup an element of the axis.
     Groups(Axis),
+    /// One workgroup four neighbours along the axis, which has whole vec4s.
+    GroupsOfFours(Axis),
+    /// ROWS_A_GROUP rows of the batch a workgroup, that being a constant of the shader.
+    Rows,
+    /// One invocation four neighbours along the axis, of ROWS_A_LANE rows, that being a constant of the shader.
+    RowsByFours(Axis),
     /// One invocation a tile of TILE x TILE elements of two axes, TILE being a constant of the shader.
     Tiles([Axis; 2]),
     /// One workgroup a tile of C of a product.
     Product(Per, Adds),
+    /// One invocation an element of what a copy writes, or four.
+    Copy(Per, Factor),
     /// One invocation an element of the parameters' arena.
     Arena,
     /// One workgroup a parameter.
@@ -173,7 +222,8 @@ impl State<f32> {
 
 /// A call without roles or a stated cost.
 pub fn run(kernel: &'static str, entry: &'static str, over: Over) -> Call {
-    Call { kernel, entry, over, roles: Vec::new(), work: &[], parts: &[] }
+    let (roles, reads, writes, updates) = Default::default();
+    Call { kernel, entry, over, roles, reads, writes, updates, work: &[], parts: &[] }
 }
 
 /// The program of a plan whose `auto` is resolved.
@@ -202,47 +252,39 @@ pub fn resolve(name: &str, sizes: &Sizes) -> String {
     }
 }
 
-/// The names that a call reads and writes.
-pub struct Uses {
-    /// Tensors that are read.
-    pub reads: Vec<String>,
-    /// Tensors that are written.
-    pub writes: Vec<String>,
-}
-
 /// Walks a program without a device: every name is a tensor, every read was written before, nobody but the optimizer
 /// writes parameters, every gradient is written.
-pub fn check<'a>(
-    calls: impl Iterator<Item = &'a Call>,
-    trains: bool,
-    uses: impl Fn(&Call) -> Result<Uses>,
-) -> Result<()> {
-    let mut written: Vec<String> = Vec::new();
+pub fn check<'a>(calls: impl Iterator<Item = &'a Call>, trains: bool) -> Result<()> {
+    // Whether a name was written, and whether it was of a view or of a whole tensor, is the sanitizer's to tell element by element.
+    let mut written: Vec<&'static str> = Vec::new();
     for call in calls {
         let place = || format!("{}.{}", call.kernel, call.entry);
-        let uses = uses(call).with_context(place)?;
-        for name in &uses.reads {
-            let ready = match find(name).with_context(place)?.role {
+        let whole = |name: &&'static str| find(name).map(|tensor| tensor.whole().name).with_context(place);
+        let changed: Vec<_> = call.written().iter().map(whole).collect::<Result<_>>()?;
+        for name in call.reads.iter().chain(&call.updates) {
+            let whole = whole(name)?;
+            let ready = match find(whole)?.role {
                 Role::Parameter | Role::Index | Role::Record | Role::Layout => true,
-                Role::Counter => written.contains(name),
+                // What it counts, it counts on from what the host wrote.
+                Role::Counter => written.contains(&whole) || changed.contains(&whole),
                 // All gradients at once, or what the optimizer carries on.
-                Role::Arena if name == "grads" => gradients().all(|name| written.iter().any(|other| other == name)),
-                Role::Arena if name == "params" => true,
-                Role::Arena => uses.writes.contains(name),
-                Role::Activation | Role::Gradient => written.contains(name) || uses.writes.contains(name),
+                Role::Arena if whole == "grads" => gradients().all(|name| written.contains(&name)),
+                Role::Arena if whole == "params" => true,
+                Role::Arena => changed.contains(&whole),
+                Role::Activation | Role::Gradient | Role::View => written.contains(&whole),
             };
             anyhow::ensure!(ready, "{}: reads {name} before anything wrote it", place());
         }
-        for name in &uses.writes {
-            match find(name).with_context(place)?.role {
+        for name in &changed {
+            match find(name)?.role {
                 Role::Activation | Role::Gradient | Role::Counter => {}
                 Role::Arena if call.over.is_arena() => {}
                 role => bail!("{}: writes {name}, which is a {role:?}", place()),
             }
         }
-        written.extend(uses.writes);
+        written.extend(changed);
     }
-    match gradients().find(|gradient| !written.iter().any(|name| name == gradient)) {
+    match gradients().find(|gradient| !written.contains(gradient)) {
         Some(gradient) if trains => bail!("no call writes {gradient}"),
         _ => Ok(()),
     }
@@ -272,24 +314,31 @@ pub struct Cost {
 /// The cost of a call, from its line in the program and the tensors it names.
 pub fn cost(call: &Call, sizes: &Sizes) -> Cost {
     let size = |axis: &Axis| axis.size(sizes) as u64;
-    let mads: u64 = call.work.iter().map(|axes| axes.iter().map(size).product::<u64>()).sum();
+    let stated: u64 = call.work.iter().map(|axes| axes.iter().map(size).product::<u64>()).sum();
+    let mads = stated + of_matrices(call, sizes);
     let parameters: u64 =
         crate::model::PARAMETERS.iter().map(|p| p.dims(&sizes.shape).iter().product::<usize>() as u64).sum();
-    let twin = crate::cpu::twin_of::<f32>(call.kernel, call.entry);
     if call.over.is_arena() {
         // An element of each arena is read, and written where it changes; some operations each, of AdamW 14.
         let arenas = |names: &[&str]| {
             names.iter().filter(|name| Tensor::find(name).is_some_and(|tensor| tensor.role == Role::Arena)).count()
         };
-        let moved = twin.iter().map(|twin| arenas(twin.reads) + 2 * arenas(twin.writes)).sum::<usize>() as u64;
+        let moved = (arenas(&call.reads) + 2 * arenas(&call.written())) as u64;
         return Cost { flops: 2 * moved * parameters, bytes: 4 * moved * parameters };
     }
-    let names = twin.iter().flat_map(|twin| twin.reads.iter().chain(twin.writes));
     let elements = |name: &&'static str| match call.parts.iter().find(|(part, _)| part == name) {
         Some((_, axes)) => axes.iter().map(size).product(),
-        None => Tensor::find(call.tensor(name)).map_or(0, |tensor| tensor.len(sizes) as u64),
+        None => Tensor::find(name).map_or(0, |tensor| tensor.len(sizes) as u64),
     };
-    Cost { flops: 2 * mads, bytes: 4 * names.map(elements).sum::<u64>() }
+    Cost { flops: 2 * mads, bytes: 4 * call.tensors().iter().map(elements).sum::<u64>() }
+}
+
+/// Multiply-adds of a call on matrices: of a product, or of an outer product that a copy adds.
+fn of_matrices(call: &Call, sizes: &Sizes) -> u64 {
+    let product = product::geometry(call, sizes).ok().flatten().map_or(0, |g| g.heads * g.i * g.j * g.k);
+    let copies = copies::copies(call, sizes).ok().flatten();
+    let outer = copies.filter(|g| g.x.is_some()).map_or(0, |g| g.heads * g.into.rows * g.into.columns);
+    (product + outer) as u64
 }
 
 /// Multiply-adds, twice, of a training step of one model.
@@ -303,8 +352,7 @@ pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usi
     let step = program.step().map(|call| (call, batch::Batch::Train, train_rows));
     let evaluation = program.evaluation().map(|call| (call, batch::Batch::Grid, grid_rows));
     for (call, batch, rows) in step.chain(evaluation) {
-        let Some(twin) = crate::cpu::twin_of::<f32>(call.kernel, call.entry) else { continue };
-        for tensor in twin.reads.iter().chain(twin.writes).filter_map(|name| Tensor::find(call.tensor(name))) {
+        for tensor in call.tensors().into_iter().filter_map(Tensor::find).map(Tensor::whole) {
             // Parameters have two moments besides.
             let copies = if tensor.role == Role::Parameter { 3 } else { 1 };
             let elements: u64 = tensor.dims(&Sizes { shape, rows }).iter().map(|&n| n as u64).product();
@@ -319,15 +367,6 @@ pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usi
     seen.insert(("grad_memory", batch::Batch::Train), (remembered, 1));
     let largest = seen.iter().max_by_key(|(_, (bytes, _))| *bytes).map(|((name, _), (bytes, _))| (*name, *bytes));
     (total, largest.unwrap_or(("nothing", 0)))
-}
-
-/// The most matrices that one of a program's products has for a model.
-pub fn most_matrices(program: &Program, sizes: &Sizes) -> Result<usize> {
-    let mut most = 1;
-    for call in program.step().chain(program.evaluation()) {
-        most = most.max(product::geometry(call, sizes)?.map_or(1, |geometry| geometry.batches));
-    }
-    Ok(most)
 }
 
 #[cfg(test)]
@@ -349,22 +388,6 @@ mod tests {
     }
 
     #[test]
-    fn products_cost_what_their_geometry_says() {
-        let shape = Shape { p: 13, d_model: 18, n_heads: 3, d_mlp: 25, d_vocab_out: 14 };
-        let sizes = Sizes { shape, rows: 1150 };
-        let program = composed::program();
-        let mut products = 0;
-        for call in program.step() {
-            let Some(g) = product::geometry(call, &sizes).unwrap() else { continue };
-            // Chunks together have the rows of the batch, and no more.
-            let depth = if matches!(call.over, Over::Product(Per::Chunk, _)) { sizes.rows } else { g.batches * g.k };
-            assert_eq!(cost(call, &sizes).flops, 2 * (g.i * g.j * depth) as u64, "{}", call.title());
-            products += 1;
-        }
-        assert_eq!(products, 15);
-    }
-
-    #[test]
     fn costs_are_counted_by_hand() {
         let shape = Shape { p: 13, d_model: 18, n_heads: 3, d_mlp: 25, d_vocab_out: 14 };
         let sizes = Sizes { shape, rows: 100 };
@@ -374,18 +397,27 @@ mod tests {
             let call = calls.into_iter().find(|call| (call.kernel, call.entry) == (kernel, entry)).unwrap();
             cost(call, &sizes)
         };
-        // 27 slots, 28 + 16 readers: 100 rows have two lines a head, and read slots, pattern, head_read and base_read.
+        // 27 slots, 28 + 16 readers: 100 rows have two lines a head, and read slots, pattern, head_read, equals_read and heads_read.
         let reader = 44;
         let forward = of("rows", "forward");
         assert_eq!(forward.flops, 2 * 2 * 100 * 3 * reader);
-        let read = 300 + 100 * 3 * 3 + 3 * 27 * reader + reader;
+        let read = 300 + 100 * 3 * 3 + 3 * 27 * reader + 2 * reader + reader;
         assert_eq!(forward.bytes, 4 * (read + 100 * reader));
         // The line of "=" alone of every head.
-        let base = of("compose", "forward_base");
-        assert_eq!(base.flops, 2 * (18 * reader + 3 * reader));
-        assert_eq!(base.bytes, 4 * (20 + 18 + 20 * reader + 3 * reader + 25 + reader));
-        assert_eq!(of("slots", "forward_scores").flops, 2 * 27 * 3 * 18);
-        assert_eq!(of("slots", "backward_key").flops, 2 * 27 * 3 * 18);
+        let equals = of("compose", "backward_equals");
+        assert_eq!(equals.flops, 2 * 27 * reader);
+        assert_eq!(equals.bytes, 4 * (27 * reader + 2 * reader + 3 * reader));
+        let product = |c: &str| {
+            let program = composed::program();
+            let call = program.step().find(|call| call.kernel == "product" && call.tensor("C") == c);
+            cost(call.unwrap(), &sizes)
+        };
+        // Two chunks of 128 neurons would be too many for 28.
+        assert_eq!(product("d_W_U_parts"), Cost { flops: 2 * 20 * 16 * 28, bytes: 4 * (28 * 20 + 28 * 16 + 20 * 16) });
+        // Of heads, 8 places each where 6 are used; of the scores, 4 where there are 3 heads.
+        assert_eq!(product("d_W_O_read").flops, 2 * 3 * 8 * reader * 27);
+        assert_eq!(product("slot_score4").flops, 2 * 27 * 3 * 20);
+        assert_eq!(of("copy", "outer").flops, 2 * 18 * 18);
         let parameters = 14 * 18 + 3 * 18 + 4 * 18 * 18 + 18 * 25 + 25 + 25 * 18 + 18 + 18 * 14;
         let update = of("adamw", "update");
         assert_eq!((update.flops, update.bytes), (14 * parameters, 28 * parameters));

@@ -1,7 +1,8 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
+use super::arenas::{Home, Homes};
 use super::batch::{Batch, Layout, key, pick};
-use super::dispatches::{Extent, Planned, block_owner, extent, plan, record, tensor_edges, uses, variants};
+use super::dispatches::{Extent, Planned, Source, block_owner, extent, groups, plan, record, tensor_edges, variants};
 use super::{Call, Program, State};
 use crate::gpu::device::{Gpu, title};
 use crate::gpu::kernel::{Constants, Kernel, Record};
@@ -35,8 +36,16 @@ pub struct OnGpu {
     windows: HashMap<(&'static str, Batch), Window>,
     /// Buffers of the tensors that plans set, by name and contents.
     planned: HashMap<(&'static str, Vec<u32>), Window>,
-    /// A window a parameter of each arena.
+    /// A window a parameter of each arena of the optimizer.
     arenas: HashMap<&'static str, Vec<Window>>,
+    /// The calls that each dispatch does, of a step and of an evaluation.
+    groups: [Arc<[Vec<usize>]>; 2],
+    /// Where tensors live that tables name.
+    homes: Homes,
+    /// The arenas of activations, each as a whole.
+    activations: Vec<Window>,
+    /// For bindings that nothing stands behind.
+    spares: Vec<Window>,
     update: Record,
     step: Vec<Dispatch>,
     evaluation: Vec<Dispatch>,
@@ -45,18 +54,44 @@ pub struct OnGpu {
 impl OnGpu {
     /// Makes buffers, pipelines and bind groups; an error names the kernel or tensor that the device refuses.
     pub async fn new(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
-        super::check(program.step(), true, |call| uses(kernels, call))?;
-        super::check(program.evaluation(), false, |call| uses(kernels, call))?;
-        Self::of_calls(gpu, kernels, program, layout).await
+        super::check(program.step(), true)?;
+        super::check(program.evaluation(), false)?;
+        let of_family = variants(kernels, gpu.family);
+        let of = |calls: &[Call], batch| groups(&of_family, calls, &layout.sizes(batch));
+        let calls = calls_of(program);
+        let groups = [of(&calls[0], Batch::Train)?.into(), of(&calls[1], Batch::Grid)?.into()];
+        Self::of_groups(gpu, kernels, program, calls, groups, layout).await
     }
 
     /// Like [`Self::new`], for calls that are launched one by one and need not form a training step. They must include the calls of an
     /// update.
     pub async fn of_calls(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
+        let calls = calls_of(program);
+        let groups = calls.each_ref().map(|calls| (0..calls.len()).map(|place| vec![place]).collect());
+        Self::of_groups(gpu, kernels, program, calls, groups, layout).await
+    }
+
+    async fn of_groups(
+        gpu: Gpu,
+        kernels: &[Kernel],
+        program: &Program,
+        calls: [Arc<[Call]>; 2],
+        groups: [Arc<[Vec<usize>]>; 2],
+        layout: Layout,
+    ) -> Result<Self> {
+        let dispatched = calls
+            .iter()
+            .zip(&groups)
+            .flat_map(|(calls, groups)| groups.iter().map(|group| group.iter().map(|&place| &calls[place]).collect()));
+        let homes = Homes::new(&dispatched.collect::<Vec<_>>());
         let mut machine = Self {
             update: record(kernels)?,
             kernels: kernels.into(),
-            calls: [program.step().cloned().collect(), program.evaluation().cloned().collect()],
+            calls,
+            groups,
+            homes,
+            activations: Vec::new(),
+            spares: Vec::new(),
             grad_copies: program.grad_copies,
             pipelines: HashMap::new(),
             windows: HashMap::new(),
@@ -69,6 +104,11 @@ impl OnGpu {
         };
         machine.build().await?;
         Ok(machine)
+    }
+
+    /// The places in the program of the calls that each dispatch of a step does.
+    pub fn step_groups(&self) -> &[Vec<usize>] {
+        &self.groups[0]
     }
 
     /// Networks side by side.
@@ -92,6 +132,7 @@ impl OnGpu {
         }
         self.windows.clear();
         self.arenas.clear();
+        self.allocate_activations()?;
         let lens: Vec<_> = PARAMETERS.iter().map(|p| p.dims(&self.layout.shape).iter().product()).collect();
         let arenas = ["params", "grads", "exp_avg", "exp_avg_sq"].map(|name| (name, lens.clone()));
         let memory = (self.grad_copies > 0).then(|| ("grad_memory", lens.repeat(self.grad_copies)));
@@ -106,13 +147,34 @@ impl OnGpu {
         }
         self.allocate_layout()?;
         let (kernels, calls) = (self.kernels.clone(), self.calls.clone());
-        let kernels = variants(&kernels, self.gpu.has_subgroups_of_eight());
-        let step = self.plan_calls(&kernels, &calls[0], Batch::Train)?;
-        let evaluation = self.plan_calls(&kernels, &calls[1], Batch::Grid)?;
+        let kernels = variants(&kernels, self.gpu.family);
+        let step = self.plan_calls(&kernels, &calls[0], &self.groups[0], Batch::Train)?;
+        let evaluation = self.plan_calls(&kernels, &calls[1], &self.groups[1], Batch::Grid)?;
         self.make_pipelines(step.iter().chain(&evaluation)).await?;
         self.step = self.record(&step, Batch::Train).await?;
         self.evaluation = self.record(&evaluation, Batch::Grid).await?;
         self.write_rows()
+    }
+
+    /// The arenas of activations, a window for each of their tensors, and buffers that nobody uses.
+    fn allocate_activations(&mut self) -> Result<()> {
+        let sizes = self.layout.sizes(Batch::Train);
+        self.activations.clear();
+        for (number, names) in self.homes.arenas.iter().enumerate() {
+            let tensors: Vec<&'static Tensor> = names.iter().map(|name| super::find(name)).collect::<Result<_>>()?;
+            let lens: Vec<usize> = tensors.iter().map(|tensor| tensor.len(&sizes)).collect();
+            let parts = tensors::allocate(&self.gpu, &format!("arena {number}"), &lens, self.layout.models())?;
+            self.activations.push(whole(&parts));
+            for (tensor, part) in tensors.into_iter().zip(parts) {
+                self.windows.insert((tensor.name, Batch::Train), part);
+            }
+        }
+        if self.spares.is_empty() {
+            for _ in 0..SPARES {
+                self.spares.push(tensors::allocate(&self.gpu, "spare", &[1], 1)?.remove(0));
+            }
+        }
+        Ok(())
     }
 
     /// Whom blocks of the arenas belong to.
@@ -152,10 +214,16 @@ impl OnGpu {
         Ok(window)
     }
 
-    fn plan_calls<'k>(&self, kernels: &[&'k Kernel], calls: &[Call], batch: Batch) -> Result<Vec<Planned<'k>>> {
+    fn plan_calls<'k>(
+        &self,
+        kernels: &[&'k Kernel],
+        calls: &[Call],
+        groups: &[Vec<usize>],
+        batch: Batch,
+    ) -> Result<Vec<Planned<'k>>> {
         let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
-        let planned = |call| plan(kernels, call, &self.layout, batch, most);
-        calls.iter().map(planned).collect::<Result<_>>().with_context(|| title(&self.gpu.info))
+        let planned = |group: &Vec<usize>| plan(kernels, calls, group, &self.layout, batch, &self.homes, most);
+        groups.iter().map(planned).collect::<Result<_>>().with_context(|| title(&self.gpu.info))
     }
 
     /// Creates the missing pipelines on all cores, because a driver may take seconds for one.
@@ -192,10 +260,15 @@ impl OnGpu {
         let mut dispatches = Vec::new();
         for planned in calls {
             let mut windows = Vec::new();
-            for &tensor in &planned.tensors {
-                windows.push(match planned.words(tensor.name) {
-                    Some(words) => self.planned(tensor.name, words)?,
-                    None => self.window(tensor, batch)?,
+            for source in &planned.sources {
+                windows.push(match source {
+                    Source::Words(name, words) => self.planned(name, words.clone())?,
+                    Source::Tensor(tensor) => self.window(tensor, batch)?,
+                    Source::Spare(number) => self.spares[*number].clone(),
+                    Source::Whole(Home::Params) => whole(&self.arenas["params"]),
+                    Source::Whole(Home::Grads) => whole(&self.arenas["grads"]),
+                    Source::Whole(Home::Arena(number)) => self.activations[*number].clone(),
+                    Source::Whole(Home::Own(name)) => self.window(super::find(name)?, batch)?,
                 });
             }
             let pipeline = &self.pipelines[&pipeline_key(planned)?];
@@ -332,8 +405,21 @@ impl OnGpu {
 
     // Single kernels, for tests and benchmarks.
 
-    /// Runs some calls of the training step, or of the evaluation where the batch is the grid.
-    pub async fn run_some(&self, batch: Batch, indices: &[usize], updates: &[Vec<Update>]) -> Result<()> {
+    /// Runs some calls of the training step, or of the evaluation where the batch is the grid: in this order where each is a dispatch of its
+    /// own, else every dispatch that does one of them, once and in the machine's order.
+    pub async fn run_some(&self, batch: Batch, calls: &[usize], updates: &[Vec<Update>]) -> Result<()> {
+        let groups = &self.groups[batch as usize];
+        let of_call = |call: &usize| groups.iter().position(|group| group.contains(call)).context("no such call");
+        let mut indices: Vec<usize> = calls.iter().map(of_call).collect::<Result<_>>()?;
+        if groups.iter().any(|group| group.len() > 1) {
+            indices.sort_unstable();
+            indices.dedup();
+        }
+        self.run_dispatches(batch, &indices, updates).await
+    }
+
+    /// Runs some dispatches of the training step, or of the evaluation where the batch is the grid.
+    pub async fn run_dispatches(&self, batch: Batch, indices: &[usize], updates: &[Vec<Update>]) -> Result<()> {
         self.write_updates(updates)?;
         let dispatches = match batch {
             Batch::Train => &self.step,
@@ -343,7 +429,7 @@ impl OnGpu {
         self.gpu.wait().await
     }
 
-    /// Seconds of each call of a training step by the device's own clock, where it has one.
+    /// Seconds of each dispatch of a training step by the device's own clock, where it has one.
     pub async fn time_step(&self, updates: &[Vec<Update>]) -> Result<Option<Vec<f64>>> {
         self.write_updates(updates)?;
         timed(&self.gpu, &self.step).await
@@ -353,6 +439,14 @@ impl OnGpu {
     pub fn tensors(&self) -> impl Iterator<Item = (&'static str, Batch, &Window)> {
         self.windows.iter().map(|((name, batch), window)| (*name, *batch, window))
     }
+}
+
+/// Buffers that nobody uses: one for each binding of a dispatch that nothing may stand behind.
+const SPARES: usize = 3;
+
+/// The calls of a step, and of an evaluation.
+fn calls_of(program: &Program) -> [Arc<[Call]>; 2] {
+    [program.step().cloned().collect(), program.evaluation().cloned().collect()]
 }
 
 /// The window that shows a whole arena, with all of its padding.

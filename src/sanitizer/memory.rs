@@ -105,6 +105,20 @@ impl Memory {
         }
     }
 
+    /// A copy of some of the words, with what is known of them.
+    pub fn part(&self, words: std::ops::Range<usize>) -> Self {
+        let shadow = self.shadow[words.clone()].to_vec();
+        Self { words: self.words[words].to_vec(), shadow, dispatch: self.dispatch }
+    }
+
+    /// Puts a copy back that [`Memory::part`] made, with what was done to it.
+    pub fn put(&mut self, first: usize, part: Self) {
+        let words = first..first + part.words.len();
+        self.words[words.clone()].copy_from_slice(&part.words);
+        self.shadow[words].copy_from_slice(&part.shadow);
+        self.dispatch = self.dispatch.max(part.dispatch);
+    }
+
     /// Takes all words as not written any more.
     pub fn forget(&mut self) {
         for shadow in &mut self.shadow {

@@ -5,8 +5,7 @@
 //! exactly those sums. Kernels that are not linear have a bound of their own. `eps` is twice float32's unit roundoff, which leaves room for
 //! WGSL's division (2.5 units in the last place) and square root.
 
-use crate::model::Role;
-use crate::model::Tensor;
+use crate::model::{Role, Tensor, whole4};
 use crate::plan::Shape;
 use crate::program::Call;
 use crate::program::batch::{Batch, Layout};
@@ -35,7 +34,9 @@ pub fn sign(call: &Call, shape: &Shape, tensor: &str, index: usize) -> f64 {
     let subtracted = match (call.kernel, call.entry, tensor) {
         ("slots", "forward", "W_E") => index >= shape.p * shape.d_model,
         ("slots", "forward", "W_pos") => index >= 2 * shape.d_model,
-        ("slots", "backward_embed", "d_resid4") => index < 2 * shape.p * shape.d_model.next_multiple_of(4),
+        ("slots", "forward", "b_out") => true,
+        ("slots", "backward_embed", "d_resid4") => index < 2 * shape.p * whole4(shape.d_model),
+        ("slots", "backward_embed", "d_slot_score4") => true,
         _ => false,
     };
     if subtracted { -1.0 } else { 1.0 }
@@ -45,7 +46,7 @@ pub fn sign(call: &Call, shape: &Shape, tensor: &str, index: usize) -> f64 {
 pub fn has_signs(call: &Call, tensor: &str) -> bool {
     matches!(
         (call.kernel, call.entry, tensor),
-        ("slots", "forward", "W_E" | "W_pos") | ("slots", "backward_embed", "d_resid4")
+        ("slots", "forward", "W_E" | "W_pos" | "b_out") | ("slots", "backward_embed", "d_resid4" | "d_slot_score4")
     )
 }
 
@@ -81,15 +82,27 @@ impl Twins<'_> {
             }
             // The same with given scores, which have no error.
             ("rows", "forward_pattern") => {
-                let top = value("slot_score").iter().fold(0.0f64, |top, score| top.max(score.abs()));
+                let top = value("slot_score4").iter().fold(0.0f64, |top, score| top.max(score.abs()));
                 let relative = EPS * (16.0 + 4.0 * top);
                 value(name).iter().map(|a| a * relative + least).collect()
             }
-            // pattern (d_pattern - mean), both of which are given.
-            ("rows", "backward_pattern") => {
-                let d = value("d_pattern");
-                let largest = |i: usize| d[i / 3 * 3..][..3].iter().fold(0.0f64, |most, d| most.max(d.abs()));
-                value("pattern").iter().enumerate().map(|(i, a)| 16.0 * EPS * a * largest(i)).collect()
+            // Sums over the rows of a slot of pattern (d_pattern - mean), both of which are given.
+            ("compose", "backward_scores") => {
+                let (heads, wide) = (shape.n_heads, whole4(shape.n_heads));
+                let (pattern, d) = (value("pattern"), value("d_pattern"));
+                let mut bounds = vec![0.0; shape.n_slots() * wide];
+                for (slot, bounds) in bounds.chunks_exact_mut(wide).take(2 * shape.p).enumerate() {
+                    let of_slot = &rows.slot_rows[rows.slot_edges[slot] as usize..rows.slot_edges[slot + 1] as usize];
+                    for (head, bound) in bounds[..heads].iter_mut().enumerate() {
+                        let size = |row: &u32| {
+                            let at = (*row as usize * heads + head) * 3;
+                            let largest = d[at..at + 3].iter().fold(0.0f64, |most, d| most.max(d.abs()));
+                            pattern[at + slot / shape.p] * largest
+                        };
+                        *bound = (of_slot.len() as f64 + 16.0) * 2.0 * EPS * of_slot.iter().map(size).sum::<f64>();
+                    }
+                }
+                bounds
             }
             // Training needs a relative accuracy of 1e-5. Values below 1e-15 come from exp of large |x|, which may err by (3 + 2 |x|) eps.
             ("loss" | "stablemax", _) => {
@@ -115,6 +128,7 @@ impl Twins<'_> {
                     // Neurons and classes, rounded up.
                     shape.d_mlp + shape.d_vocab_out + 6,
                     shape.n_slots(),
+                    shape.n_heads * whole4(shape.d_head()),
                     rows.len(),
                 ];
                 let n = longest.into_iter().max().unwrap_or(0) as f64;

@@ -3,13 +3,13 @@
 use super::compare::Calls;
 use crate::method::{Filter, Loss, Method, Optimizer};
 use crate::plan::{Plan, Shape};
-use crate::program::{Call, Over, Per, Program, composed, layered, method, product};
+use crate::program::{Call, Per, Program, composed, layered, method, product};
 
 /// Sizes of the step kernels: more than four heads, widths that no tile divides, an odd number of vec4s of neurons and an even
-/// one of classes, a class for "=". With the extra products the sums of every product have odd and even numbers of
-/// 32-wide stages, with and without a remainder.
-pub const STEP: Shape = Shape { p: 21, d_model: 63, n_heads: 7, d_mlp: 66, d_vocab_out: 22 };
-/// Rows of each model at these sizes: a chunk and part of one; a multiple of the 32-wide stages; a single row.
+/// one of classes, a class for "=", and so many readers and neurons that sums over them have two parts. With the extra products the sums of
+/// every kind of product have odd and even numbers of stages, with and without a remainder.
+pub const STEP: Shape = Shape { p: 21, d_model: 63, n_heads: 7, d_mlp: 130, d_vocab_out: 22 };
+/// Rows of each model at these sizes: a chunk and part of one; a multiple of the stages of products; a single row.
 pub const STEP_ROWS: &[usize] = &[289, 96, 1];
 /// Sizes of the update kernels: parameters with fewer and with more elements than the 256 lanes of a reduction.
 pub const UPDATE: Shape = Shape { p: 7, d_model: 21, n_heads: 3, d_mlp: 25, d_vocab_out: 7 };
@@ -77,9 +77,9 @@ fn extra_products() -> Vec<Call> {
     vec![
         product::product("nn", ["v4", "W_O4", "resid4"], Per::Model),
         product::product("nt", ["resid4", "W_O4", "v4"], Per::Model),
-        product::gated("nt_gated", ["resid4", "W_O4", "v4"], "d_v4"),
-        product::gated("nt_gated", ["d_v4", "W_V4", "d_resid4"], "resid4"),
-        product::gated("nt_gated", ["d_W_O_read", "W_read", "d_W_O4"], "W_O4"),
+        product::gated("nt_gated", ["v4", "W_V4", "resid4"], "d_resid4"),
+        product::gated("nt_gated", ["W_read", "d_W_O_read", "W_V4"], "d_W_V4"),
+        product::gated("nt_gated", ["W_logit", "W_U4", "W_out4"], "d_W_out4"),
     ]
 }
 
@@ -139,5 +139,5 @@ pub fn nothing(name: &'static str) -> Program {
 
 /// The two calls that every engine needs: the step counter and an update.
 pub fn least_update() -> Vec<Call> {
-    vec![crate::program::run("adamw", "tick", Over::Models), crate::program::run("adamw", "update", Over::Arena)]
+    vec![method::tick(), method::adamw()]
 }

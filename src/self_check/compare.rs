@@ -4,14 +4,13 @@ use super::bounds::{Twins, finite, has_signs, is_float, sign};
 use super::cases::{least_update, nothing};
 use super::inputs::{self, layout, sentinel};
 use super::report::{Finding, Problem, Report};
-use crate::cpu::twin_of;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::tensors::{Window, read};
 use crate::model::{Sizes, Tensor};
 use crate::plan::{Shape, Update};
 use crate::program::batch::{Batch, Layout};
-use crate::program::dispatches::variants;
+use crate::program::dispatches::{stem, variants};
 use crate::program::on_cpu::OnCpu;
 use crate::program::on_gpu::OnGpu;
 use crate::program::{Call, Program};
@@ -26,11 +25,10 @@ pub struct Calls {
     pub evaluation: Vec<Call>,
 }
 
-/// The file and entry point that a call runs on a device: `product_subgroup.nn`.
+/// The file and entry point that a call runs on a device, and which of the entry's calls it is: `product_subgroup.nn`.
 pub fn kernel_name(gpu: &Gpu, kernels: &[Kernel], call: &Call) -> String {
-    let subgroup = format!("{}_subgroup", call.kernel);
-    let has = variants(kernels, gpu.has_subgroups_of_eight()).iter().any(|kernel| kernel.stem == subgroup);
-    format!("{}.{}", if has { &subgroup } else { call.kernel }, call.entry)
+    let kernel = variants(kernels, gpu.family).into_iter().find(|kernel| stem(kernel) == call.kernel);
+    format!("{}.{}", kernel.map_or(call.kernel, |kernel| &kernel.stem), call.entry)
 }
 
 /// Launches on a device and on the twins, compiled, with buffers.
@@ -94,6 +92,7 @@ impl Comparison {
             // Memory that no launch should have touched is read once, after all of them. If it changed, each launch is
             // tried again with all memory read, which names the kernel.
             if self.changed(&images).await? {
+                images.iter().for_each(|image| self.restore(image));
                 for (index, call) in calls.iter().enumerate() {
                     wrong.extend(self.launch(batch, index, call, &images, true).await?);
                 }
@@ -173,9 +172,9 @@ impl Comparison {
         all: bool,
     ) -> Result<Vec<Finding>> {
         let what = || format!("{}.{}", call.kernel, call.entry);
-        let twin = twin_of::<f64>(call.kernel, call.entry).with_context(|| format!("{} has no twin", what()))?;
-        let names = |names: &[&'static str]| names.iter().map(|name| call.tensor(name)).collect::<Vec<_>>();
-        let (reads, writes) = (names(twin.reads), names(twin.writes));
+        let whole = |name: &'static str| Tensor::find(name).map_or(name, |tensor| tensor.whole().name);
+        let reads: Vec<&str> = call.reads.iter().copied().map(whole).collect();
+        let writes: Vec<&str> = call.written().into_iter().map(whole).collect();
         let touched = |image: &&Image| all || reads.contains(&image.tensor.name) || writes.contains(&image.tensor.name);
         let touched: Vec<&Image> = images.iter().filter(touched).collect();
 

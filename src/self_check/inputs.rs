@@ -44,7 +44,7 @@ pub fn values(tensor: &str, model: usize, stream: u32, n: usize) -> Vec<f32> {
     }
     match (model, tensor) {
         // Scores and logits that are hundreds apart: exp overflows if it is not shifted by the maximum.
-        (1, "q" | "slot_score" | "logits" | "logits4") => values.iter_mut().for_each(|x| *x *= 100.0),
+        (1, "q" | "slot_score4" | "logits" | "logits4") => values.iter_mut().for_each(|x| *x *= 100.0),
         // Ties between the largest logits.
         (2, "logits" | "logits4") => values.iter_mut().for_each(|x| *x = x.round()),
         _ => {}

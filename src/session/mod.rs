@@ -13,6 +13,7 @@ pub use resume::resume;
 
 use crate::analysis::Analysis;
 use crate::devices;
+use crate::gpu::device::KernelChoice;
 use crate::model::Sizes;
 use crate::plan::{Plan, one_line};
 use crate::program::batch::Layout;
@@ -36,6 +37,8 @@ use std::time::Instant;
 pub struct Options {
     /// What `--device` says.
     pub device: String,
+    /// What `--kernels` says.
+    pub kernels: KernelChoice,
     /// 0: one for each core.
     pub threads: usize,
     /// Models that are trained side by side at most; 0: as many as fit.
@@ -60,7 +63,8 @@ pub type Choose = dyn Fn(&str, Style) -> Result<devices::Choice> + Sync;
 impl Options {
     /// The machine to train on.
     fn machine(&self) -> Result<devices::Choice> {
-        (self.choose)(&self.device, self.style)
+        let choice = (self.choose)(&self.device, self.style)?;
+        Ok(devices::Choice { chosen: choice.chosen.with_kernels(self.kernels, self.style)?, ..choice })
     }
 }
 

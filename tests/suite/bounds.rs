@@ -4,20 +4,26 @@
 //! that reads a row too many, that leaves a gap, that forgets a barrier, or whose invocations overlap is found at the line that does it.
 //! `planted_faults_are_found` holds that it is.
 
-use crate::kernels::{methods, with_method};
+use crate::kernels::{methods, name_of, with_method};
 use crate::support::{Outcome, layout, require, shape, test};
-use grokscope::gpu::kernel::{Element, Kernel};
+use grokscope::gpu::device::{Family, TILES};
+use grokscope::gpu::kernel::Kernel;
+use grokscope::gpu::tensors::BLOCK;
 use grokscope::method::Method;
 use grokscope::model::{NOTHING_BAD, PARAMETERS, Role, Tensor, initial_weights};
 use grokscope::plan::{Plan, Shape, Update, preset};
-use grokscope::program::batch::{Batch, Key, Layout, key};
-use grokscope::program::dispatches::{Extent, block_owner, extent, plan, record, tensor_edges, variants};
+use grokscope::program::arenas::{Home, Homes};
+use grokscope::program::batch::{Batch, Layout, key};
+use grokscope::program::dispatches::{
+    Extent, Source, block_owner, extent, groups, plan, record, tensor_edges, variants,
+};
 use grokscope::program::on_cpu::OnCpu;
 use grokscope::program::{Call, Program, State, by_name};
 use grokscope::sanitizer::{Buffers, Dispatch, Fault, Kind, Memory, Shader};
 use grokscope::shaders;
 use libtest_mimic::{Failed, Trial};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Subgroups that a device may have where there are variants for eight lanes: eight.
 const SUBGROUP: u32 = 8;
@@ -25,13 +31,23 @@ const SUBGROUP: u32 = 8;
 pub fn tests() -> Vec<Trial> {
     let mut trials = vec![test("planted_faults_are_found", planted_faults_are_found)];
     trials.push(test("what_an_earlier_step_left_counts_as_not_written", stale));
-    for (program, eights) in [("layered", false), ("composed", false), ("composed", true)] {
+    for (program, family) in [
+        ("layered", Family::Wide(None)),
+        ("layered", Family::Software),
+        ("composed", Family::Wide(Some(TILES[0]))),
+        ("composed", Family::Wide(Some(TILES[1]))),
+        ("composed", Family::Software),
+        ("composed", Family::SoftwareEights),
+    ] {
         for (shape, rows) in shapes() {
-            let variant = if eights { "_in_subgroups" } else { "" };
-            let name =
-                format!("kernels_stay_in_bounds_{program}{variant}_p{}_d{}_rows{rows:?}", shape.p, shape.d_model);
+            let name = format!(
+                "kernels_stay_in_bounds_{program}_{}_p{}_d{}_rows{rows:?}",
+                name_of(family),
+                shape.p,
+                shape.d_model
+            );
             let program = move || Ok((by_name(program)?, preset("default")?));
-            trials.push(Trial::test(name, move || stays_in_bounds(program, eights, shape, rows)));
+            trials.push(Trial::test(name, move || stays_in_bounds(program, family, shape, rows)));
         }
     }
     for (method, taught) in methods() {
@@ -44,7 +60,7 @@ pub fn tests() -> Vec<Trial> {
                 with_method(&mut plan, method);
                 Ok((by_name("layered")?.taught(&taught), plan))
             };
-            trials.push(Trial::test(name, move || stays_in_bounds(program, false, shape, rows)));
+            trials.push(Trial::test(name, move || stays_in_bounds(program, Family::Wide(None), shape, rows)));
         }
     }
     trials
@@ -60,34 +76,45 @@ fn shapes() -> [(Shape, &'static [usize]); 4] {
     ]
 }
 
-/// Runs the calls of a program in order, as `OnGpu` does.
+/// Runs the calls of a program in groups, as `OnGpu` does.
 struct Host<'a> {
     kernels: Vec<&'a Kernel>,
     shaders: HashMap<&'a str, Shader>,
     layout: Layout,
-    memory: HashMap<Key, Memory>,
+    homes: Homes,
+    memory: HashMap<(Home, Batch), Memory>,
     /// Words of an update.
     record: usize,
 }
 
-const ARENAS: [&str; 5] = ["params", "grads", "exp_avg", "exp_avg_sq", "grad_memory"];
-
 impl<'a> Host<'a> {
     fn new(
         kernels: &'a [Kernel],
-        eights: bool,
+        family: Family,
         layout: Layout,
+        program: &Program,
         states: &[State<f32>],
         how: &Plan,
     ) -> Result<Self, Failed> {
         let update = record(kernels)?;
-        let kernels = variants(kernels, eights);
+        let kernels = variants(kernels, family);
         let mut parsed = HashMap::new();
         for kernel in &kernels {
             parsed.insert(&kernel.stem[..], Shader::new(&format!("shaders/{}.wgsl", kernel.stem), &kernel.source)?);
         }
-        let record = (update.stride / 4) as usize;
-        let mut host = Self { kernels, shaders: parsed, layout, memory: HashMap::new(), record };
+        let of_batches = [
+            (program.step().cloned().collect::<Vec<Call>>(), Batch::Train),
+            (program.evaluation().cloned().collect(), Batch::Grid),
+        ];
+        let mut dispatched = Vec::new();
+        for (calls, batch) in &of_batches {
+            for group in groups(&kernels, calls, &layout.sizes(*batch))? {
+                dispatched.push(group.into_iter().map(|place| &calls[place]).collect());
+            }
+        }
+        let homes = Homes::new(&dispatched);
+        let (record, copies) = ((update.stride / 4) as usize, how.method().filter.copies());
+        let mut host = Self { kernels, shaders: parsed, layout, homes, memory: HashMap::new(), record };
         for (model, state) in states.iter().enumerate() {
             for (rank, parameter) in PARAMETERS.iter().enumerate() {
                 host.write(parameter.name, Batch::Train, model, &bits(&state.weights.tensors[rank]))?;
@@ -102,19 +129,20 @@ impl<'a> Host<'a> {
                 }
             }
         }
-        let copies = how.method().filter.copies();
+        let zeros = vec![0; host.arena_words()];
         for (arena, copies) in [("exp_avg", 1), ("exp_avg_sq", 1), ("grad_memory", copies)] {
-            let words: Vec<u32> = vec![0; host.arena_words() * copies];
-            let mut memory = Memory::new(words.len());
-            memory.write(0, &words);
-            host.memory.insert((arena, Batch::Train), memory);
+            host.set(arena, &zeros.repeat(copies));
         }
-        for (name, map) in [("block_owner", block_owner(&host.layout)), ("tensor_edges", tensor_edges(&host.layout))] {
-            let mut memory = Memory::new(map.len());
-            memory.write(0, &map);
-            host.memory.insert((name, Batch::Train), memory);
-        }
+        let maps = [("block_owner", block_owner(&host.layout)), ("tensor_edges", tensor_edges(&host.layout))];
+        maps.iter().for_each(|(name, map)| host.set(name, map));
         Ok(host)
+    }
+
+    /// Makes a buffer of its own, all of which is written.
+    fn set(&mut self, name: &'static str, words: &[u32]) {
+        let mut memory = Memory::new(words.len());
+        memory.write(0, words);
+        self.memory.insert((Home::Own(name), Batch::Train), memory);
     }
 
     fn extent(&self, tensor: &Tensor, batch: Batch) -> Extent {
@@ -126,23 +154,47 @@ impl<'a> Host<'a> {
         PARAMETERS.iter().map(|parameter| of(parameter.name) * self.layout.models()).sum()
     }
 
-    /// Memory of a tensor, made when it is first asked for, with fences between its models.
-    fn memory(&mut self, tensor: &'static Tensor, batch: Batch) -> &mut Memory {
-        let Extent { len, stride } = self.extent(tensor, batch);
-        let models = self.layout.models();
-        self.memory.entry(key(tensor, batch)).or_insert_with(|| {
-            let mut memory = Memory::new(stride * models);
-            for model in 0..models {
-                memory.fence(model * stride + len..(model + 1) * stride);
+    /// Where a tensor lies: the buffer, and the words of it.
+    fn place(&self, tensor: &'static Tensor, batch: Batch) -> ((Home, Batch), Range<usize>) {
+        let (home, first) = self.homes.find(tensor, &self.layout);
+        let batch = if let Home::Own(_) = home { key(tensor, batch).1 } else { Batch::Train };
+        ((home, batch), first..first + self.extent(tensor, batch).stride * self.layout.models())
+    }
+
+    /// The tensors of a buffer.
+    fn tensors_of(&self, home: Home) -> Vec<&'static Tensor> {
+        let find = |name: &'static str| Tensor::find(name).expect("a tensor of the table");
+        match home {
+            Home::Params => PARAMETERS.iter().map(|parameter| find(parameter.name)).collect(),
+            Home::Grads => PARAMETERS.iter().map(|parameter| find(parameter.gradient)).collect(),
+            Home::Arena(number) => self.homes.arenas[number].iter().map(|name| find(name)).collect(),
+            Home::Own(name) => vec![find(name)],
+        }
+    }
+
+    /// The memory of a buffer, made when it is first asked for, with fences between the models of its tensors.
+    fn memory(&mut self, (home, batch): (Home, Batch)) -> &mut Memory {
+        if !self.memory.contains_key(&(home, batch)) {
+            let models = self.layout.models();
+            let extents: Vec<Extent> =
+                self.tensors_of(home).into_iter().map(|tensor| self.extent(tensor, batch)).collect();
+            let mut memory = Memory::new(extents.iter().map(|extent| extent.stride * models).sum());
+            let mut first = 0;
+            for Extent { len, stride } in extents {
+                for model in 0..models {
+                    memory.fence(first + model * stride + len..first + (model + 1) * stride);
+                }
+                first += stride * models;
             }
-            memory
-        })
+            self.memory.insert((home, batch), memory);
+        }
+        self.memory.get_mut(&(home, batch)).expect("it was just made")
     }
 
     fn write(&mut self, name: &str, batch: Batch, model: usize, words: &[u32]) -> Result<(), Failed> {
         let tensor = Tensor::find(name).ok_or(format!("no tensor {name}"))?;
-        let stride = self.extent(tensor, batch).stride;
-        self.memory(tensor, batch).write(model * stride, words);
+        let (stride, (home, place)) = (self.extent(tensor, batch).stride, self.place(tensor, batch));
+        self.memory(home).write(place.start + model * stride, words);
         Ok(())
     }
 
@@ -150,13 +202,14 @@ impl<'a> Host<'a> {
     fn numbers(&mut self, name: &str, batch: Batch, model: usize) -> Result<Vec<f64>, Failed> {
         let tensor = Tensor::find(name).ok_or(format!("no tensor {name}"))?;
         let Extent { len, stride } = self.extent(tensor, batch);
-        let words = &self.memory(tensor, batch).words()[model * stride..][..len];
+        let (home, place) = self.place(tensor, batch);
+        let words = &self.memory(home).words()[place.start + model * stride..][..len];
         Ok(words.iter().map(|&word| f64::from(f32::from_bits(word))).collect())
     }
 
     /// The numbers of a model's moments, first or second, parameter by parameter.
     fn moments(&self, arena: &'static str, model: usize) -> Result<Vec<Vec<f64>>, Failed> {
-        let memory = self.memory.get(&(arena, Batch::Train)).ok_or("no moments")?;
+        let memory = self.memory.get(&(Home::Own(arena), Batch::Train)).ok_or("no moments")?;
         let (mut moments, mut at) = (Vec::new(), 0);
         for parameter in &PARAMETERS {
             let tensor = Tensor::find(parameter.name).ok_or("no such parameter")?;
@@ -168,79 +221,88 @@ impl<'a> Host<'a> {
         Ok(moments)
     }
 
-    /// The parameters (or gradients) end to end. The machine zeroes what lies between them, and AdamW works on that too.
-    fn join(&mut self, arena: &'static str) -> Result<Memory, Failed> {
+    /// All parameters (or gradients) without fences: the machine zeroes what lies between them, and AdamW works on that too.
+    fn joined(&mut self, home: Home) -> Result<Memory, Failed> {
         let mut words = Vec::new();
-        for parameter in &PARAMETERS {
-            let name = if arena == "params" { parameter.name } else { parameter.gradient };
-            let tensor = Tensor::find(name).ok_or(format!("no tensor {name}"))?;
+        for tensor in self.tensors_of(home) {
             let (Extent { len, stride }, models) = (self.extent(tensor, Batch::Train), self.layout.models());
-            let memory = self.memory(tensor, Batch::Train);
-            for model in 0..models {
-                let unwritten = memory.unwritten(model * stride..model * stride + len);
-                require!(unwritten == 0, "{unwritten} elements of {name} of model {model} are not written");
+            let (at, place) = self.place(tensor, Batch::Train);
+            let memory = self.memory(at);
+            for first in (0..models).map(|model| place.start + model * stride) {
+                let unwritten = memory.unwritten(first..first + len);
+                require!(unwritten == 0, "{unwritten} elements of {} are not written", tensor.name);
             }
-            words.extend_from_slice(memory.words());
+            words.extend_from_slice(&memory.words()[place]);
         }
         let mut memory = Memory::new(words.len());
         memory.write(0, &words);
         Ok(memory)
     }
 
-    /// Puts an arena's words back into the parameters, or the gradients.
-    fn part(&mut self, name: &str, arena: &Memory) -> Result<(), Failed> {
-        let mut at = 0;
-        for parameter in &PARAMETERS {
-            let name = if name == "params" { parameter.name } else { parameter.gradient };
-            let tensor = Tensor::find(name).ok_or("no such parameter")?;
+    /// Puts the words of [`Host::joined`] back, those of tensors alone.
+    fn part(&mut self, home: Home, joined: &Memory) {
+        for tensor in self.tensors_of(home) {
             let (Extent { len, stride }, models) = (self.extent(tensor, Batch::Train), self.layout.models());
-            for model in 0..models {
-                let words = &arena.words()[at + model * stride..][..len];
-                self.memory(tensor, Batch::Train).write(model * stride, words);
+            let (at, place) = self.place(tensor, Batch::Train);
+            for first in (0..models).map(|model| place.start + model * stride) {
+                self.memory(at).write(first, &joined.words()[first..first + len]);
             }
-            at += stride * models;
         }
-        Ok(())
     }
 
-    fn run(&mut self, call: &Call, batch: Batch) -> Result<Vec<Fault>, Failed> {
-        let planned = plan(&self.kernels, call, &self.layout, batch, u32::MAX)?;
+    /// Runs one dispatch.
+    fn run(&mut self, calls: &[Call], group: &[usize], batch: Batch) -> Result<Vec<Fault>, Failed> {
+        let planned = plan(&self.kernels, calls, group, &self.layout, batch, &self.homes, u32::MAX)?;
         let mut buffers = Buffers::new();
-        for (binding, &tensor) in planned.entry.bindings.iter().zip(&planned.tensors) {
-            let memory = match (tensor.name, planned.words(tensor.name)) {
-                (_, Some(words)) => {
+        for (binding, source) in planned.entry.bindings.iter().zip(&planned.sources) {
+            let memory = match source {
+                Source::Words(_, words) => {
                     let mut memory = Memory::new(words.len());
-                    memory.write(0, &words);
+                    memory.write(0, words);
                     memory
                 }
-                ("params" | "grads", None) => self.join(tensor.name)?,
-                _ => {
-                    let is_arena = ARENAS.contains(&tensor.name);
-                    require!(!is_arena || self.memory.contains_key(&key(tensor, batch)), "no arena {}", tensor.name);
-                    std::mem::take(self.memory(tensor, batch))
-                }
+                Source::Spare(_) => Memory::new(BLOCK),
+                Source::Whole(home) => self.memory(of_batch(*home, batch)).clone(),
+                Source::Tensor(tensor) => match self.place(tensor, batch) {
+                    ((home, _), _) if tensor.role == Role::Arena && matches!(home, Home::Params | Home::Grads) => {
+                        match is_arena(calls, group) {
+                            true => self.joined(home)?,
+                            // Copies know where parameters lie.
+                            false => self.memory((home, Batch::Train)).clone(),
+                        }
+                    }
+                    (at, _) if matches!(tensor.role, Role::Arena | Role::Layout) => self.memory(at).clone(),
+                    (at, place) => self.memory(at).part(place),
+                },
             };
-            require!(binding.element != Element::U32 || tensor.role != Role::Parameter, "{} as integers", tensor.name);
             buffers.insert(binding.name.clone(), memory);
         }
         let overrides = planned.kernel.overrides(&planned.constants)?;
         let dispatch =
-            Dispatch { entry: call.entry, overrides: &overrides, workgroups: planned.workgroups, subgroup: SUBGROUP };
+            Dispatch { entry: planned.name, overrides: &overrides, workgroups: planned.workgroups, subgroup: SUBGROUP };
         let shader = &self.shaders[&planned.kernel.stem[..]];
         let faults = shader.run(&dispatch, &mut buffers)?;
-        for (binding, &tensor) in planned.entry.bindings.iter().zip(&planned.tensors) {
+        for (binding, source) in planned.entry.bindings.iter().zip(&planned.sources).filter(|(b, _)| b.writes) {
             let memory = buffers.remove(&binding.name).ok_or("a buffer is gone")?;
-            match tensor.name {
-                "params" | "grads" if binding.writes => self.part(tensor.name, &memory)?,
-                "params" | "grads" => {}
-                name if planned.words(name).is_some() => {}
-                _ => *self.memory(tensor, batch) = memory,
+            match source {
+                Source::Words(..) | Source::Spare(_) => {}
+                Source::Whole(home) => *self.memory(of_batch(*home, batch)) = memory,
+                Source::Tensor(tensor) => match self.place(tensor, batch) {
+                    ((home, _), _) if tensor.role == Role::Arena && matches!(home, Home::Params | Home::Grads) => {
+                        match is_arena(calls, group) {
+                            true => self.part(home, &memory),
+                            false => *self.memory((home, Batch::Train)) = memory,
+                        }
+                    }
+                    (at, _) if tensor.role == Role::Arena => *self.memory(at) = memory,
+                    (at, place) => self.memory(at).put(place.start, memory),
+                },
             }
         }
         Ok(faults)
     }
 
-    /// A training step and an evaluation, each from weights and indices alone; faults until a call has some.
+    /// A training step and an evaluation, each from weights and indices alone; faults until a dispatch has some.
     fn run_all(&mut self, program: &Program) -> Result<Vec<Fault>, Failed> {
         let faults = self.run_calls(program.step(), Batch::Train)?;
         if faults.is_empty() { self.run_calls(program.evaluation(), Batch::Grid) } else { Ok(faults) }
@@ -248,8 +310,9 @@ impl<'a> Host<'a> {
 
     fn run_calls<'c>(&mut self, calls: impl Iterator<Item = &'c Call>, batch: Batch) -> Result<Vec<Fault>, Failed> {
         self.forget();
-        for call in calls {
-            let faults = self.run(call, batch)?;
+        let calls: Vec<Call> = calls.cloned().collect();
+        for group in groups(&self.kernels, &calls, &self.layout.sizes(batch))? {
+            let faults = self.run(&calls, &group, batch)?;
             if !faults.is_empty() {
                 return Ok(faults);
             }
@@ -259,12 +322,25 @@ impl<'a> Host<'a> {
 
     /// Takes what an earlier step made as not written: nothing may rest on it.
     fn forget(&mut self) {
-        let made = |tensor: &Tensor| matches!(tensor.role, Role::Activation | Role::Gradient);
-        for ((name, _), memory) in &mut self.memory {
-            if Tensor::find(name).is_some_and(made) {
-                memory.forget();
-            }
-        }
+        let made = |home: &Home| match home {
+            Home::Params => false,
+            Home::Grads | Home::Arena(_) => true,
+            Home::Own(name) => Tensor::find(name).is_some_and(|tensor| tensor.role == Role::Activation),
+        };
+        self.memory.iter_mut().filter(|((home, _), _)| made(home)).for_each(|(_, memory)| memory.forget());
+    }
+}
+
+/// Whether a dispatch works on whole arenas, what lies between the parameters included.
+fn is_arena(calls: &[Call], group: &[usize]) -> bool {
+    group.iter().any(|&place| calls[place].over.is_arena())
+}
+
+/// The buffer of a batch.
+fn of_batch(home: Home, batch: Batch) -> (Home, Batch) {
+    match home {
+        Home::Own(name) => (home, Tensor::find(name).map_or(Batch::Train, |tensor| key(tensor, batch).1)),
+        _ => (home, Batch::Train),
     }
 }
 
@@ -278,13 +354,13 @@ fn states(shape: &Shape, models: usize) -> Vec<State<f32>> {
 
 fn stays_in_bounds(
     program: impl Fn() -> Result<(Program, Plan), Failed>,
-    eights: bool,
+    family: Family,
     shape: Shape,
     rows: &[usize],
 ) -> Outcome {
     let (kernels, (program, how)) = (shaders::kernels()?, program()?);
     let states = states(&shape, rows.len());
-    let mut host = Host::new(&kernels, eights, layout(shape, rows), &states, &how)?;
+    let mut host = Host::new(&kernels, family, layout(shape, rows), &program, &states, &how)?;
     let faults = host.run_all(&program)?;
     let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
     require!(told.is_empty(), "{}", told.join("\n"));
@@ -326,9 +402,10 @@ fn stays_in_bounds(
 /// An evaluation that forms no products of its weights does not get by with those of the step before.
 fn stale() -> Outcome {
     let (kernels, program, shape, rows) = (shaders::kernels()?, by_name("composed")?, shape(5, 8, 2, 40), [20, 11]);
-    let mut host = Host::new(&kernels, false, layout(shape, &rows), &states(&shape, rows.len()), &preset("default")?)?;
+    let (family, states) = (Family::Wide(None), states(&shape, rows.len()));
+    let mut host = Host::new(&kernels, family, layout(shape, &rows), &program, &states, &preset("default")?)?;
     require!(host.run_calls(program.step(), Batch::Train)?.is_empty(), "the step has faults");
-    let without = program.evaluation().filter(|call| call.kernel != "compose");
+    let without = program.evaluation().filter(|call| call.kernel != "copy");
     let faults = host.run_calls(without, Batch::Grid)?;
     let found = faults.iter().any(|fault| fault.kind == Kind::NeverWritten);
     require!(found, "not found: {:?}", faults.iter().map(Fault::to_string).collect::<Vec<_>>());
@@ -366,7 +443,7 @@ const PLANTED: &[Planted] = &[
     planted(
         "a row too many",
         ["composed", "rows"],
-        ["reader >= reader4() || row >= n_rows[model]", "reader >= reader4() || row > n_rows[model]"],
+        ["head >= N_HEADS || row >= n_rows[model]", "head >= N_HEADS || row > n_rows[model]"],
         Kind::NeverWritten,
     ),
     planted(
@@ -381,31 +458,31 @@ const PLANTED: &[Planted] = &[
     planted(
         "no barrier before the tile is read",
         ["composed", "product"],
-        ["[row] = a3;\n    workgroupBarrier();", "[row] = a3;"],
+        ["= block[3];\n        workgroupBarrier();", "= block[3];"],
         Kind::Race,
     ),
     planted(
         "no barrier before the tile is written again",
         ["composed", "product"],
-        ["workgroupBarrier();\n    tile[first][row] = a0;", "tile[first][row] = a0;"],
+        ["workgroupBarrier();\n        tile[to] = block[0];", "tile[to] = block[0];"],
         Kind::Race,
     ),
     planted(
         "part of the tile is not filled",
         ["composed", "product"],
-        ["tile[first + 4u][row] = a2;", ""],
+        ["tile[to + 2u * SIDE] = block[2];", ""],
         Kind::NeverWritten,
     ),
     planted(
         "the tile is too small",
         ["composed", "product"],
-        ["array<array<vec4<f32>, TILE_ROWS>, 8>", "array<array<vec4<f32>, TILE_ROWS>, 7>"],
+        ["array<vec4<f32>, 256>", "array<vec4<f32>, 248>"],
         Kind::OutOfBounds,
     ),
     planted(
         "two heads write one place",
-        ["composed", "slots"],
-        ["+ head * D_MODEL * D_HEAD; }", "+ head * D_MODEL; }"],
+        ["composed", "product"],
+        ["model * c.model + head * c.head", "model * c.model"],
         Kind::Race,
     ),
     planted(
@@ -422,7 +499,7 @@ const PLANTED: &[Planted] = &[
     ),
     planted(
         "a class too many",
-        ["layered", "loss"],
+        ["layered", "loss_software"],
         [
             "for (var c = 0u; c < D_VOCAB_OUT; c++) {\n        d_logits",
             "for (var c = 0u; c <= D_VOCAB_OUT; c++) {\n        d_logits",
@@ -432,16 +509,13 @@ const PLANTED: &[Planted] = &[
     planted(
         "rows of another slot",
         ["composed", "rows"],
-        ["i < slot_edges[edges + 1u]; i++", "i < slot_edges[edges + 2u] + 1u; i++"],
+        ["let end = slot_edges[edges + 1u];", "let end = slot_edges[edges + 2u] + 1u;"],
         Kind::OutOfBounds,
     ),
     planted(
         "a part of the output is left out",
-        ["composed", "slots"],
-        [
-            "d_slot_score[score_at(model, slot) + head] = sum;",
-            "if (slot != 0u) { d_slot_score[score_at(model, slot) + head] = sum; }",
-        ],
+        ["composed", "rows"],
+        ["pattern[first + 1u] = out.y;", "if (row != 0u) { pattern[first + 1u] = out.y; }"],
         Kind::NeverWritten,
     ),
     planted(
@@ -461,8 +535,8 @@ const PLANTED: &[Planted] = &[
     ),
     planted(
         "a component that a vector does not have",
-        ["composed", "slots"],
-        ["sum += resid4[equals + i / 4u][i % 4u] * W_Q", "sum += resid4[equals + i / 4u][i % 5u] * W_Q"],
+        ["composed in subgroups", "product_subgroup"],
+        ["let i = k % 4u;", "let i = k % 5u;"],
         Kind::OutOfBounds,
     ),
     planted(
@@ -480,28 +554,69 @@ const PLANTED: &[Planted] = &[
     planted(
         "rows of A beyond the edge",
         ["composed in subgroups", "product_subgroup"],
-        [
-            "min(vec4(at.i + 4u * lane) + vec4(0u, 1u, 2u, 3u), vec4(at.rows - 1u))",
-            "(vec4(at.i + 4u * lane) + vec4(0u, 1u, 2u, 3u))",
-        ],
+        ["min(vec4(i) + vec4(0u, 1u, 2u, 3u), vec4(max(a.rows, 1u) - 1u))", "(vec4(i) + vec4(0u, 1u, 2u, 3u))"],
         Kind::OutOfBounds,
     ),
     planted(
         "two lanes write components of one vector",
-        ["composed", "compose"],
+        ["composed", "copy"],
         [
-            "    W_read[read_at(model) + i * reader4() + reader] = weights;",
-            "    let at = read_at(model) + i * reader4() + reader;
-    W_read[at].x = weights.x; W_read[at].y = weights.y; W_read[at].z = weights.z;
-    if (reader + 1u < reader4()) { W_read[at + 1u].w = weights.w; }",
+            "into0[to] = values;",
+            "into0[to].x = values.x; into0[to].y = values.y; into0[to].z = values.z;
+        if (4u * spot.column + 4u < into.columns) { into0[to + 1u].w = values.w; }",
         ],
         Kind::Race,
     ),
     planted(
         "a loop that stands still",
-        ["layered", "loss"],
+        ["layered", "loss_software"],
         ["for (var c = 1u; c < D_VOCAB_OUT; c++)", "for (var c = 1u; c < D_VOCAB_OUT; c += 0u)"],
         Kind::Endless,
+    ),
+    planted(
+        "an entry beyond the table",
+        ["composed", "copy"],
+        ["5u + (count - 1u) * size", "5u + count * size"],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "columns beyond the end of the parameters",
+        ["composed", "copy"],
+        ["spot.row >= matrix.rows || column >= matrix.columns", "spot.row >= matrix.rows"],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "rows of a factor that there are not",
+        ["composed", "product"],
+        [
+            "min(4u * first + vec4(0u, 1u, 2u, 3u), vec4(max(side.rows, 1u) - 1u))",
+            "(4u * first + vec4(0u, 1u, 2u, 3u))",
+        ],
+        Kind::OutOfBounds,
+    ),
+    planted(
+        "no barrier between two sums",
+        ["composed", "slots"],
+        ["workgroupBarrier();\n    sums[lane] = x;", "sums[lane] = x;"],
+        Kind::Race,
+    ),
+    planted(
+        "a tree without barriers",
+        ["composed", "loss"],
+        ["workgroupBarrier();\n        if (lane % LANES < half)", "if (lane % LANES < half)"],
+        Kind::Race,
+    ),
+    planted(
+        "no barrier before sums take the place of their terms",
+        ["composed", "dots"],
+        ["workgroupBarrier();\n            partial[lane] = sum;", "partial[lane] = sum;"],
+        Kind::Race,
+    ),
+    planted(
+        "lanes beyond the last row leave theirs out",
+        ["composed", "rows"],
+        ["rows_here[lane] = row;", "if (first + lane < end) { rows_here[lane] = row; }"],
+        Kind::NeverWritten,
     ),
 ];
 
@@ -515,12 +630,13 @@ fn planted_faults_are_found() -> Outcome {
         let source = &real[at].source;
         require!(source.contains(fault.from), "{}: the shader has no {:?}", fault.name, fault.from);
         kernels[at] = Kernel::new(fault.shader, &source.replacen(fault.from, fault.to, 1), "")?;
-        let (program, eights) = match fault.program.strip_suffix(" in subgroups") {
-            Some(program) => (by_name(program)?, true),
-            None => (by_name(fault.program)?, false),
+        let (program, family) = match fault.program.strip_suffix(" in subgroups") {
+            Some(program) => (by_name(program)?, Family::SoftwareEights),
+            None if fault.shader.ends_with("_software") => (by_name(fault.program)?, Family::Software),
+            None => (by_name(fault.program)?, Family::Wide(Some(TILES[0]))),
         };
-        let mut host =
-            Host::new(&kernels, eights, layout(shape, &rows), &states(&shape, rows.len()), &preset("default")?)?;
+        let states = states(&shape, rows.len());
+        let mut host = Host::new(&kernels, family, layout(shape, &rows), &program, &states, &preset("default")?)?;
         let faults = host.run_all(&program)?;
         let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let file = format!("shaders/{}.wgsl", fault.shader);

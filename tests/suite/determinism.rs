@@ -2,8 +2,9 @@
 
 use crate::support::{Outcome, gpu, layout, pairs, require, shape, test, wanted_adapter};
 use grokscope::cpu::twin_of;
+use grokscope::gpu::device::{Family, TILES};
 use grokscope::method::{Loss, Method};
-use grokscope::model::{CHUNK, Role, Tensor, initial_weights};
+use grokscope::model::{CHUNK, PARAMETERS, Role, Tensor, initial_weights};
 use grokscope::plan::{Plan, Shape, Update, preset};
 use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::engine::Engine;
@@ -98,6 +99,10 @@ pub fn adapter_tests() -> Vec<Trial> {
             of_every_program(|program| one_hash(&wanted_adapter(), program, &on_adapter))
         }),
         test("stretches_change_no_bit_on_the_adapter", || of_every_program(stretches)),
+        test("tiles_of_every_size_make_the_same_bytes", tiles),
+        test("a_model_alone_and_among_others_is_the_same_on_wide_kernels", || {
+            ensembles(&composed::program(), &|program, layout| on_family(Family::Wide(None), program, layout))
+        }),
     ]
 }
 
@@ -247,6 +252,37 @@ fn threads(program: &Program) -> Outcome {
     let one = run(1)?;
     for threads in [2, 3, 8] {
         require!(run(threads)? == one, "{threads} threads differ from one");
+    }
+    Ok(())
+}
+
+fn on_family(family: Family, program: &Program, layout: Layout) -> Result<Engine, Failed> {
+    let mut gpu = gpu()?;
+    gpu.family = family;
+    Ok(pollster::block_on(Engine::on_gpu(gpu, program, layout))?)
+}
+
+/// Training with each size of tiles, and with those that the plan chooses. Sizes of more than one of the largest tiles, and of several chunks
+/// of every sum.
+fn tiles() -> Outcome {
+    let (program, shape, rows) = (composed::program(), shape(37, 68, 4, 300), 3 * CHUNK + 49);
+    let run = |family| -> Result<Vec<Result1>, Failed> {
+        let mut engine = on_family(family, &program, layout(shape, &[rows]))?;
+        engine.write_state(0, &State::fresh(initial_weights("paper", 0, &shape)))?;
+        train(&mut engine, &[0], 0..5, 2)?;
+        results(&mut engine)
+    };
+    let chosen = run(Family::Wide(None))?;
+    for tiles in TILES {
+        require!(run(Family::Wide(Some(tiles)))? == chosen, "{tiles} differs from the tiles that are chosen");
+    }
+    // The software kernels round elsewhere, and train the same network.
+    let (other, states) = (run(Family::Software)?.remove(0).0, &chosen[0].0);
+    for (rank, parameter) in PARAMETERS.iter().enumerate() {
+        let pairs = || other.exp_avg.tensors[rank].iter().zip(&states.exp_avg.tensors[rank]);
+        let largest = pairs().map(|(x, _)| x.abs()).fold(0.0, f32::max);
+        let apart = pairs().map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        require!(apart <= 1e-3 * largest, "exp_avg of {}: {apart} apart, the largest is {largest}", parameter.name);
     }
     Ok(())
 }

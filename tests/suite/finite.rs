@@ -113,7 +113,7 @@ fn noticed(open: Open) -> Outcome {
         }
         let found = pollster::block_on(engine.steps(&updates(&plan, 5)))?;
         require!(found == [None, None], "{found:?} of sound numbers");
-        let tick = program.step().position(|call| call.kernel == "adamw").ok_or("no optimizer")?;
+        let tick = program.step().position(|call| call.entry == "tick").ok_or("no optimizer")?;
         let before: Vec<usize> = (0..tick).collect();
         let optimizer: Vec<usize> = (tick..program.step().count()).collect();
         for what in PARTS {

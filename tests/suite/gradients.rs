@@ -28,8 +28,12 @@ fn small_gradients_count() -> Outcome {
     let mut wide = OnCpu::<f64>::new(&program, layout(shape, &[11]), 1)?;
     narrow.write_state(0, &State::fresh(weights.clone()));
     wide.write_state(0, &State::fresh(weights.map(|&x| f64::from(x))));
-    let calls: Vec<usize> =
-        program.step().enumerate().filter(|(_, call)| call.kernel == "adamw").map(|(i, _)| i).collect();
+    let calls: Vec<usize> = program
+        .step()
+        .enumerate()
+        .filter(|(_, call)| call.kernel == "adamw" || call.entry == "tick")
+        .map(|(i, _)| i)
+        .collect();
     for step in 0..5 {
         for (rank, parameter) in PARAMETERS.iter().enumerate() {
             let n = weights.tensors[rank].len();

@@ -11,6 +11,7 @@
 use crate::support::{Outcome, require};
 use grokscope::cpu::vector::is_fused;
 use grokscope::devices;
+use grokscope::gpu::device::KernelChoice;
 use grokscope::plan::Draft;
 use grokscope::progress::Style;
 use grokscope::session::{self, Options};
@@ -85,6 +86,7 @@ fn sums_of((field, value): (&str, &str)) -> Result<BTreeMap<String, String>, Fai
         page: false,
         tensorboard: false,
         stop: &STOP,
+        kernels: KernelChoice::Auto,
         choose: &devices::choose_checked,
         open: &devices::open_engine,
     };

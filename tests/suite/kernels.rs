@@ -3,6 +3,7 @@
 //! are the self-check's (`src/self_check`).
 
 use crate::support::{Outcome, gpu, require, shape, test};
+use grokscope::gpu::device::{Family, Gpu, TILES};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::model::CHUNK;
 use grokscope::plan::Shape;
@@ -28,6 +29,9 @@ pub const CASES: &[(usize, usize, usize, usize, &[usize])] = &[
     (7, 10, 5, 19, &[30, 1, 49]),
     (25, 10, 2, 23, &[600, 1, 49]),
     (25, 10, 2, 23, &[CHUNK, 1, 49]),
+    // Sums in several parts, and more rows of a slot than a workgroup has lanes.
+    (7, 10, 2, 660, &[30, 1, 49]),
+    (67, 10, 2, 7, &[67 * 67, 1, 70]),
 ];
 
 pub fn tests() -> Vec<Trial> {
@@ -50,14 +54,18 @@ pub fn tests() -> Vec<Trial> {
         );
         trials.push(Trial::test(name, move || both(&grokscope::shaders::kernels()?, shape, &rows)));
     }
-    for (p, d_model, n_heads, d_mlp, rows) in CASES {
-        let name = format!("kernels_without_subgroups_agree_at_p{p}_d{d_model}_h{n_heads}_m{d_mlp}_rows{rows:?}");
-        let shape = shape(*p, *d_model, *n_heads, *d_mlp);
-        trials.push(Trial::test(name, move || {
-            let kernels = without_subgroups(grokscope::shaders::kernels()?);
-            let has_variant = |call: &Call| ["product", "dots"].contains(&call.kernel);
-            compare(&kernels, &composed::program(), shape, rows, has_variant)
-        }));
+    // The families that the adapter does not take by itself.
+    for family in [Family::Wide(Some(TILES[0])), Family::Wide(Some(TILES[1])), Family::Software] {
+        for (p, d_model, n_heads, d_mlp, rows) in CASES {
+            let name = format!("kernels_{}_agree_at_p{p}_d{d_model}_h{n_heads}_m{d_mlp}_rows{rows:?}", name_of(family));
+            let shape = shape(*p, *d_model, *n_heads, *d_mlp);
+            trials.push(Trial::test(name, move || {
+                let kernels = grokscope::shaders::kernels()?;
+                let mut gpu = gpu()?;
+                gpu.family = family;
+                compare(gpu, &kernels, &composed::program(), shape, rows, |_| true)
+            }));
+        }
     }
     for name in ["adamw"].into_iter().chain(methods().map(|(name, _)| name)) {
         trials.push(Trial::test(format!("updates_agree_with_their_twins_{name}"), move || {
@@ -79,12 +87,21 @@ pub fn tests() -> Vec<Trial> {
             let shape = shape(p, d_model, n_heads, d_mlp);
             trials.push(Trial::test(name, move || {
                 let kernels = grokscope::shaders::kernels()?;
-                compare(&kernels, &layered::program().taught(&method), shape, rows, is_of_method)?;
-                compare(&kernels, &composed::program().taught(&method), shape, rows, is_of_method)
+                compare(gpu()?, &kernels, &layered::program().taught(&method), shape, rows, is_of_method)?;
+                compare(gpu()?, &kernels, &composed::program().taught(&method), shape, rows, is_of_method)
             }));
         }
     }
     trials
+}
+
+/// What tests call a family of kernels.
+pub fn name_of(family: Family) -> String {
+    match family {
+        Family::Wide(tiles) => format!("wide_{}", tiles.unwrap_or("any")),
+        Family::Software => "software".into(),
+        Family::SoftwareEights => "in_subgroups".into(),
+    }
 }
 
 /// A shape drawn from a seed, the same on every machine.
@@ -102,28 +119,25 @@ fn random_case(seed: u64) -> (Shape, Vec<usize>) {
 
 /// Every call of both programs.
 fn both(kernels: &[Kernel], shape: Shape, rows: &[usize]) -> Outcome {
-    compare(kernels, &layered::program(), shape, rows, |_| true)?;
-    compare(kernels, &composed::program(), shape, rows, |_| true)
-}
-
-/// The kernels that a device without subgroups gets.
-pub fn without_subgroups(kernels: Vec<Kernel>) -> Vec<Kernel> {
-    kernels.into_iter().filter(|kernel| !kernel.stem.ends_with("_subgroup")).collect()
+    compare(gpu()?, kernels, &layered::program(), shape, rows, |_| true)?;
+    compare(gpu()?, kernels, &composed::program(), shape, rows, |_| true)
 }
 
 /// Launches the calls of a program that `chosen` picks, and fails on the first wrong element.
 pub fn compare(
+    gpu: Gpu,
     kernels: &[Kernel],
     program: &Program,
     shape: Shape,
     rows: &[usize],
     chosen: impl Fn(&Call) -> bool,
 ) -> Outcome {
-    passed(&compared(kernels, program, shape, rows, chosen)?)
+    passed(&compared(gpu, kernels, program, shape, rows, chosen)?)
 }
 
 /// Launches the calls of a program that `chosen` picks, and returns the report.
 pub fn compared(
+    gpu: Gpu,
     kernels: &[Kernel],
     program: &Program,
     shape: Shape,
@@ -131,21 +145,21 @@ pub fn compared(
     chosen: impl Fn(&Call) -> bool,
 ) -> Result<Report, Failed> {
     let calls = calls_of(program, chosen);
-    let mut comparison = pollster::block_on(Comparison::compile(gpu()?, kernels, shape, rows, calls))?;
+    let mut comparison = pollster::block_on(Comparison::compile(gpu, kernels, shape, rows, calls))?;
     Ok(pollster::block_on(comparison.run())?)
 }
 
 /// Three updates with gradients of many sizes, on both machines, as a method makes them.
 pub fn updates(kernels: &[Kernel], shape: Shape, rows: &[usize], method: &str) -> Outcome {
-    passed(&updated(kernels, shape, rows, method)?)
+    passed(&updated(gpu()?, kernels, shape, rows, method)?)
 }
 
 /// Runs the updates of a method, and returns the report.
-pub fn updated(kernels: &[Kernel], shape: Shape, rows: &[usize], name: &str) -> Result<Report, Failed> {
+pub fn updated(gpu: Gpu, kernels: &[Kernel], shape: Shape, rows: &[usize], name: &str) -> Result<Report, Failed> {
     let taught = method_of(name);
     let program =
         Program { update: method::update(&taught), grad_copies: taught.filter.copies(), ..nothing("updates") };
-    let mut updates = pollster::block_on(Updates::compile(gpu()?, kernels, program, shape, rows))?;
+    let mut updates = pollster::block_on(Updates::compile(gpu, kernels, program, shape, rows))?;
     Ok(pollster::block_on(updates.run(name, &[]))?)
 }
 

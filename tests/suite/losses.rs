@@ -5,6 +5,7 @@ use crate::faults::times;
 use crate::runs::same;
 use crate::support::{Outcome, require, test, wanted_adapter};
 use grokscope::devices::{self, Chosen};
+use grokscope::gpu::device::KernelChoice;
 use grokscope::plan::{Draft, Plan};
 use grokscope::program::Program;
 use grokscope::program::batch::Layout;
@@ -69,6 +70,7 @@ fn options() -> Options {
         page: true,
         tensorboard: false,
         stop: &NO_STOP,
+        kernels: KernelChoice::Auto,
         choose: &devices::choose_checked,
         open: &open_and_destroy,
     }

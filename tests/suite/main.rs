@@ -15,6 +15,7 @@ mod history;
 mod house;
 mod input;
 mod kernels;
+mod layers;
 mod loaders;
 mod loss;
 mod losses;
@@ -99,6 +100,7 @@ fn main() -> std::process::ExitCode {
         input::adapter_tests(),
         support::adapter_tests(),
         bench::adapter_tests(),
+        layers::adapter_tests(),
     ];
     let ignore = |trial: Trial| {
         let ignored = trial.has_ignored_flag() || support::without_adapter();

@@ -3,6 +3,7 @@
 use crate::runs::{metrics, same, train};
 use crate::support::{self, Outcome, grokscope, require, succeed, test, wanted_adapter};
 use grokscope::devices::{self, Chosen};
+use grokscope::gpu::device::KernelChoice;
 use grokscope::program::Program;
 use grokscope::program::batch::Layout;
 use grokscope::program::engine::Engine;
@@ -257,6 +258,7 @@ fn changes_hold() -> Outcome {
         page: true,
         tensorboard: false,
         stop: &NO_STOP,
+        kernels: KernelChoice::Auto,
         choose: &devices::choose_checked,
         open: &open_a_few,
     };

@@ -1,15 +1,16 @@
 //! The self-check: it passes on the test adapter, names kernels that are wrong, and decides which machine trains.
 
 use crate::faults::times;
-use crate::kernels::{passed, without_subgroups};
-use crate::mutants::MUTANTS;
+use crate::kernels::passed;
+use crate::mutants::{MUTANTS, Mutant, gpu_of};
 use crate::support::{Outcome, gpu, grokscope, require, test, wanted_adapter};
 use grokscope::devices::cache::CACHE_DIR;
 use grokscope::devices::self_checks::{Key, SelfChecks, Timed};
 use grokscope::devices::{self, Candidate, Choice};
-use grokscope::gpu::device::{adapters, matches};
+use grokscope::gpu::device::{Family, Gpu, KernelChoice, TILES, adapters, matches};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::plan::{Draft, Plan};
+use grokscope::program::dispatches::variants;
 use grokscope::progress::Style;
 use grokscope::self_check::{Finding, Kernels, Problem, Report, SelfCheck, kernel_count};
 use grokscope::session::{self, Choose, Options};
@@ -27,7 +28,7 @@ pub fn adapter_tests() -> Vec<Trial> {
     vec![
         test("self_check_passes", passes),
         test("self_check_names_mutants_of_every_shader", names),
-        test("self_check_of_plain_kernels_names_mutants", of_plain_kernels),
+        test("self_check_names_mutants_of_other_families", of_other_families),
         test("self_check_names_wrong_probes", probes_are_named),
         test("auto_goes_on_where_the_self_check_fails", auto_goes_on),
         test("a_failed_self_check_ends_an_explicit_device_with_code_1", explicit_fails),
@@ -35,8 +36,8 @@ pub fn adapter_tests() -> Vec<Trial> {
     ]
 }
 
-fn checked(kernels: &Kernels, chosen: &dyn Fn(&str) -> bool) -> Result<Report, Failed> {
-    let mut check = pollster::block_on(SelfCheck::compile_some(&gpu()?, kernels, chosen))?;
+fn checked(gpu: &Gpu, kernels: &Kernels, chosen: &dyn Fn(&str) -> bool) -> Result<Report, Failed> {
+    let mut check = pollster::block_on(SelfCheck::compile_some(gpu, kernels, chosen))?;
     Ok(pollster::block_on(check.run())?)
 }
 
@@ -58,7 +59,7 @@ fn passes() -> Outcome {
 }
 
 /// The operations, each with the mutant that `of` gives it.
-fn mutated<'a>(of: impl Fn(&str) -> Option<&'a (&'a str, &'a str, &'a str)>) -> Result<Kernels, Failed> {
+fn mutated(of: impl Fn(&str) -> Option<&'static Mutant>) -> Result<Kernels, Failed> {
     let kernel = |(stem, text): &(&str, &str)| {
         let text = match of(stem) {
             Some((_, there, instead)) => text.replacen(there, instead, 1),
@@ -74,26 +75,50 @@ fn wrong_shaders(report: &Report) -> BTreeSet<String> {
     report.wrong.iter().filter_map(|finding| Some(finding.kernel.split_once('.')?.0.to_string())).collect()
 }
 
-/// Launches do not depend on each other, so every shader can have a mistake at once: all of them are named, and no other. A
-/// round plants one mutant of each shader; GROKSCOPE_MUTANT_ROUNDS=30 plants all there are.
+/// The families of kernels that the adapter can run, its own first. Subgroups of eight need an adapter that has them.
+fn families(own: Family) -> Vec<Family> {
+    let small = Family::Wide(Some(TILES[0]));
+    // The products of the check are too small for the larger tiles.
+    let mut families = vec![if own == Family::Wide(None) { small } else { own }];
+    for family in [small, Family::Wide(Some(TILES[1])), Family::Software] {
+        if !families.contains(&family) {
+            families.push(family);
+        }
+    }
+    families
+}
+
+/// Plants the mutants that `of` gives the shaders that a family runs. Returns the shaders with a mutant, and those that the self-check
+/// names; an error where it names a shader without one.
+///
+/// Launches do not depend on each other, so every shader can have a mistake at once.
+fn plant(family: Family, of: impl Fn(&str) -> Option<&'static Mutant>) -> Result<[BTreeSet<String>; 2], Failed> {
+    let own = Kernels::own()?;
+    let runs = variants(&own.operations, family);
+    let of = |stem: &str| of(stem).filter(|_| runs.iter().any(|kernel| kernel.stem == stem));
+    let stems = OPERATIONS.iter().map(|(stem, _)| *stem);
+    let planted: BTreeSet<String> = stems.filter(|stem| of(stem).is_some()).map(String::from).collect();
+    let wrong = wrong_shaders(&checked(&gpu_of(family)?, &mutated(of)?, &|_| true)?);
+    require!(wrong.is_subset(&planted), "{family:?}: planted in {planted:?}, found in {wrong:?}");
+    Ok([planted, wrong])
+}
+
+/// The mutant of a shader with this number, if it has so many.
+fn mutant(stem: &str, number: usize) -> Option<&'static Mutant> {
+    MUTANTS.iter().filter(|(of, ..)| *of == stem).nth(number)
+}
+
+/// All wrong shaders of the adapter's own family are named, and no other. A round plants one mutant of each;
+/// GROKSCOPE_MUTANT_ROUNDS=40 plants all there are.
 fn names() -> Outcome {
-    let gpu = gpu()?;
-    let has_variant = |stem: &str| OPERATIONS.iter().any(|(other, _)| *other == format!("{stem}_subgroup"));
-    let runs = |stem: &str| match gpu.has_subgroups_of_eight() {
-        true => !has_variant(stem),
-        false => !stem.ends_with("_subgroup"),
-    };
+    let own = families(gpu()?.family)[0];
     let (mut count, mut missed) = (0, Vec::new());
     for round in 0..times("GROKSCOPE_MUTANT_ROUNDS", 2)? {
-        let of = |stem: &str| MUTANTS.iter().filter(|(of, ..)| *of == stem).nth(round).filter(|_| runs(stem));
         // Muon's update depends on its matrices: where those are wrong, it is not checked.
         for muon in [false, true] {
-            let of = |stem: &str| of(stem).filter(|_| (stem == "orthonormal") == muon);
-            let stems = OPERATIONS.iter().map(|(stem, _)| *stem);
-            let planted: BTreeSet<String> = stems.filter(|stem| of(stem).is_some()).map(String::from).collect();
-            let wrong = wrong_shaders(&checked(&mutated(of)?, &|_| true)?);
+            let of = |stem: &str| mutant(stem, round).filter(|_| (stem == "orthonormal") == muon);
+            let [planted, wrong] = plant(own, of)?;
             count += planted.len();
-            require!(wrong.is_subset(&planted), "planted in {planted:?}, found in {wrong:?}");
             missed.extend(planted.difference(&wrong).filter_map(|stem| of(stem)).copied());
         }
     }
@@ -102,16 +127,14 @@ fn names() -> Outcome {
     Ok(())
 }
 
-/// The same for the kernels of devices without subgroups of eight.
-fn of_plain_kernels() -> Outcome {
-    let planted = ["product", "dots"];
-    let of = |stem: &str| MUTANTS.iter().find(|(of, ..)| *of == stem && planted.contains(of));
-    let kernels = mutated(of)?;
-    let kernels = Kernels { operations: without_subgroups(kernels.operations), ..kernels };
-    let wrong = wrong_shaders(&checked(&kernels, &|kernel| planted.contains(&kernel))?);
-    require!(wrong == planted.map(String::from).into(), "found in {wrong:?}");
-    let right = Kernels { operations: without_subgroups(Kernels::own()?.operations), ..Kernels::own()? };
-    passed(&checked(&right, &|kernel| planted.contains(&kernel))?)
+/// The same for the families that the adapter does not take by itself, with one mutant of each shader. Without mutants they pass.
+fn of_other_families() -> Outcome {
+    for &family in &families(gpu()?.family)[1..] {
+        let [planted, wrong] = plant(family, |stem| mutant(stem, 0).filter(|_| stem != "orthonormal"))?;
+        require!(wrong == planted, "{family:?}: planted in {planted:?}, found in {wrong:?}");
+        passed(&checked(&gpu_of(family)?, &Kernels::own()?, &|_| true)?)?;
+    }
+    Ok(())
 }
 
 fn probes_are_named() -> Outcome {
@@ -126,7 +149,7 @@ fn probes_are_named() -> Outcome {
     for (there, instead, entry) in mistakes {
         require!(PROBES.0.contains(there), "'{there}' does not stand in the probes");
         let probes = Kernel::new("probes", &PROBES.0.replacen(there, instead, 1), PROBES.1)?;
-        let report = checked(&Kernels { probes, ..Kernels::own()? }, &|kernel| kernel == "probes")?;
+        let report = checked(&gpu()?, &Kernels { probes, ..Kernels::own()? }, &|kernel| kernel == "probes")?;
         require!(report.wrong_kernels() == [format!("probes.{entry}")], "{entry}: {:?}", report.wrong_kernels());
     }
     Ok(())
@@ -170,6 +193,7 @@ fn options(device: &str, choose: &'static Choose) -> Options {
     static NO_STOP: AtomicBool = AtomicBool::new(false);
     Options {
         device: device.into(),
+        kernels: KernelChoice::Auto,
         threads: 1,
         style: Style::Quiet,
         at_once: 0,

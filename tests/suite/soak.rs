@@ -5,6 +5,7 @@
 
 use crate::support::{Outcome, gpu, layout, require, shape, test};
 use grokscope::devices;
+use grokscope::gpu::device::KernelChoice;
 use grokscope::plan::{Draft, Update, preset};
 use grokscope::program::engine::Engine;
 use grokscope::program::{State, composed};
@@ -125,6 +126,7 @@ fn training(device: &str) -> Outcome {
             page: true,
             tensorboard: false,
             stop: &STOP,
+            kernels: KernelChoice::Auto,
             choose: &devices::choose_checked,
             open: &devices::open_engine,
         };

@@ -1,8 +1,8 @@
 //! The step model: its formula on a step that was counted before the kernels changed, and the command.
 
-use crate::support::{Outcome, grokscope, require, test};
+use crate::support::{Outcome, does, grokscope, require, test};
 use grokscope::bench::model::predict::{DEVICES, device};
-use grokscope::bench::model::{Counts, Model, Step, read};
+use grokscope::bench::model::{Counts, Model, Step, read, starves};
 use grokscope::program::{composed, layered};
 use libtest_mimic::{Failed, Trial};
 
@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Trial> {
         test("step_model_gives_the_step_that_was_modelled_by_hand", as_by_hand),
         test("bench_model_predicts_every_line_of_both_programs", every_line),
         test("bench_model_tells_what_it_cannot_do", input),
+        test("a_training_step_keeps_a_gpu_busy", keeps_busy),
     ]
 }
 
@@ -77,8 +78,10 @@ fn every_line() -> Outcome {
     require!(model.steps.len() == 2, "{} steps", model.steps.len());
     for (step, program) in model.steps.iter().zip([layered::program(), composed::program()]) {
         require!(step.title.starts_with(program.name), "{}", step.title);
-        let titles: Vec<String> = program.step().map(|call| call.title()).collect();
-        require!(step.dispatches.iter().map(|counts| &counts.title).eq(&titles), "{}: other lines", step.title);
+        for call in program.step() {
+            let count = step.dispatches.iter().filter(|counts| does(&counts.title, call)).count();
+            require!(count == 1, "{}: {count} dispatches do {}", step.title, call.title());
+        }
         for counts in &step.dispatches {
             let Counts { title, traffic, bytes, .. } = counts;
             require!(counts.rounds() > 0 && counts.instructions > 0, "{title} does nothing: {counts:?}");
@@ -97,6 +100,26 @@ fn every_line() -> Outcome {
     }
     let other = said(&[&["bench", "--model=4090", "--program", "composed"][..], &SMALL[2..]].concat())?;
     require!(other.contains("RTX 4090: ") && !other.contains("H200: "), "{other}");
+    Ok(())
+}
+
+/// What the model says of a step on H200 is bounded: its time, the number of dispatches, and that each of the long ones has a workgroup for
+/// every core and does not wait too often.
+fn keeps_busy() -> Outcome {
+    let model = read(&said(&["bench", "--model", "--program", "composed", "--json"])?)?;
+    let step = only_step(&model)?;
+    let prediction = step.on(device("H200")?);
+    require!(step.dispatches.len() <= 20, "{} dispatches", step.dispatches.len());
+    require!(prediction.step_us <= 160.0, "{:.0} us", prediction.step_us);
+    for (counts, time) in step.dispatches.iter().zip(&prediction.dispatches) {
+        let (groups, rounds) = (counts.groups(), counts.rounds());
+        require!(
+            !starves(counts, time.us),
+            "{}: {:.1} us, {groups} workgroups, {rounds} rounds",
+            counts.title,
+            time.us
+        );
+    }
     Ok(())
 }
 

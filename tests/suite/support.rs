@@ -1,6 +1,7 @@
 //! What the tests share: shapes, batches, the adapter, the program.
 
 use grokscope::gpu::device::{Gpu, adapters, matches, title};
+use grokscope::program::Call;
 pub use grokscope::self_check::inputs::{layout, normals, pairs, shape};
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
@@ -102,4 +103,11 @@ pub fn succeed(arguments: &[&str]) -> Outcome {
     let stderr = String::from_utf8_lossy(&output.stderr);
     require!(output.status.success(), "grokscope {arguments:?} ended with {}: {stderr}", output.status);
     Ok(())
+}
+
+/// Whether a dispatch of this title does a call: it has the call's title, or names what its calls write.
+pub fn does(title: &str, call: &Call) -> bool {
+    let (_, results) = title.split_once(" -> ").unwrap_or_default();
+    let names_all = || call.written().iter().all(|name| results.split(", ").any(|result| result == *name));
+    title == call.title() || (title.starts_with(&format!("{}.", call.kernel)) && !title.contains('(') && names_all())
 }

@@ -160,7 +160,8 @@ impl Device {
         let of_a_scheduler = (warps / self.cores / self.schedulers).ceil().max(1.0);
         let fillings = (warps / self.cores / self.resident).ceil().max(1.0);
         let latency = fillings * (issue_us + waits_us);
-        let us = arithmetic_us.max(traffic_us).max(of_a_scheduler * issue_us).max(latency);
+        let mean_us = counts.mean_instructions.unwrap_or(counts.instructions as f64) / self.ghz / 1e3;
+        let us = arithmetic_us.max(traffic_us).max(of_a_scheduler * mean_us).max(latency);
         Time { arithmetic_us, traffic_us, issue_us, waits_us, us }
     }
 }
@@ -186,6 +187,7 @@ mod tests {
             multiply_adds: 0,
             instructions: 18_300,
             shared_bytes: 0,
+            mean_instructions: None,
         }
     }
 

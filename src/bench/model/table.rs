@@ -5,7 +5,7 @@ use crate::bench::model::predict::{DEVICES, Device};
 use std::fmt::Write;
 
 /// Columns of a dispatch's title.
-const TITLE: usize = 38;
+const TITLE: usize = 37;
 
 /// Above so many microseconds a dispatch should fill a device of this many cores, and wait no more than so often.
 const LONG_US: f64 = 2.0;
@@ -37,7 +37,7 @@ fn short(title: &str) -> String {
 }
 
 /// Whether a dispatch is long though the device is nearly empty, or because it waits.
-pub(super) fn starves(counts: &Counts, us: f64) -> bool {
+pub fn starves(counts: &Counts, us: f64) -> bool {
     us > LONG_US && (counts.groups() < FULL || counts.rounds() > ROUNDS)
 }
 
@@ -46,7 +46,7 @@ fn dispatches(out: &mut String, step: &Step, device: &Device) {
     let _ = writeln!(out, "{}", step.title);
     let _ = writeln!(
         out,
-        "{:<TITLE$}{:>7}{:>8}{:>6}{:>7}{:>5}{:>7}",
+        "{:<TITLE$}{:>7}{:>8}{:>6}{:>7}{:>6}{:>7}",
         "dispatch", "groups", "MFLOP", "MB", "rounds", "LDS", "us"
     );
     let mut starving = 0;
@@ -55,7 +55,7 @@ fn dispatches(out: &mut String, step: &Step, device: &Device) {
         starving += usize::from(starves);
         let _ = writeln!(
             out,
-            "{:<TITLE$}{:>7}{:>8.1}{:>6.1}{:>7}{:>5.1}{:>7.1}{}",
+            "{:<TITLE$}{:>7}{:>8.1}{:>6.1}{:>7}{:>6.1}{:>7.1}{}",
             short(&counts.title),
             counts.groups(),
             counts.flops / 1e6,

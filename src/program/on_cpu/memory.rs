@@ -1,7 +1,6 @@
 //! All tensors of one model, and how lines reach them.
 
-use super::groups::{Group, How, Line};
-use crate::cpu::product::Geometry;
+use super::groups::{Group, How, Line, whole};
 use crate::cpu::{Arguments, Context, Real, Taken};
 use crate::model::{Axis, CHUNK, NOTHING_BAD, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
 use crate::plan::{Shape, Update};
@@ -141,7 +140,7 @@ impl<T: Real> Model<T> {
     }
 
     fn key(name: &str, batch: Batch) -> Key {
-        key(Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}")), batch)
+        key(Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}")).whole(), batch)
     }
 
     fn float_mut(&mut self, name: &str, batch: Batch) -> &mut Vec<T> {
@@ -189,7 +188,7 @@ impl<'a, T: Real> OfShare<'a, T> {
     }
 
     fn written(&mut self, name: &str) -> &mut &'a mut [T] {
-        let name = self.line.call.tensor(name);
+        let name = whole(self.line.call.tensor(name));
         let found = self.written.iter_mut().find(|(other, _)| *other == name);
         &mut found.unwrap_or_else(|| panic!("none of the lines writes {name}")).1
     }
@@ -200,13 +199,22 @@ impl<'a, T: Real> Arguments<'a, T> for OfShare<'a, T> {
         let (Place { shape, rows: batch_rows, .. }, updates) = (self.at, &self.model.updates);
         let product = self.line.geometry[self.at.index];
         let rows = self.first.map_or(batch_rows, |first| CHUNK.min(batch_rows - first));
-        Context { shape, rows, batch_rows, spread: self.first.is_none(), updates, product, parameter: 0 }
+        Context {
+            shape,
+            rows,
+            batch_rows,
+            spread: self.first.is_none(),
+            updates,
+            product,
+            copies: self.line.copies,
+            parameter: 0,
+        }
     }
     fn index(&self, name: &str) -> &[u32] {
         self.part(name, &self.model.indices[&Model::<T>::key(name, self.at.batch)])
     }
     fn read(&self, name: &str) -> &[T] {
-        let name = self.line.call.tensor(name);
+        let name = whole(self.line.call.tensor(name));
         match self.written.iter().find(|(other, _)| *other == name) {
             Some((_, rows)) => rows,
             None => self.part(name, &self.model.floats[&Model::<T>::key(name, self.at.batch)]),
@@ -236,7 +244,16 @@ impl<'t, T: Real> Arguments<'t, T> for OfModel<'_, T> {
     fn context(&self) -> Context<'_> {
         let product = self.line.geometry[self.at.index];
         let Place { shape, rows, .. } = self.at;
-        Context { shape, rows, batch_rows: rows, spread: true, updates: &self.model.updates, product, parameter: 0 }
+        Context {
+            shape,
+            rows,
+            batch_rows: rows,
+            spread: true,
+            updates: &self.model.updates,
+            product,
+            copies: self.line.copies,
+            parameter: 0,
+        }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]
@@ -280,9 +297,9 @@ impl<T: Real> OfParameter<'_, T> {
 
 impl<'t, T: Real> Arguments<'t, T> for OfParameter<'_, T> {
     fn context(&self) -> Context<'_> {
-        let product = Geometry::default();
+        let (product, copies) = Default::default();
         let (Place { shape, rows, .. }, updates, parameter) = (self.at, &self.model.updates, self.rank);
-        Context { shape, rows, batch_rows: rows, spread: true, updates, product, parameter }
+        Context { shape, rows, batch_rows: rows, spread: true, updates, product, copies, parameter }
     }
     fn index(&self, name: &str) -> &[u32] {
         &self.model.indices[&Model::<T>::key(name, self.at.batch)]

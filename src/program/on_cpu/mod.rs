@@ -127,7 +127,8 @@ impl<T: Real> OnCpu<T> {
         let models = self.models.iter_mut().zip(self.layout.of(batch)).zip(updates);
         for (index, ((model, rows), updates)) in models.enumerate() {
             model.begin(updates);
-            let lines: Vec<_> = calls.iter().flat_map(|group| &group.lines).collect();
+            let mut lines: Vec<_> = calls.iter().flat_map(|group| &group.lines).collect();
+            lines.sort_by_key(|line| line.place);
             for line in indices.iter().map(|&call| lines[call]) {
                 let at = Place { shape: self.layout.shape, rows: rows.len(), batch, index };
                 self.pool.install(|| model.run(line, at));

@@ -1,0 +1,88 @@
+// C = A B (nn), C = A B^T (nt), C = A B^T where gate > 0 (nt_gated), C = A^T B (tn); may be added to what is there
+//
+// As product.wgsl, with tiles of 64 x 64: a lane makes 8 x 8 elements, and reads a byte of workgroup memory for each multiply-add where
+// that one reads two. Fewer workgroups, so it suits large products.
+
+const LANES = 64u;
+const TILE_ROWS = 64u;
+const TILE_COLUMNS = 64u;
+
+// [factor][k][vec4 along i or j]
+var<workgroup> tile: array<vec4<f32>, 512>;
+const FACTOR = 256u;     // vec4s of a factor: DEPTH times SIDE
+const SIDE = 16u;        // vec4s along i, and along j
+const HALF = 8u;         // a lane has two blocks along i and j, so far apart
+
+// Rows i and HALF + i by columns j and HALF + j.
+struct Sums {
+    upper_left: mat4x4<f32>,
+    upper_right: mat4x4<f32>,
+    lower_left: mat4x4<f32>,
+    lower_right: mat4x4<f32>,
+}
+
+// A term; where its vec4s stand in the tile.
+fn add_term(sums: Sums, a: u32, b: u32) -> Sums {
+    let upper = tile[a];
+    let lower = tile[a + HALF];
+    let left = tile[b];
+    let right = tile[b + HALF];
+    return Sums(
+        add_outer(sums.upper_left, upper, left),
+        add_outer(sums.upper_right, upper, right),
+        add_outer(sums.lower_left, lower, left),
+        add_outer(sums.lower_right, lower, right),
+    );
+}
+
+fn store(to: u32, block: mat4x4<f32>) {
+    tile[to] = block[0];
+    tile[to + SIDE] = block[1];
+    tile[to + 2u * SIDE] = block[2];
+    tile[to + 3u * SIDE] = block[3];
+}
+
+@compute @workgroup_size(LANES)
+fn multiply(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups);
+    // The blocks of A and B that this lane fetches.
+    let neighbour = lane % SIDE;
+    let term = lane / SIDE * 4u;
+    let first_a = at.i / 4u + neighbour;
+    let first_b = at.j + neighbour;
+    let to = term * SIDE + neighbour;
+    // Where its blocks of C stand.
+    let i = lane / HALF;
+    let j = lane % HALF;
+    var sums = Sums();
+    let a_here = lane_at(at.a, first_a);
+    let b_here = lane_at(at.b, first_b);
+    var next_a = fetch(at.a, a_here, at.k + term);
+    var next_b = fetch(at.b, b_here, at.k + term);
+    for (var k = at.k; k < at.end; k += DEPTH) {
+        let block_a = terms_of(at.a, k + term, first_a, next_a);
+        let block_b = terms_of(at.b, k + term, first_b, next_b);
+        workgroupBarrier();
+        store(to, block_a);
+        store(FACTOR + to, block_b);
+        workgroupBarrier();
+        next_a = fetch(at.a, a_here, k + DEPTH + term);
+        next_b = fetch(at.b, b_here, k + DEPTH + term);
+        for (var n = 0u; n < FACTOR; n += 4u * SIDE) {
+            let a = n + i;
+            let b = FACTOR + n + j;
+            sums = add_term(add_term(sums, a, b), a + SIDE, b + SIDE);
+            sums = add_term(add_term(sums, a + 2u * SIDE, b + 2u * SIDE), a + 3u * SIDE, b + 3u * SIDE);
+        }
+    }
+    let row = at.i + 4u * i;
+    let column = at.j + j;
+    write_block(at, row, column, sums.upper_left);
+    write_block(at, row, column + HALF, sums.upper_right);
+    write_block(at, row + 4u * HALF, column, sums.lower_left);
+    write_block(at, row + 4u * HALF, column + HALF, sums.lower_right);
+}
