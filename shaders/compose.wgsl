@@ -42,21 +42,6 @@ fn backward_logit(@builtin(global_invocation_id) id: vec3<u32>) {
     d_W_logit[part4(model, size) + at] = sum;
 }
 
-const LANES = 64u;
-var<workgroup> sums: array<vec4<f32>, LANES>;
-
-// The sum of x over the lanes, for all of them, as a tree in a fixed order.
-fn sum_of_lanes(lane: u32, x: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    sums[lane] = x;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) { sums[lane] += sums[lane + half]; }
-    }
-    workgroupBarrier();
-    return sums[0];
-}
-
 // A workgroup sums four readers over the slots of x: each row has one of them. Every head's head_read[=] gets the sum too.
 @compute @workgroup_size(LANES)
 fn backward_equals(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

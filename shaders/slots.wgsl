@@ -55,21 +55,6 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     equals4[equals_at(model) + model4() + column] = equals + biases;
 }
 
-const LANES = 64u;
-var<workgroup> sums: array<vec4<f32>, LANES>;
-
-// The sum of x over the lanes, for all of them, as a tree in a fixed order.
-fn sum_of_lanes(lane: u32, x: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    sums[lane] = x;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) { sums[lane] += sums[lane + half]; }
-    }
-    workgroupBarrier();
-    return sums[0];
-}
-
 // u of a head at a column; 0 beyond the last head
 fn u_at(model: u32, head: u32, column: u32) -> vec4<f32> {
     let value = u[part4(model, N_HEADS * model4()) + min(head, N_HEADS - 1u) * model4() + column];
