@@ -14,6 +14,7 @@ use grokscope::gpu::device::{Family, TILES};
 use grokscope::gpu::kernel::{Constants, Entry, Kernel};
 use grokscope::gpu::pass::ZERO_WORKGROUP_MEMORY;
 use grokscope::method::{Filter, Loss, Method, Optimizer};
+use grokscope::model::Role;
 use grokscope::plan::Draft;
 use grokscope::program::arenas::Homes;
 use grokscope::program::batch::{Batch, Layout};
@@ -66,7 +67,7 @@ fn main() -> Result<()> {
     for kernel in &kernels {
         std::fs::write(dir.join(format!("{}.wgsl", kernel.stem)), &kernel.source)?;
     }
-    let (mut pipelines, calls) = pipelines(&kernels)?;
+    let (mut pipelines, calls) = pipelines(&kernels, &replacements)?;
     pipelines.extend(standalone(find(&kernels, "ceilings")?, "bench")?);
     pipelines.extend(standalone(find(&kernels, "probes")?, "self-check")?);
     for pipeline in &pipelines {
@@ -129,7 +130,7 @@ const FAMILIES: [Family; 5] = [
 ];
 
 /// Plans every dispatch of both programs at the default sizes, for every family of kernels.
-fn pipelines(kernels: &[Kernel]) -> Result<(Vec<Pipeline>, Vec<Value>)> {
+fn pipelines(kernels: &[Kernel], replacements: &[Replacement]) -> Result<(Vec<Pipeline>, Vec<Value>)> {
     let plan = Draft::from_preset("default")?.finish()?;
     let op = plan.op.parse()?;
     let train = Pairs::train(&plan.split.parse()?, plan.train_fraction, op, plan.p, None)?;
@@ -142,10 +143,13 @@ fn pipelines(kernels: &[Kernel]) -> Result<(Vec<Pipeline>, Vec<Value>)> {
             for family in FAMILIES {
                 let variants = dispatches::variants(kernels, family);
                 for (batch, part) in [(Batch::Train, "step"), (Batch::Grid, "evaluation")] {
-                    let calls: Vec<Call> = match batch {
+                    let mut calls: Vec<Call> = match batch {
                         Batch::Train => program.step().cloned().collect(),
                         Batch::Grid => program.evaluation().cloned().collect(),
                     };
+                    for call in calls.iter_mut().filter(|call| replacements.iter().any(|r| r.stem == call.kernel)) {
+                        declare(call, find(kernels, call.kernel)?)?;
+                    }
                     let groups = dispatches::groups(&variants, &calls, &layout.sizes(batch))?;
                     let of = |group: &Vec<usize>| group.iter().map(|&place| &calls[place]).collect::<Vec<&Call>>();
                     let homes = Homes::new(&groups.iter().map(of).collect::<Vec<_>>());
@@ -169,6 +173,28 @@ fn pipelines(kernels: &[Kernel]) -> Result<(Vec<Pipeline>, Vec<Value>)> {
         }
     }
     Ok((pipelines, dispatches))
+}
+
+/// Has a call declare what its shader reads and writes now that its text was replaced: faults are planted for compilers to find, not for
+/// the program's own check.
+fn declare(call: &mut Call, kernel: &Kernel) -> Result<()> {
+    let sizes = ["P", "D_MODEL", "N_HEADS", "D_HEAD", "D_MLP", "D_VOCAB_OUT", "BLOCK", "WINDOW", "LOGITS_ROW"];
+    let entry = kernel.entry(call.entry, &sizes.map(|name| (name, 4)).into())?;
+    for binding in &entry.bindings {
+        let tensor = program::find(call.tensor(&binding.name))?;
+        if matches!(tensor.role, Role::Index | Role::Layout) {
+            continue;
+        }
+        for names in [&mut call.reads, &mut call.writes, &mut call.updates] {
+            names.retain(|name| *name != tensor.name);
+        }
+        match (binding.reads, binding.writes) {
+            (true, true) => call.updates.push(tensor.name),
+            (false, true) => call.writes.push(tensor.name),
+            _ => call.reads.push(tensor.name),
+        }
+    }
+    Ok(())
 }
 
 /// Adds a dispatch's pipeline to the list unless it is there, and returns its name: `product.nn`, or `loss.backward.LOGITS_ROW113` where
