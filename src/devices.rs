@@ -1,14 +1,17 @@
 //! Which machine a run gets, and the list of those there are.
 
 pub mod cache;
+mod clock;
 mod pipeline_cache;
 pub mod self_checks;
 
-use crate::gpu::device::{self, Gpu, KernelChoice, adapters, is_real, matches, preference, title};
+use crate::gpu::device::{self, Family, Gpu, KernelChoice, adapters, is_real, matches, preference, title};
+use crate::model::Sizes;
 use crate::plan::Plan;
-use crate::program::batch::Layout;
+use crate::program::batch::{Layout, block_of_grid};
 use crate::program::engine::Engine;
 use crate::program::on_cpu::OnCpu;
+use crate::program::on_gpu;
 use crate::program::{self, Program};
 use crate::progress::{Style, note};
 use anyhow::{Result, bail, ensure};
@@ -250,7 +253,7 @@ const MODELS_A_THREAD: usize = 4;
 /// How many models of a plan fit, before anything is made; an error where not even one does. `threads` are those of the CPU engine, 0
 /// being one for each core.
 pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chosen, threads: usize) -> Result<Room> {
-    let (bytes, (name, largest)) = program::memory(program, plan.shape(), train_rows, plan.p * plan.p);
+    let (shape, grid_rows) = (plan.shape(), plan.p * plan.p);
     let what = format!("p = {}", plan.p);
     let expected = match program.grad_copies {
         0 | 1 => "a smaller p or d_mlp",
@@ -258,13 +261,18 @@ pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chose
     };
     match chosen {
         Chosen::Cpu => {
+            let bytes = program::memory(program, shape, train_rows, grid_rows);
             check_memory(bytes, &what, expected)?;
             let models = available_memory().map_or(usize::MAX, |free| (free / bytes.max(1)) as usize);
             let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
             let threads = if threads == 0 { cores } else { threads };
             Ok(Room { models, bytes, worth: MODELS_A_THREAD * threads, machine: "the CPU engine".into() })
         }
-        Chosen::Gpu(adapter, _) => {
+        Chosen::Gpu(adapter, kernels) => {
+            let sizes = [train_rows, block_of_grid(train_rows, grid_rows)].map(|rows| Sizes { shape, rows });
+            let buffers = on_gpu::buffers(&crate::shaders::kernels()?, Family::of(*kernels, adapter), program, &sizes)?;
+            let bytes: u64 = buffers.iter().map(|(_, bytes)| bytes).sum();
+            let (name, largest) = buffers.into_iter().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
             let (limits, machine) = (adapter.limits(), title(&adapter.get_info()));
             let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
             // Workgroups count models along z.
@@ -298,6 +306,7 @@ pub fn open_engine(chosen: &Chosen, program: &Program, layout: Layout, threads: 
         }
         Chosen::Gpu(adapter, kernels) => {
             let mut gpu = pollster::block_on(Gpu::open_with(adapter, *kernels))?;
+            gpu.clock = clock::CLOCK;
             pipeline_cache::load(&mut gpu);
             let engine = pollster::block_on(Engine::on_gpu(gpu.clone(), program, layout))?;
             pipeline_cache::save(&gpu);

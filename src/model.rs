@@ -41,7 +41,7 @@ pub enum Axis {
     Z4,
     /// What reads from the residual stream: the neurons, then the classes, each rounded up to whole vec4s.
     Reader,
-    /// [`CHUNK`] rows of the batch, over which a sum is begun.
+    /// [`Sizes::chunk`] rows of the batch, over which a sum is begun.
     Chunk,
     /// [`SPLIT`] neurons, over which a sum is begun.
     MlpChunk,
@@ -68,9 +68,12 @@ pub enum Axis {
 /// Updates prepared at a time: the longest stretch of steps between two writes of the host.
 pub const WINDOW: usize = 256;
 
-/// Rows over which one workgroup sums a gradient; the chunks' sums are added in their order. The CPU engine takes as many through all
-/// lines that go by rows: they are whole tiles, and 3,830 rows are an even number of chunks.
+/// Rows over which one workgroup sums a gradient, for p up to 327; the chunks' sums are added in their order. The CPU engine takes as many
+/// through all lines that go by rows: they are whole tiles, and 3,830 rows are an even number of chunks.
 pub const CHUNK: usize = 240;
+
+/// Chunks of a grid of p * p rows, at most: each has a sum of its own in memory.
+const MOST_CHUNKS: usize = 448;
 
 /// Terms over which one workgroup sums an element of a small product, where there are more; the parts are added in their order. A multiple
 /// of every tile's depth, and independent of the device and the number of models, so that neither changes a bit.
@@ -88,6 +91,14 @@ pub struct Sizes {
     pub shape: Shape,
     /// Rows of the batch; the largest number where an ensemble's models differ.
     pub rows: usize,
+}
+
+impl Sizes {
+    /// Rows over which one workgroup sums a gradient: [`CHUNK`], or a multiple of it where p is large. It follows from p alone, because a model
+    /// must have the same bits alone and beside models with more rows.
+    pub fn chunk(&self) -> usize {
+        CHUNK * (self.shape.p * self.shape.p).div_ceil(CHUNK * MOST_CHUNKS)
+    }
 }
 
 impl Axis {
@@ -111,7 +122,7 @@ impl Axis {
             Self::DVocabOut4 => whole4(shape.d_vocab_out),
             Self::Z4 => shape.n_heads * whole4(shape.d_head()),
             Self::Reader => whole4(shape.d_mlp) + whole4(shape.d_vocab_out),
-            Self::Chunk => sizes.rows.div_ceil(CHUNK),
+            Self::Chunk => sizes.rows.div_ceil(sizes.chunk()),
             Self::MlpChunk => Self::DMlp4.size(sizes).div_ceil(SPLIT),
             Self::ReaderChunk => Self::Reader.size(sizes).div_ceil(SPLIT),
             Self::One => 1,
@@ -409,12 +420,20 @@ impl Tensor {
         }
     }
 
-    /// Its axes without that of the parts of a sum, and how many terms such a part has.
-    pub fn split(&self) -> (&'static [Axis], Option<usize>) {
+    /// The axes of what it is, or of each of the partial sums that it consists of.
+    pub fn summed_axes(&self) -> &'static [Axis] {
         match self.axes {
-            [Chunk, axes @ ..] => (axes, Some(CHUNK)),
-            [MlpChunk | ReaderChunk, axes @ ..] => (axes, Some(SPLIT)),
-            axes => (axes, None),
+            [Chunk | MlpChunk | ReaderChunk, axes @ ..] => axes,
+            axes => axes,
+        }
+    }
+
+    /// The terms of each of the partial sums that it consists of; none where it does not.
+    pub fn terms(&self, sizes: &Sizes) -> Option<usize> {
+        match self.axes.first() {
+            Some(Chunk) => Some(sizes.chunk()),
+            Some(MlpChunk | ReaderChunk) => Some(SPLIT),
+            _ => None,
         }
     }
 

@@ -113,7 +113,7 @@ impl Work {
         let rows = train.len();
         let sizes = Sizes { shape: plan.shape(), rows };
         let models = plan.models as f64;
-        let (bytes, _) = program::memory(program, plan.shape(), rows, plan.p * plan.p);
+        let bytes = program::memory(program, plan.shape(), rows, plan.p * plan.p);
         let calls: Vec<&Call> = program.step().collect();
         let kernel = |(index, group): (usize, &Vec<usize>)| {
             let times: Vec<f64> = rounds.iter().flat_map(|round| &round.kernels[index]).copied().collect();

@@ -1,7 +1,9 @@
 //! Adapters and devices.
 
+use super::wait::Clock;
 use anyhow::{Context, Result, bail};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, AdapterInfo, Backends, Device, DeviceType, Dx12Compiler, Instance, InstanceDescriptor, Queue};
 
@@ -18,8 +20,37 @@ pub struct Gpu {
     pub family: Family,
     /// The pipeline cache; None if the backend has none, or none was loaded.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
-    error: Arc<Mutex<Option<String>>>,
+    /// Stands still until somebody who has a clock sets it.
+    pub clock: Clock,
+    error: Arc<Mutex<Option<Failure>>>,
     lost: Arc<AtomicBool>,
+    /// Submissions that are done.
+    pub(super) finished: Arc<AtomicU64>,
+}
+
+/// What a device reported.
+struct Failure {
+    text: String,
+    is_out_of_memory: bool,
+}
+
+/// A device that has no memory left for what it was asked for.
+#[derive(Debug)]
+pub struct OutOfMemory(String);
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+impl OutOfMemory {
+    /// Whether it caused an error.
+    pub fn caused(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| cause.is::<Self>())
+    }
 }
 
 /// Which of the variants of kernels a device runs.
@@ -64,9 +95,14 @@ impl KernelChoice {
 }
 
 impl Family {
-    /// The family for a device: `eights` if its subgroups have eight lanes.
-    fn of(kernels: KernelChoice, info: &AdapterInfo, eights: bool) -> Self {
-        match (kernels, is_real(info), eights) {
+    /// What an adapter runs.
+    pub fn of(kernels: KernelChoice, adapter: &Adapter) -> Self {
+        let info = adapter.get_info();
+        // Lanes that can hand each other numbers, in subgroups of eight, as some software adapters have them. The wider ones of real GPUs
+        // would leave most lanes of a workgroup of eight idle.
+        let eights = (info.subgroup_min_size, info.subgroup_max_size) == (8, 8)
+            && adapter.features().contains(wgpu::Features::SUBGROUP);
+        match (kernels, is_real(&info), eights) {
             (KernelChoice::Wide(tiles), ..) => Self::Wide(tiles),
             (KernelChoice::Auto, true, _) => Self::Wide(None),
             (_, _, true) => Self::SoftwareEights,
@@ -168,26 +204,25 @@ impl Gpu {
         let (device, queue) =
             adapter.request_device(&descriptor).await.with_context(|| format!("{}: no device", title(&info)))?;
         let error = Arc::new(Mutex::new(None));
-        let keep = |error: &Arc<Mutex<Option<String>>>, text: String| {
+        let keep = |error: &Arc<Mutex<Option<Failure>>>, text: String, is_out_of_memory| {
             if let Ok(mut slot) = error.lock() {
-                slot.get_or_insert(text);
+                slot.get_or_insert(Failure { text, is_out_of_memory });
             }
         };
         let of_handler = error.clone();
-        device.on_uncaptured_error(Arc::new(move |e| keep(&of_handler, e.to_string())));
+        device.on_uncaptured_error(Arc::new(move |e| {
+            keep(&of_handler, e.to_string(), matches!(e, wgpu::Error::OutOfMemory { .. }))
+        }));
         let lost = Arc::new(AtomicBool::new(false));
         let (of_callback, of_loss) = (error.clone(), lost.clone());
         device.set_device_lost_callback(move |reason, text| {
             of_loss.store(true, Ordering::SeqCst);
             let more = if text.is_empty() { String::new() } else { format!(": {text}") };
-            keep(&of_callback, format!("the device is lost ({reason:?}){more}"))
+            keep(&of_callback, format!("the device is lost ({reason:?}){more}"), false)
         });
-        // Lanes that can hand each other numbers, in subgroups of eight, as some software adapters have them. The wider ones of real GPUs
-        // would leave most lanes of a workgroup of eight idle.
-        let eights = (info.subgroup_min_size, info.subgroup_max_size) == (8, 8)
-            && device.features().contains(wgpu::Features::SUBGROUP);
-        let family = Family::of(kernels, &info, eights);
-        Ok(Self { device, queue, info, family, pipeline_cache: None, error, lost })
+        let family = Family::of(kernels, adapter);
+        let (clock, finished) = (Clock::STOPPED, Arc::default());
+        Ok(Self { device, queue, info, family, pipeline_cache: None, clock, error, lost, finished })
     }
 
     /// Whether the device went away.
@@ -199,7 +234,10 @@ impl Gpu {
     pub fn check(&self) -> Result<()> {
         match self.error.lock() {
             Ok(slot) => match &*slot {
-                Some(text) => bail!("{}: {text}", title(&self.info)),
+                Some(Failure { text, is_out_of_memory }) => {
+                    let text = format!("{}: {text}", title(&self.info));
+                    if *is_out_of_memory { bail!(OutOfMemory(text)) } else { bail!(text) }
+                }
                 None => Ok(()),
             },
             Err(_) => bail!("{}: a thread died while it reported an error", title(&self.info)),
@@ -213,15 +251,8 @@ impl Gpu {
             // Nobody listens any more if the receiver is gone.
             let _ = sender.send(());
         });
-        self.poll()?;
+        self.wait_for(None)?;
         receiver.await.context("the device went away")?;
         self.check()
-    }
-
-    /// Lets callbacks run; in a browser they run by themselves.
-    pub fn poll(&self) -> Result<()> {
-        let done = self.device.poll(wgpu::PollType::wait_indefinitely());
-        self.check()?;
-        done.map(|_| ()).with_context(|| title(&self.info))
     }
 }

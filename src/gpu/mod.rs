@@ -5,3 +5,4 @@ pub mod device;
 pub mod kernel;
 pub mod pass;
 pub mod tensors;
+pub mod wait;

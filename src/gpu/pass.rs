@@ -156,8 +156,12 @@ impl Pipeline {
     }
 }
 
-/// Runs the dispatches in order, the whole list `times` times, as one submission.
-pub fn submit<'a>(gpu: &Gpu, dispatches: impl Iterator<Item = &'a Dispatch> + Clone, times: usize) {
+/// Records the dispatches in order, the whole list `times` times.
+pub fn encode<'a>(
+    gpu: &Gpu,
+    dispatches: impl Iterator<Item = &'a Dispatch> + Clone,
+    times: usize,
+) -> wgpu::CommandEncoder {
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     {
         let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -167,7 +171,16 @@ pub fn submit<'a>(gpu: &Gpu, dispatches: impl Iterator<Item = &'a Dispatch> + Cl
             }
         }
     }
-    gpu.queue.submit([encoder.finish()]);
+    encoder
+}
+
+/// The same as one submission.
+pub fn submit<'a>(
+    gpu: &Gpu,
+    dispatches: impl Iterator<Item = &'a Dispatch> + Clone,
+    times: usize,
+) -> wgpu::SubmissionIndex {
+    gpu.submit(encode(gpu, dispatches, times))
 }
 
 /// Times that a dispatch is repeated between two timestamps, at most: a pass takes some microseconds to begin and end, as long as a
@@ -219,11 +232,11 @@ async fn repeated(gpu: &Gpu, dispatches: &[Dispatch], times: &[usize]) -> Result
                 dispatch.record(&mut pass);
             }
         }
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder);
     }
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     encoder.resolve_query_set(&queries, 0..stamps, &resolved, 0);
-    gpu.queue.submit([encoder.finish()]);
+    gpu.submit(encoder);
     let window = Window { offset: 0, bytes: resolved.size(), len: 0, stride: 0, buffer: resolved };
     let words = super::tensors::read(gpu, &[&window]).await?.remove(0);
     let stamps: Vec<u64> = words.chunks_exact(2).map(|w| u64::from(w[0]) | u64::from(w[1]) << 32).collect();

@@ -45,6 +45,11 @@ impl Window {
     }
 }
 
+/// Bytes of a buffer that holds one tensor of so many elements, and a block to spare behind it.
+pub fn bytes_of_one(len: usize) -> u64 {
+    ((padded(len) + BLOCK) * 4) as u64
+}
+
 /// One zeroed buffer that holds several tensors end to end, and a block to spare behind the last.
 pub fn allocate(gpu: &Gpu, label: &str, lens: &[usize], models: usize) -> Result<Vec<Window>> {
     let sizes = lens.iter().map(|len| (padded(*len) * models * 4) as u64);
@@ -79,32 +84,49 @@ pub fn allocate(gpu: &Gpu, label: &str, lens: &[usize], models: usize) -> Result
     Ok(windows)
 }
 
+/// Memory of the host's, into which windows are copied by the device, to be read all at once.
+pub struct Staging {
+    buffer: Buffer,
+    filled: u64,
+}
+
+impl Staging {
+    /// With room for so many bytes.
+    pub fn new(gpu: &Gpu, bytes: u64) -> Self {
+        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size: bytes,
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        Self { buffer, filled: 0 }
+    }
+
+    /// Queues copies of windows as they will be then, each behind what was copied before.
+    pub fn copy(&mut self, gpu: &Gpu, windows: &[&Window]) {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for window in windows {
+            encoder.copy_buffer_to_buffer(&window.buffer, window.offset, &self.buffer, self.filled, window.bytes);
+            self.filled += window.bytes;
+        }
+        gpu.submit(encoder);
+    }
+
+    /// Waits for the copies.
+    pub async fn read(self, gpu: &Gpu) -> Result<Vec<u32>> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        self.buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(sender.send(result)));
+        gpu.wait_for(None)?;
+        receiver.await.context("the device went away")?.context("nothing could be read back")?;
+        let view = self.buffer.get_mapped_range(..).map_err(|e| anyhow::anyhow!("nothing could be read back: {e}"))?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+}
+
 /// Copies of windows in host memory, all read back in one go.
 pub async fn read(gpu: &Gpu, windows: &[&Window]) -> Result<Vec<Vec<u32>>> {
-    let total: u64 = windows.iter().map(|window| window.bytes).sum();
-    let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("staging"),
-        size: total,
-        usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut encoder = gpu.device.create_command_encoder(&Default::default());
-    let mut at = 0;
-    for window in windows {
-        encoder.copy_buffer_to_buffer(&window.buffer, window.offset, &staging, at, window.bytes);
-        at += window.bytes;
-    }
-    gpu.queue.submit([encoder.finish()]);
-    let (sender, receiver) = futures_channel::oneshot::channel();
-    staging.map_async(wgpu::MapMode::Read, .., move |result| drop(sender.send(result)));
-    gpu.poll()?;
-    receiver.await.context("the device went away")?.context("nothing could be read back")?;
-    let view = staging.get_mapped_range(..).map_err(|e| anyhow::anyhow!("nothing could be read back: {e}"))?;
-    let mut at = 0;
-    let part = |window: &&Window| {
-        let bytes = &view[at..at + window.bytes as usize];
-        at += bytes.len();
-        bytemuck::pod_collect_to_vec(bytes)
-    };
-    Ok(windows.iter().map(part).collect())
+    let mut staging = Staging::new(gpu, windows.iter().map(|window| window.bytes).sum());
+    staging.copy(gpu, windows);
+    let mut words = staging.read(gpu).await?.into_iter();
+    Ok(windows.iter().map(|window| words.by_ref().take((window.bytes / 4) as usize).collect()).collect())
 }

@@ -67,6 +67,11 @@ impl Homes {
         Self { arenas: (0..count).map(of_arena).collect() }
     }
 
+    /// Whether a tensor lies in an arena of activations.
+    pub fn has(&self, name: &str) -> bool {
+        self.arenas.iter().any(|names| names.contains(&name))
+    }
+
     /// The buffer of a tensor, and the element at which the tensor begins in it.
     pub fn find(&self, tensor: &'static Tensor, layout: &Layout) -> (Home, usize) {
         let sizes = Sizes { shape: layout.shape, rows: 0 };

@@ -3,6 +3,7 @@
 use crate::model::{Sizes, Tensor};
 use crate::plan::Shape;
 use crate::task::Pairs;
+use std::ops::Range;
 
 /// Which rows a tensor of rows belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +21,9 @@ pub type Key = (&'static str, Batch);
 pub fn key(tensor: &'static Tensor, batch: Batch) -> Key {
     (tensor.name, if tensor.per_batch() { batch } else { Batch::Train })
 }
+
+/// Rows of a block of the grid, at least, where there are so many.
+const LEAST_BLOCK: usize = 4096;
 
 /// Values of x whose rows stand together.
 const X_BLOCK: u32 = 16;
@@ -90,7 +94,6 @@ impl Rows {
 
     /// The index tensors by name.
     pub fn tensors(&self) -> [(&'static Tensor, Vec<u32>); 5] {
-        let tensor = |name| Tensor::find(name).expect("index tensors stand in the table");
         [
             (tensor("n_rows"), vec![self.len() as u32]),
             (tensor("labels"), self.labels.clone()),
@@ -101,6 +104,11 @@ impl Rows {
     }
 }
 
+/// An index tensor by its name.
+fn tensor(name: &str) -> &'static Tensor {
+    Tensor::find(name).expect("index tensors stand in the table")
+}
+
 /// What a machine is built for: the network and each model's rows.
 pub struct Layout {
     /// The network's sizes, the same for all models.
@@ -109,7 +117,7 @@ pub struct Layout {
     pub train: Vec<Rows>,
     /// One for each model.
     pub grid: Vec<Rows>,
-    /// Rows that the batches have room for, which stays when models leave.
+    /// Rows of each batch that are done at a time, which stay when models leave.
     room: [usize; 2],
 }
 
@@ -134,6 +142,44 @@ impl Layout {
         self.train.len()
     }
 
+    /// Has the grid taken in blocks of about as many rows as are trained on, so that evaluations need no more memory than training steps.
+    pub fn divide_grid(&mut self) {
+        let [train, grid] = self.room;
+        self.room = [train, block_of_grid(train, grid)];
+    }
+
+    /// Sizes of the train batch, and of a block of the grid.
+    pub fn all_sizes(&self) -> [Sizes; 2] {
+        [Batch::Train, Batch::Grid].map(|batch| self.sizes(batch))
+    }
+
+    /// In how many blocks the grid is taken.
+    pub fn blocks(&self) -> usize {
+        let most = self.grid.iter().map(Rows::len).max().unwrap_or(0);
+        most.div_ceil(self.room[Batch::Grid as usize].max(1))
+    }
+
+    /// The rows of a model's grid that are in a block, which may be none.
+    pub fn rows_of_block(&self, model: usize, block: usize) -> Range<usize> {
+        let (len, room) = (self.grid[model].len(), self.room[Batch::Grid as usize]);
+        (block * room).min(len)..((block + 1) * room).min(len)
+    }
+
+    /// The index tensors of a model's rows: of the train batch, or of a block of its grid. Blocks are evaluated only, and for that slots
+    /// need not know their rows.
+    pub fn block(&self, batch: Batch, model: usize, block: usize) -> Vec<(&'static Tensor, Vec<u32>)> {
+        let rows = &self.of(batch)[model];
+        if batch == Batch::Train || self.blocks() == 1 {
+            return rows.tensors().into();
+        }
+        let Range { start, end } = self.rows_of_block(model, block);
+        vec![
+            (tensor("n_rows"), vec![(end - start) as u32]),
+            (tensor("labels"), rows.labels[start..end].to_vec()),
+            (tensor("slots"), rows.slots[3 * start..3 * end].to_vec()),
+        ]
+    }
+
     /// Each model's rows of a batch.
     pub fn of(&self, batch: Batch) -> &[Rows] {
         match batch {
@@ -142,10 +188,15 @@ impl Layout {
         }
     }
 
-    /// Sizes with room for the model that had the most rows of all that were there at first.
+    /// Sizes with room for the model that had the most rows of all that were there at first; of a grid in blocks, for the rows of a block.
     pub fn sizes(&self, batch: Batch) -> Sizes {
         Sizes { shape: self.shape, rows: self.room[batch as usize] }
     }
+}
+
+/// As many rows of a grid as are evaluated at a time, by the rows that are trained on.
+pub fn block_of_grid(train: usize, grid: usize) -> usize {
+    train.max(LEAST_BLOCK).min(grid)
 }
 
 /// Leaves out everything but what stands at these places, which rise.

@@ -9,7 +9,7 @@ use crate::gpu::device::{Family, TILES};
 use crate::gpu::kernel::{Binding, Constants, Element, Entry, Kernel, Record};
 use crate::gpu::pass::cover;
 use crate::gpu::tensors::{BLOCK, padded};
-use crate::model::{Axis, CHUNK, PARAMETERS, Parameter, Role, SPLIT, Sizes, Tensor, WINDOW};
+use crate::model::{Axis, PARAMETERS, Parameter, Role, SPLIT, Sizes, Tensor, WINDOW};
 use crate::plan::Update;
 use anyhow::{Context, Result, bail, ensure};
 
@@ -256,7 +256,7 @@ fn constants(layout: &Layout, batch: Batch) -> Constants {
         ("D_VOCAB_OUT", shape.d_vocab_out),
         ("BLOCK", BLOCK),
         ("WINDOW", WINDOW),
-        ("CHUNK", CHUNK),
+        ("CHUNK", sizes.chunk()),
         ("SPLIT", SPLIT),
     ];
     constants.into_iter().map(|(name, value)| (name, value as u32)).collect()

@@ -21,7 +21,7 @@ pub enum Per {
 /// Its axes are no matrix.
 pub fn operand(name: &str, per: Per, sizes: &Sizes) -> Result<Operand> {
     let tensor = find(name)?;
-    let (axes, terms) = tensor.split();
+    let (axes, terms) = (tensor.summed_axes(), tensor.terms(sizes));
     let size = |axis: Axis| axis.size(sizes);
     let d_head = |axis: Axis| if axis == Axis::Z4 { whole4(sizes.shape.d_head()) } else { size(axis) };
     let (rows, columns, heads) = match (per, axes) {
@@ -34,7 +34,7 @@ pub fn operand(name: &str, per: Per, sizes: &Sizes) -> Result<Operand> {
         (per, axes) => bail!("{name} with axes {axes:?} is no matrix per {per:?}"),
     };
     let whole = tensor.whole();
-    let row = match whole.split().0 {
+    let row = match whole.summed_axes() {
         // The last axis, of which a head may have a part.
         [.., last] => size(*last),
         [] => 1,

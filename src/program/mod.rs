@@ -16,6 +16,7 @@ pub mod on_cpu;
 pub mod on_gpu;
 pub mod product;
 pub mod schedule;
+pub mod sharing;
 pub mod table;
 
 pub use crate::matrices::Factor;
@@ -346,8 +347,8 @@ pub fn flops(program: &Program, sizes: &Sizes) -> u64 {
     program.step().map(|call| cost(call, sizes).flops).sum()
 }
 
-/// Bytes that a program's float tensors take in float32, for one model, and the name and bytes of the largest.
-pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usize) -> (u64, (&'static str, u64)) {
+/// Bytes that a program's float tensors take in float32 on the CPU engine, for one model.
+pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usize) -> u64 {
     let mut seen = std::collections::HashMap::new();
     let step = program.step().map(|call| (call, batch::Batch::Train, train_rows));
     let evaluation = program.evaluation().map(|call| (call, batch::Batch::Grid, grid_rows));
@@ -363,10 +364,7 @@ pub fn memory(program: &Program, shape: Shape, train_rows: usize, grid_rows: usi
         crate::model::PARAMETERS.iter().map(|p| 4 * p.dims(&shape).iter().product::<usize>() as u64).sum();
     let remembered = program.grad_copies as u64 * gradients;
     // The engine has them, and a checkpoint makes two copies: one that was read back, one in the form of its file.
-    let total = seen.values().map(|(bytes, copies)| bytes * copies).sum::<u64>() + 3 * remembered;
-    seen.insert(("grad_memory", batch::Batch::Train), (remembered, 1));
-    let largest = seen.iter().max_by_key(|(_, (bytes, _))| *bytes).map(|((name, _), (bytes, _))| (*name, *bytes));
-    (total, largest.unwrap_or(("nothing", 0)))
+    seen.values().map(|(bytes, copies)| bytes * copies).sum::<u64>() + 3 * remembered
 }
 
 #[cfg(test)]
@@ -422,7 +420,7 @@ mod tests {
         let update = of("adamw", "update");
         assert_eq!((update.flops, update.bytes), (14 * parameters, 28 * parameters));
         // Weights and two moments, gradients, and more.
-        let (all, _) = memory(&composed::program(), shape, 100, 169);
+        let all = memory(&composed::program(), shape, 100, 169);
         assert!(all > 16 * parameters, "{all}");
     }
 }

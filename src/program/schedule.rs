@@ -95,7 +95,7 @@ pub fn overlap(a: &str, b: &str, sizes: &Sizes) -> bool {
 /// The tensor that holds a tensor's elements, and which of its rows and columns they are.
 fn region(tensor: &'static Tensor, sizes: &Sizes) -> (&'static str, [usize; 2], [usize; 2]) {
     let size = |axis: Option<&Axis>| axis.map_or(1, |axis| axis.size(sizes));
-    let axes = tensor.split().0;
+    let axes = tensor.summed_axes();
     let (rows, columns) = (size(axes.len().checked_sub(2).map(|i| &axes[i])), size(axes.last()));
     let [row, column] =
         tensor.within.map_or([0; 2], |within| [within.row, within.column].map(|start| start.place(sizes)));

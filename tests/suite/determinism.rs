@@ -9,6 +9,7 @@ use grokscope::plan::{Plan, Shape, Update, preset};
 use grokscope::program::batch::{Batch, Layout};
 use grokscope::program::engine::Engine;
 use grokscope::program::on_cpu::OnCpu;
+use grokscope::program::on_gpu::OnGpu;
 use grokscope::program::{Call, Program, State, composed, layered};
 use grokscope::run::lens::weights_sha256;
 use grokscope::task::{Op, Pairs};
@@ -100,6 +101,7 @@ pub fn adapter_tests() -> Vec<Trial> {
         }),
         test("stretches_change_no_bit_on_the_adapter", || of_every_program(stretches)),
         test("tiles_of_every_size_make_the_same_bytes", tiles),
+        test("sharing_memory_and_blocks_of_the_grid_change_no_bit", || of_every_program(sharing)),
         test("a_model_alone_and_among_others_is_the_same_on_wide_kernels", || {
             ensembles(&composed::program(), &|program, layout| on_family(Family::Wide(None), program, layout))
         }),
@@ -138,6 +140,40 @@ fn one_hash(device: &str, program: &Program, make: &Make) -> Outcome {
     }
     println!("{device}, {}: {repeats} runs of 200 steps: {}", program.name, &hashes[0][..16]);
     require!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    Ok(())
+}
+
+/// A machine whose tensors take turns in buffers and which takes the grid in blocks, and one that keeps all tensors. The grid has two blocks
+/// for one model, the last of them with few rows, and one block for the other, which has fewer pairs.
+fn sharing(program: &Program) -> Outcome {
+    let (shape, plan) = (Shape { p: 67, d_vocab_out: 67, ..SHAPE }, preset("default")?);
+    let grids = || [Pairs::grid(Op::Add, shape.p), pairs(shape.p, 3000, 5)];
+    let layout = || Layout::new(shape, &[pairs(shape.p, 90, 1), pairs(shape.p, 61, 2)], &grids());
+    let (kernels, of_all) = (grokscope::shaders::kernels()?, layout());
+    let mut divided = layout();
+    divided.divide_grid();
+    require!((of_all.blocks(), divided.blocks()) == (1, 2), "{} and {} blocks", of_all.blocks(), divided.blocks());
+    require!(divided.rows_of_block(1, 1).is_empty(), "the second model has rows in the second block");
+    let shared = pollster::block_on(OnGpu::new(gpu()?, &kernels, program, layout()))?;
+    let kept = pollster::block_on(OnGpu::keeping_all(gpu()?, &kernels, program, layout()))?;
+    let run = |mut machine: OnGpu| -> Result<_, Failed> {
+        let mut seen = Vec::new();
+        for model in 0..2 {
+            machine.write_state(model, &State::fresh(initial_weights("paper", model as u64, &shape)))?;
+        }
+        for first in [0, 3] {
+            let updates: Vec<Update> = (first..first + 3).map(|step| plan.update(step)).collect();
+            pollster::block_on(machine.steps(&[updates.clone(), updates]))?;
+            seen.push(pollster::block_on(machine.evaluate())?);
+        }
+        let states = pollster::block_on(machine.read_states())?;
+        let of_state = |state: &State<f32>| [&state.weights, &state.exp_avg, &state.exp_avg_sq].map(weights_sha256);
+        Ok((seen, states.iter().map(of_state).collect::<Vec<_>>()))
+    };
+    let (shared, kept) = (run(shared)?, run(kept)?);
+    require!(shared.1 == kept.1, "weights differ");
+    require!(shared.0 == kept.0, "losses differ");
+    require!(kept.0[0][0].0.len() == shape.p * shape.p && kept.0[0][1].0.len() == 3000, "not every pair has a loss");
     Ok(())
 }
 

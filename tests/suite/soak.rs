@@ -75,7 +75,7 @@ fn trainers(device: &str) -> Outcome {
         drop(engine);
         if device != "cpu" {
             let gpu = gpu()?;
-            gpu.poll()?;
+            gpu.wait_for(None)?;
             let report =
                 gpu.device.generate_allocator_report().ok_or("the device does not say what it has allocated")?;
             on_device.push(report.total_allocated_bytes);

@@ -2,7 +2,7 @@
 
 use super::groups::{Group, How, Line, whole};
 use crate::cpu::{Arguments, Context, Real, Taken};
-use crate::model::{Axis, CHUNK, NOTHING_BAD, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
+use crate::model::{Axis, NOTHING_BAD, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
 use crate::plan::{Shape, Update};
 use crate::program::batch::{Batch, Key, Layout, key};
 use rayon::prelude::*;
@@ -37,6 +37,12 @@ pub struct Place {
     pub batch: Batch,
     /// The model's place.
     pub index: usize,
+}
+
+impl Place {
+    fn sizes(&self) -> Sizes {
+        Sizes { shape: self.shape, rows: self.rows }
+    }
 }
 
 impl<T: Real> Model<T> {
@@ -81,7 +87,8 @@ impl<T: Real> Model<T> {
             match (group.how, &group.lines[..]) {
                 (_, [line]) => self.run(line, at),
                 (How::ByChunks, lines) => {
-                    let chunks: Vec<_> = (0..at.rows).step_by(CHUNK).map(|first| (Some(first), lines)).collect();
+                    let chunks: Vec<_> =
+                        (0..at.rows).step_by(at.sizes().chunk()).map(|first| (Some(first), lines)).collect();
                     // A chunk is one core's: with few of them for many cores each line is spread over all.
                     match chunks.len() >= CHUNKS_A_THREAD * rayon::current_num_threads() {
                         true => self.run_shares(&chunks, at),
@@ -155,10 +162,10 @@ impl<T: Real> Model<T> {
 /// Elements that a chunk of rows has in a tensor over rows or over chunks. Panics on another.
 fn elements_of_chunk(name: &str, at: Place) -> usize {
     let tensor = Tensor::find(name).unwrap_or_else(|| panic!("no tensor {name}"));
-    let sizes = Sizes { shape: at.shape, rows: at.rows };
+    let sizes = at.sizes();
     let (over, of_one) = tensor.axes.split_first().unwrap_or_else(|| panic!("{name} has no axes"));
     let count = match over {
-        Axis::Row => CHUNK,
+        Axis::Row => sizes.chunk(),
         Axis::Chunk => 1,
         _ => panic!("{name} has no rows"),
     };
@@ -181,7 +188,8 @@ impl<'a, T: Real> OfShare<'a, T> {
     fn part<'t, E>(&self, name: &str, tensor: &'t [E]) -> &'t [E] {
         match self.first.filter(|_| Tensor::find(name).is_some_and(Tensor::is_over_rows)) {
             Some(first) => {
-                tensor.chunks(elements_of_chunk(name, self.at)).nth(first / CHUNK).expect("a part of every chunk")
+                let chunk = first / self.at.sizes().chunk();
+                tensor.chunks(elements_of_chunk(name, self.at)).nth(chunk).expect("a part of every chunk")
             }
             None => tensor,
         }
@@ -198,7 +206,7 @@ impl<'a, T: Real> Arguments<'a, T> for OfShare<'a, T> {
     fn context(&self) -> Context<'_> {
         let (Place { shape, rows: batch_rows, .. }, updates) = (self.at, &self.model.updates);
         let product = self.line.geometry[self.at.index];
-        let rows = self.first.map_or(batch_rows, |first| CHUNK.min(batch_rows - first));
+        let rows = self.first.map_or(batch_rows, |first| self.at.sizes().chunk().min(batch_rows - first));
         Context {
             shape,
             rows,

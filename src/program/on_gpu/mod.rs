@@ -1,19 +1,24 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
-use super::arenas::{Home, Homes};
-use super::batch::{Batch, Layout, key, pick};
-use super::dispatches::{Extent, Planned, Source, block_owner, extent, groups, plan, record, tensor_edges, variants};
+mod memory;
+
+use super::arenas::Homes;
+use super::batch::{Batch, Layout, pick};
+use super::dispatches::{Planned, groups, plan, record, variants};
+use super::sharing::Shared;
 use super::{Call, Program, State};
-use crate::gpu::device::{Gpu, title};
+use crate::gpu::device::{Family, Gpu, title};
 use crate::gpu::kernel::{Constants, Kernel, Record};
-use crate::gpu::pass::{Compiled, Dispatch, Pipeline, submit, timed};
-use crate::gpu::tensors::{self, Window};
-use crate::model::{NOTHING_BAD, NotFinite, PARAMETERS, Tensor, WINDOW, Weights};
+use crate::gpu::pass::{Compiled, Dispatch, Pipeline, encode, submit, timed};
+use crate::gpu::tensors::{self, Staging, Window};
+use crate::model::{NOTHING_BAD, NotFinite, Sizes, Tensor, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::{Context, Result, ensure};
+use memory::{Memory, Places, whole};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use wgpu::SubmissionIndex;
 
 /// Kernel, entry point, and the values of the overrides.
 type PipelineKey = (String, &'static str, Constants);
@@ -29,38 +34,74 @@ pub struct OnGpu {
     kernels: Arc<[Kernel]>,
     /// Of a training step, and of an evaluation.
     calls: [Arc<[Call]>; 2],
-    grad_copies: usize,
-    /// Calls that differ only in their tensors and rows share one: software adapters take a second to compile it.
-    pipelines: HashMap<PipelineKey, Pipeline>,
-    layout: Layout,
-    windows: HashMap<(&'static str, Batch), Window>,
-    /// Buffers of the tensors that plans set, by name and contents.
-    planned: HashMap<(&'static str, Vec<u32>), Window>,
-    /// A window a parameter of each arena of the optimizer.
-    arenas: HashMap<&'static str, Vec<Window>>,
     /// The calls that each dispatch does, of a step and of an evaluation.
     groups: [Arc<[Vec<usize>]>; 2],
-    /// Where tensors live that tables name.
-    homes: Homes,
-    /// The arenas of activations, each as a whole.
-    activations: Vec<Window>,
-    /// For bindings that nothing stands behind.
-    spares: Vec<Window>,
+    layout: Layout,
+    places: Places,
+    memory: Memory,
+    /// Calls that differ only in their tensors and rows share one: software adapters take a second to compile it.
+    pipelines: HashMap<PipelineKey, Pipeline>,
     update: Record,
     step: Vec<Dispatch>,
     evaluation: Vec<Dispatch>,
+    /// Of each dispatch of an evaluation, whether it does rows. The others are done once, those that do rows for one block after the other.
+    does_rows: Vec<bool>,
+    pace: Pace,
+}
+
+/// Submissions that run while the next is recorded.
+const IN_FLIGHT: usize = 2;
+/// Seconds that a submission should take at most,
+const SUBMISSION_S: f64 = 30e-3;
+/// and steps that it has at most.
+const MOST_STEPS: usize = 16;
+/// Seconds of a step from which on it is submitted in pieces.
+const SLOW_S: f64 = 0.2;
+
+/// How fast a device is, as far as is known.
+#[derive(Default)]
+struct Pace {
+    seconds_a_step: Option<f64>,
+}
+
+impl Pace {
+    /// Steps of the next submission.
+    fn steps(&self) -> usize {
+        self.seconds_a_step.map_or(1, |seconds| ((SUBMISSION_S / seconds) as usize).clamp(1, MOST_STEPS))
+    }
+
+    /// Whether a single step might be too long for a submission.
+    fn is_slow(&self) -> bool {
+        self.seconds_a_step.is_none_or(|seconds| seconds > SLOW_S)
+    }
+}
+
+/// Whether tensors take turns in buffers.
+#[derive(Clone, Copy, PartialEq)]
+enum Turns {
+    Taken,
+    /// Each can be read when the step is done.
+    NotTaken,
 }
 
 impl OnGpu {
     /// Makes buffers, pipelines and bind groups; an error names the kernel or tensor that the device refuses.
-    pub async fn new(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
+    pub async fn new(gpu: Gpu, kernels: &[Kernel], program: &Program, mut layout: Layout) -> Result<Self> {
+        layout.divide_grid();
+        Self::of_program(gpu, kernels, program, layout, Turns::Taken).await
+    }
+
+    /// Like [`Self::new`], with memory of its own for each tensor, all of which can be read after a step and after an evaluation.
+    pub async fn keeping_all(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
+        Self::of_program(gpu, kernels, program, layout, Turns::NotTaken).await
+    }
+
+    async fn of_program(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout, turns: Turns) -> Result<Self> {
         super::check(program.step(), true)?;
         super::check(program.evaluation(), false)?;
-        let of_family = variants(kernels, gpu.family);
-        let of = |calls: &[Call], batch| groups(&of_family, calls, &layout.sizes(batch));
         let calls = calls_of(program);
-        let groups = [of(&calls[0], Batch::Train)?.into(), of(&calls[1], Batch::Grid)?.into()];
-        Self::of_groups(gpu, kernels, program, calls, groups, layout).await
+        let groups = groups_of(kernels, gpu.family, &calls, &layout.all_sizes())?;
+        Self::of_groups(gpu, kernels, program, calls, groups, layout, turns).await
     }
 
     /// Like [`Self::new`], for calls that are launched one by one and need not form a training step. They must include the calls of an
@@ -68,7 +109,7 @@ impl OnGpu {
     pub async fn of_calls(gpu: Gpu, kernels: &[Kernel], program: &Program, layout: Layout) -> Result<Self> {
         let calls = calls_of(program);
         let groups = calls.each_ref().map(|calls| (0..calls.len()).map(|place| vec![place]).collect());
-        Self::of_groups(gpu, kernels, program, calls, groups, layout).await
+        Self::of_groups(gpu, kernels, program, calls, groups, layout, Turns::NotTaken).await
     }
 
     async fn of_groups(
@@ -78,27 +119,23 @@ impl OnGpu {
         calls: [Arc<[Call]>; 2],
         groups: [Arc<[Vec<usize>]>; 2],
         layout: Layout,
+        turns: Turns,
     ) -> Result<Self> {
-        let dispatched = calls
-            .iter()
-            .zip(&groups)
-            .flat_map(|(calls, groups)| groups.iter().map(|group| group.iter().map(|&place| &calls[place]).collect()));
-        let homes = Homes::new(&dispatched.collect::<Vec<_>>());
+        let update = record(kernels)?;
+        let places = places(program, &calls, &groups, &layout.all_sizes(), (update.stride / 4) as usize, turns)?;
+        let does_rows = groups[1].iter().map(|group| group.iter().any(|&place| does_rows(&calls[1][place]))).collect();
         let mut machine = Self {
-            update: record(kernels)?,
+            memory: Memory::new(&gpu, &places, &layout)?,
+            update,
             kernels: kernels.into(),
             calls,
             groups,
-            homes,
-            activations: Vec::new(),
-            spares: Vec::new(),
-            grad_copies: program.grad_copies,
+            places,
             pipelines: HashMap::new(),
-            windows: HashMap::new(),
-            planned: HashMap::new(),
-            arenas: HashMap::new(),
             step: Vec::new(),
             evaluation: Vec::new(),
+            does_rows,
+            pace: Pace::default(),
             layout,
             gpu,
         };
@@ -121,31 +158,18 @@ impl OnGpu {
         let mut states = self.read_states().await?;
         pick(&mut states, models);
         self.layout.keep(models);
+        // The old buffers go before the new ones come.
+        for part in [&mut self.step, &mut self.evaluation] {
+            part.clear();
+        }
+        self.memory = Memory::default();
+        self.memory = Memory::new(&self.gpu, &self.places, &self.layout)?;
         self.build().await?;
         states.iter().enumerate().try_for_each(|(model, state)| self.write_state(model, state))
     }
 
-    /// Everything that depends on how many models there are.
+    /// The dispatches, which depend on how many models there are.
     async fn build(&mut self) -> Result<()> {
-        for part in [&mut self.step, &mut self.evaluation] {
-            part.clear();
-        }
-        self.windows.clear();
-        self.arenas.clear();
-        self.allocate_activations()?;
-        let lens: Vec<_> = PARAMETERS.iter().map(|p| p.dims(&self.layout.shape).iter().product()).collect();
-        let arenas = ["params", "grads", "exp_avg", "exp_avg_sq"].map(|name| (name, lens.clone()));
-        let memory = (self.grad_copies > 0).then(|| ("grad_memory", lens.repeat(self.grad_copies)));
-        for (name, lens) in arenas.into_iter().chain(memory) {
-            let parts = tensors::allocate(&self.gpu, name, &lens, self.layout.models())?;
-            self.windows.insert((name, Batch::Train), whole(&parts));
-            self.arenas.insert(name, parts);
-        }
-        for (rank, parameter) in PARAMETERS.iter().enumerate() {
-            self.windows.insert((parameter.name, Batch::Train), self.arenas["params"][rank].clone());
-            self.windows.insert((parameter.gradient, Batch::Train), self.arenas["grads"][rank].clone());
-        }
-        self.allocate_layout()?;
         let (kernels, calls) = (self.kernels.clone(), self.calls.clone());
         let kernels = variants(&kernels, self.gpu.family);
         let step = self.plan_calls(&kernels, &calls[0], &self.groups[0], Batch::Train)?;
@@ -153,65 +177,8 @@ impl OnGpu {
         self.make_pipelines(step.iter().chain(&evaluation)).await?;
         self.step = self.record(&step, Batch::Train).await?;
         self.evaluation = self.record(&evaluation, Batch::Grid).await?;
-        self.write_rows()
-    }
-
-    /// The arenas of activations, a window for each of their tensors, and buffers that nobody uses.
-    fn allocate_activations(&mut self) -> Result<()> {
-        let sizes = self.layout.sizes(Batch::Train);
-        self.activations.clear();
-        for (number, names) in self.homes.arenas.iter().enumerate() {
-            let tensors: Vec<&'static Tensor> = names.iter().map(|name| super::find(name)).collect::<Result<_>>()?;
-            let lens: Vec<usize> = tensors.iter().map(|tensor| tensor.len(&sizes)).collect();
-            let parts = tensors::allocate(&self.gpu, &format!("arena {number}"), &lens, self.layout.models())?;
-            self.activations.push(whole(&parts));
-            for (tensor, part) in tensors.into_iter().zip(parts) {
-                self.windows.insert((tensor.name, Batch::Train), part);
-            }
-        }
-        if self.spares.is_empty() {
-            for _ in 0..SPARES {
-                self.spares.push(tensors::allocate(&self.gpu, "spare", &[1], 1)?.remove(0));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whom blocks of the arenas belong to.
-    fn allocate_layout(&mut self) -> Result<()> {
-        for (name, map) in [("block_owner", block_owner(&self.layout)), ("tensor_edges", tensor_edges(&self.layout))] {
-            let mut window = tensors::allocate(&self.gpu, name, &[map.len()], 1)?.remove(0);
-            window.bytes = (map.len() * 4) as u64;
-            window.write(&self.gpu, 0, bytemuck::cast_slice(&map));
-            self.windows.insert((name, Batch::Train), window);
-        }
-        Ok(())
-    }
-
-    /// The buffer of a tensor that a plan sets. Plans with equal contents share it.
-    fn planned(&mut self, name: &'static str, words: Vec<u32>) -> Result<Window> {
-        let key = (name, words);
-        if let Some(window) = self.planned.get(&key) {
-            return Ok(window.clone());
-        }
-        let window = tensors::allocate(&self.gpu, name, &[key.1.len()], 1)?.remove(0);
-        window.write(&self.gpu, 0, bytemuck::cast_slice(&key.1));
-        self.planned.insert(key, window.clone());
-        Ok(window)
-    }
-
-    /// The window of a tensor, made when it is first asked for.
-    fn window(&mut self, tensor: &'static Tensor, batch: Batch) -> Result<Window> {
-        let key = key(tensor, batch);
-        if let Some(window) = self.windows.get(&key) {
-            return Ok(window.clone());
-        }
-        let Extent { len, stride } = extent(tensor, &self.layout.sizes(batch), (self.update.stride / 4) as usize);
-        let models = self.layout.models();
-        let mut window = tensors::allocate(&self.gpu, tensor.name, &[stride * models], 1)?.remove(0);
-        (window.len, window.stride) = (len, stride);
-        self.windows.insert(key, window.clone());
-        Ok(window)
+        self.write_rows(Batch::Train, 0)?;
+        self.write_rows(Batch::Grid, 0)
     }
 
     fn plan_calls<'k>(
@@ -222,7 +189,7 @@ impl OnGpu {
         batch: Batch,
     ) -> Result<Vec<Planned<'k>>> {
         let most = self.gpu.device.limits().max_compute_workgroups_per_dimension;
-        let planned = |group: &Vec<usize>| plan(kernels, calls, group, &self.layout, batch, &self.homes, most);
+        let planned = |group: &Vec<usize>| plan(kernels, calls, group, &self.layout, batch, &self.places.homes, most);
         groups.iter().map(planned).collect::<Result<_>>().with_context(|| title(&self.gpu.info))
     }
 
@@ -261,15 +228,7 @@ impl OnGpu {
         for planned in calls {
             let mut windows = Vec::new();
             for source in &planned.sources {
-                windows.push(match source {
-                    Source::Words(name, words) => self.planned(name, words.clone())?,
-                    Source::Tensor(tensor) => self.window(tensor, batch)?,
-                    Source::Spare(number) => self.spares[*number].clone(),
-                    Source::Whole(Home::Params) => whole(&self.arenas["params"]),
-                    Source::Whole(Home::Grads) => whole(&self.arenas["grads"]),
-                    Source::Whole(Home::Arena(number)) => self.activations[*number].clone(),
-                    Source::Whole(Home::Own(name)) => self.window(super::find(name)?, batch)?,
-                });
+                windows.push(self.memory.of_source(&self.gpu, &self.places, &self.layout, source, batch)?);
             }
             let pipeline = &self.pipelines[&pipeline_key(planned)?];
             dispatches.push(pipeline.dispatch(&self.gpu, &planned.entry, planned.workgroups, &windows).await?);
@@ -277,13 +236,12 @@ impl OnGpu {
         Ok(dispatches)
     }
 
-    fn write_rows(&mut self) -> Result<()> {
-        for batch in [Batch::Train, Batch::Grid] {
-            for model in 0..self.layout.models() {
-                for (tensor, values) in self.layout.of(batch)[model].tensors() {
-                    if let Some(window) = self.windows.get(&(tensor.name, batch)) {
-                        window.write(&self.gpu, model, bytemuck::cast_slice(&values));
-                    }
+    /// Queues the rows of a batch, of the grid those of one block.
+    fn write_rows(&self, batch: Batch, block: usize) -> Result<()> {
+        for model in 0..self.layout.models() {
+            for (tensor, values) in self.layout.block(batch, model, block) {
+                if let Some(window) = self.memory.find(tensor.name, batch) {
+                    window.write(&self.gpu, model, bytemuck::cast_slice(&values));
                 }
             }
         }
@@ -293,12 +251,12 @@ impl OnGpu {
     /// Queues a model's state.
     pub fn write_state(&mut self, model: usize, state: &State<f32>) -> Result<()> {
         let parts = [("params", &state.weights), ("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)];
-        let copies = state.grad_memory.iter().zip(self.memory());
+        let copies = state.grad_memory.iter().zip(self.memory.remembered());
         for (window, tensor) in copies.flat_map(|(copy, windows)| windows.iter().zip(&copy.tensors)) {
             window.write(&self.gpu, model, bytemuck::cast_slice(tensor));
         }
         for (arena, weights) in parts {
-            for (window, tensor) in self.arenas[arena].iter().zip(&weights.tensors) {
+            for (window, tensor) in self.memory.of_parameters(arena).iter().zip(&weights.tensors) {
                 window.write(&self.gpu, model, bytemuck::cast_slice(tensor));
             }
         }
@@ -313,7 +271,7 @@ impl OnGpu {
         let models = params.into_iter().zip(exp_avg).zip(exp_avg_sq);
         let state = |((weights, exp_avg), exp_avg_sq)| State { weights, exp_avg, exp_avg_sq, grad_memory: Vec::new() };
         let mut states: Vec<_> = models.map(state).collect();
-        for windows in self.memory() {
+        for windows in self.memory.remembered() {
             for (state, copy) in states.iter_mut().zip(self.read_parts(windows).await?) {
                 state.grad_memory.push(copy);
             }
@@ -326,13 +284,8 @@ impl OnGpu {
         self.read_arena("params").await
     }
 
-    /// The windows of each set of gradients that the update remembers.
-    fn memory(&self) -> impl Iterator<Item = &[Window]> {
-        self.arenas.get("grad_memory").into_iter().flat_map(|parts| parts.chunks_exact(PARAMETERS.len()))
-    }
-
     async fn read_arena(&self, name: &str) -> Result<Vec<Weights<f32>>> {
-        self.read_parts(&self.arenas[name]).await
+        self.read_parts(self.memory.of_parameters(name)).await
     }
 
     /// Tensors that follow each other in a buffer, a window each.
@@ -350,29 +303,57 @@ impl OnGpu {
 
     /// One update a model for each of its `updates`, at most [`WINDOW`]; for each model, the first number that was not finite.
     ///
-    /// Several updates are one submission. A single one, and what an evaluation does, are some: where a step is slow, a
-    /// display driver's watchdog would take a long submission for a hang.
+    /// The next submission is recorded while two run.
     pub async fn steps(&mut self, updates: &[Vec<Update>]) -> Result<Vec<Option<NotFinite>>> {
         self.write_updates(updates)?;
-        match updates[0].len() {
-            1 => self.submit_in_pieces(&self.step),
-            times => submit(&self.gpu, self.step.iter(), times),
+        let mut running = VecDeque::new();
+        let mut mark = (self.gpu.clock.now)();
+        let mut left = updates[0].len();
+        while left > 0 {
+            let steps = self.pace.steps().min(left);
+            if self.pace.is_slow() {
+                running.push_back((self.submit_in_pieces(&self.step.iter().collect::<Vec<_>>())?, steps));
+            } else {
+                let next = encode(&self.gpu, self.step.iter(), steps);
+                if running.len() == IN_FLIGHT {
+                    self.wait_for_first(&mut running, &mut mark)?;
+                }
+                running.push_back((self.gpu.submit(next), steps));
+            }
+            left -= steps;
+            if self.pace.is_slow() {
+                self.wait_for_first(&mut running, &mut mark)?;
+            }
         }
         self.not_finite().await
     }
 
+    /// Waits for the oldest of the submissions that run, and takes the time of a step from it.
+    fn wait_for_first(&mut self, running: &mut VecDeque<(SubmissionIndex, usize)>, mark: &mut f64) -> Result<()> {
+        if let Some((index, steps)) = running.pop_front() {
+            self.gpu.wait_for(Some(index))?;
+            let now = (self.gpu.clock.now)();
+            self.pace.seconds_a_step = Some((now - *mark) / steps as f64);
+            *mark = now;
+        }
+        Ok(())
+    }
+
     /// Of the updates since the last were written.
     pub async fn not_finite(&self) -> Result<Vec<Option<NotFinite>>> {
-        let codes = tensors::read(&self.gpu, &[&self.windows[&("first_bad", Batch::Train)]]).await?.remove(0);
+        let codes = tensors::read(&self.gpu, &[self.tensor("first_bad", Batch::Train)?]).await?.remove(0);
         self.gpu.check()?;
         Ok(codes[..self.layout.models()].iter().map(|&code| NotFinite::from_code(code)).collect())
     }
 
-    fn submit_in_pieces(&self, dispatches: &[Dispatch]) {
+    /// As several submissions: where a step is slow, a display driver's watchdog would take a long one for a hang.
+    fn submit_in_pieces(&self, dispatches: &[&Dispatch]) -> Result<SubmissionIndex> {
         const PIECE: usize = 8;
+        let mut last = None;
         for piece in dispatches.chunks(PIECE) {
-            submit(&self.gpu, piece.iter(), 1);
+            last = Some(submit(&self.gpu, piece.iter().copied(), 1));
         }
+        last.context("a program has calls")
     }
 
     fn write_updates(&self, updates: &[Vec<Update>]) -> Result<()> {
@@ -382,25 +363,41 @@ impl OnGpu {
             for update in updates {
                 bytes.extend(self.update.pack(|member| update.member(member))?);
             }
-            self.windows[&("updates", Batch::Train)].write(&self.gpu, model, &bytes);
-            self.windows[&("step", Batch::Train)].write(&self.gpu, model, bytemuck::bytes_of(&0u32));
-            self.windows[&("first_bad", Batch::Train)].write(&self.gpu, model, bytemuck::bytes_of(&NOTHING_BAD));
+            self.tensor("updates", Batch::Train)?.write(&self.gpu, model, &bytes);
+            self.tensor("step", Batch::Train)?.write(&self.gpu, model, bytemuck::bytes_of(&0u32));
+            self.tensor("first_bad", Batch::Train)?.write(&self.gpu, model, bytemuck::bytes_of(&NOTHING_BAD));
         }
         Ok(())
     }
 
-    /// Loss and hit of every row of every model's grid.
+    /// Loss and hit of every row of every model's grid, which is taken block by block and read back once.
     pub async fn evaluate(&mut self) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
-        self.submit_in_pieces(&self.evaluation);
-        let windows = ["row_loss", "row_correct"].map(|name| &self.windows[&(name, Batch::Grid)]);
-        let read = tensors::read(&self.gpu, &windows).await?;
-        let rows = |window: &Window, data: &[u32], model: usize| {
-            let grid = &self.layout.grid[model];
-            let of_rows: Vec<f32> = data[model * window.stride..].iter().map(|&bits| f32::from_bits(bits)).collect();
-            grid.by_pair(&of_rows[..grid.len()])
+        let (models, blocks) = (self.layout.models(), self.layout.blocks());
+        let windows = [self.tensor("row_loss", Batch::Grid)?, self.tensor("row_correct", Batch::Grid)?];
+        let words: Vec<usize> = windows.iter().map(|window| (window.bytes / 4) as usize).collect();
+        let mut staging = Staging::new(&self.gpu, (4 * blocks * (words[0] + words[1])) as u64);
+        for block in 0..blocks {
+            if blocks > 1 {
+                self.write_rows(Batch::Grid, block)?;
+            }
+            let wanted = self.evaluation.iter().zip(&self.does_rows).filter(|(_, does_rows)| block == 0 || **does_rows);
+            self.submit_in_pieces(&wanted.map(|(dispatch, _)| dispatch).collect::<Vec<_>>())?;
+            staging.copy(&self.gpu, &windows);
+        }
+        let read = staging.read(&self.gpu).await?;
+        let of_rows = |model: usize, which: usize| {
+            let part = |block: usize| {
+                let first = block * (words[0] + words[1]) + which * words[0] + model * windows[which].stride;
+                let part = &read[first..][..self.layout.rows_of_block(model, block).len()];
+                part.iter().map(|&bits| f32::from_bits(bits))
+            };
+            self.layout.grid[model].by_pair(&(0..blocks).flat_map(part).collect::<Vec<f32>>())
         };
-        let of_model = |model| (rows(windows[0], &read[0], model), rows(windows[1], &read[1], model));
-        Ok((0..self.layout.models()).map(of_model).collect())
+        Ok((0..models).map(|model| (of_rows(model, 0), of_rows(model, 1))).collect())
+    }
+
+    fn tensor(&self, name: &'static str, batch: Batch) -> Result<&Window> {
+        self.memory.find(name, batch).with_context(|| format!("no call uses {name}"))
     }
 
     // Single kernels, for tests and benchmarks.
@@ -437,21 +434,67 @@ impl OnGpu {
 
     /// The names of the tensors that have memory.
     pub fn tensors(&self) -> impl Iterator<Item = (&'static str, Batch, &Window)> {
-        self.windows.iter().map(|((name, batch), window)| (*name, *batch, window))
+        self.memory.tensors()
     }
 }
-
-/// Buffers that nobody uses: one for each binding of a dispatch that nothing may stand behind.
-const SPARES: usize = 3;
 
 /// The calls of a step, and of an evaluation.
 fn calls_of(program: &Program) -> [Arc<[Call]>; 2] {
     [program.step().cloned().collect(), program.evaluation().cloned().collect()]
 }
 
-/// The window that shows a whole arena, with all of its padding.
-fn whole(windows: &[Window]) -> Window {
-    let (first, last) = (&windows[0], &windows[windows.len() - 1]);
-    let bytes = last.offset + last.bytes - first.offset;
-    Window { bytes, len: (bytes / 4) as usize, stride: (bytes / 4) as usize, ..first.clone() }
+/// The calls that each dispatch of a step and of an evaluation does.
+fn groups_of(
+    kernels: &[Kernel],
+    family: Family,
+    calls: &[Arc<[Call]>; 2],
+    sizes: &[Sizes; 2],
+) -> Result<[Arc<[Vec<usize>]>; 2]> {
+    let kernels = variants(kernels, family);
+    let of = |which: usize| groups(&kernels, &calls[which], &sizes[which]);
+    Ok([of(0)?.into(), of(1)?.into()])
+}
+
+/// Where the tensors of a program lie.
+fn places(
+    program: &Program,
+    calls: &[Arc<[Call]>; 2],
+    groups: &[Arc<[Vec<usize>]>; 2],
+    sizes: &[Sizes; 2],
+    update_words: usize,
+    turns: Turns,
+) -> Result<Places> {
+    let mut dispatches: Vec<(Batch, Vec<&Call>)> = Vec::new();
+    for ((batch, calls), groups) in [Batch::Train, Batch::Grid].into_iter().zip(calls).zip(groups) {
+        let of_group = |group: &Vec<usize>| (batch, group.iter().map(|&place| &calls[place]).collect());
+        dispatches.extend(groups.iter().map(of_group));
+    }
+    let homes = Homes::new(&dispatches.iter().map(|(_, calls)| calls.clone()).collect::<Vec<_>>());
+    let mut places = Places { homes, shared: Shared::default(), grad_copies: program.grad_copies, update_words };
+    if turns == Turns::Taken {
+        let shares = |tensor: &'static Tensor| !places.homes.has(tensor.name);
+        places.shared = Shared::new(&dispatches, shares, |tensor, batch| places.elements(tensor, sizes, batch))?;
+    }
+    Ok(places)
+}
+
+/// The buffers of a program on a device of a family, each with the bytes that a model takes in it.
+///
+/// # Errors
+/// The program and the kernels do not go together.
+pub fn buffers(
+    kernels: &[Kernel],
+    family: Family,
+    program: &Program,
+    sizes: &[Sizes; 2],
+) -> Result<Vec<(String, u64)>> {
+    let calls = calls_of(program);
+    let groups = groups_of(kernels, family, &calls, sizes)?;
+    let update_words = (record(kernels)?.stride / 4) as usize;
+    Ok(places(program, &calls, &groups, sizes, update_words, Turns::Taken)?.buffers(sizes))
+}
+
+/// Whether a call reads or writes something that the batch has for each of its rows.
+fn does_rows(call: &Call) -> bool {
+    call.tensors().into_iter().filter_map(Tensor::find).any(|tensor| tensor.whole().per_batch())
 }
