@@ -7,11 +7,6 @@
 @group(0) @binding(4) var<storage, read_write> row_loss: array<f32>;       // [model, row]
 @group(0) @binding(5) var<storage, read_write> row_correct: array<f32>;    // [model, row]
 
-const LANES = 64u;
-const ROWS_A_GROUP = 64u;
-
-fn row_of_lane(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 { return (group.y * groups.x + group.x) * LANES + lane; }
-
 // log(1 + x) for x >= 0. WGSL's log may err by 2^-21 near 1, so small x take the series of 2 atanh(x / (2 + x)).
 fn log1p(x: f32) -> f32 {
     if (x > 1.0) { return log(1.0 + x); }

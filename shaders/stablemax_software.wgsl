@@ -5,11 +5,6 @@
 //
 // For software adapters, a row an invocation: it is faster there than reductions through workgroup memory.
 
-const LANES = 64u;
-const ROWS_A_GROUP = 64u;
-
-fn row_of_lane(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 { return (group.y * groups.x + group.x) * LANES + lane; }
-
 // Both branches at once; neither divides by less than 1.
 fn s(x: f32) -> f32 { return max(x, 0.0) + 1.0 / (1.0 + max(-x, 0.0)); }
 
