@@ -22,8 +22,8 @@ struct Life {
 }
 
 impl Shared {
-    /// For the dispatches of a step and those of an evaluation, each with its calls. `len` is what a tensor of a batch takes, and `shares`
-    /// says which tensors have no place elsewhere. Activations alone take turns: a step makes all of them anew.
+    /// For the dispatches of a step and those of an evaluation, each with its calls. `len` gives the elements that a tensor
+    /// of a batch takes; `shares` is false for tensors that lie in an arena. Only activations take turns, because a step makes all of them anew.
     pub fn new(
         dispatches: &[(Batch, Vec<&Call>)],
         shares: impl Fn(&'static Tensor) -> bool,
@@ -97,6 +97,6 @@ mod tests {
         assert_eq!(buffers(&merged).len(), 2);
         // What the grid has of its own begins when the step is done. What has no rows exists once.
         let both = [(Train, &[call(&[], &["pre", "q", "v"])][..]), (Grid, &[call(&["q"], &["pre"])])];
-        assert_eq!(buffers(&both), [vec![("pre", Grid), ("pre", Train)], vec![("q", Train)]]);
+        assert_eq!(buffers(&both), [vec![("pre", Train), ("pre", Grid)], vec![("q", Train)]]);
     }
 }
