@@ -22,8 +22,9 @@ mesa() {
     install_needed
     [ -e "$here/mesa/done" ] || $tools/mesa.sh "$here/mesa"
     mkdir -p "$here/layers"
-    if [ ! -e "$here/layers/libnull_layer.so" ] || [ $tools/null_layer.c -nt "$here/layers/libnull_layer.so" ]; then
-        gcc -shared -fPIC -O1 -Wall -Wextra -Werror $tools/null_layer.c -o "$here/layers/libnull_layer.so"
+    local layer=$here/layers/libnull_layer.so
+    if [ $tools/null_layer.c -nt "$layer" ] || [ $tools/layer.h -nt "$layer" ]; then
+        gcc -shared -fPIC -O1 -Wall -Wextra -Werror $tools/null_layer.c -o "$layer"
         cp $tools/null_layer.json "$here/layers/"
     fi
 }

@@ -2,14 +2,10 @@
 //
 // Such a driver compiles shaders, but has no memory, no fences and no storage for commands. The layer adds two memory types, signals
 // every fence at once, drops all commands, and hides timeline semaphores so that wgpu uses fences.
+#include "layer.h"
 #include <stdbool.h>
-#include <string.h>
-#include <vulkan/vk_layer.h>
-#include <vulkan/vulkan.h>
 
 // The functions of the driver or of the next layer.
-static PFN_vkGetInstanceProcAddr next_instance_proc;
-static PFN_vkGetDeviceProcAddr next_device_proc;
 static PFN_vkGetPhysicalDeviceFeatures2 next_features2;
 static PFN_vkGetBufferMemoryRequirements next_buffer_requirements;
 static PFN_vkGetBufferMemoryRequirements2 next_buffer_requirements2;
@@ -82,9 +78,7 @@ static bool does_nothing(const char *name) {
     return false;
 }
 
-// The interface of the Vulkan loader.
-
-#define FUNCTION(f) ((PFN_vkVoidFunction)(f))
+// The functions that the loader is given.
 
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, const char *name) {
     if (!strcmp(name, "vkGetDeviceProcAddr")) return FUNCTION(device_proc);
@@ -104,15 +98,8 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, con
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL
-create_instance(const VkInstanceCreateInfo *info, const VkAllocationCallbacks *allocator, VkInstance *instance) {
-    VkLayerInstanceCreateInfo *link = (VkLayerInstanceCreateInfo *)info->pNext;
-    while (link && !(link->sType == VK_STRUCTURE_TYPE_LOADER_INSTANCE_CREATE_INFO && link->function == VK_LAYER_LINK_INFO))
-        link = (VkLayerInstanceCreateInfo *)link->pNext;
-    if (!link) return VK_ERROR_INITIALIZATION_FAILED;
-    next_instance_proc = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
-    link->u.pLayerInfo = link->u.pLayerInfo->pNext;
-    PFN_vkCreateInstance create = (PFN_vkCreateInstance)next_instance_proc(NULL, "vkCreateInstance");
-    VkResult result = create(info, allocator, instance);
+create_null_instance(const VkInstanceCreateInfo *info, const VkAllocationCallbacks *allocator, VkInstance *instance) {
+    VkResult result = create_instance(info, allocator, instance);
     if (result != VK_SUCCESS) return result;
     next_features2 = (PFN_vkGetPhysicalDeviceFeatures2)next_instance_proc(*instance, "vkGetPhysicalDeviceFeatures2");
     if (!next_features2)
@@ -120,23 +107,11 @@ create_instance(const VkInstanceCreateInfo *info, const VkAllocationCallbacks *a
     return result;
 }
 
-static VKAPI_ATTR VkResult VKAPI_CALL
-create_device(VkPhysicalDevice physical, const VkDeviceCreateInfo *info, const VkAllocationCallbacks *allocator, VkDevice *device) {
-    VkLayerDeviceCreateInfo *link = (VkLayerDeviceCreateInfo *)info->pNext;
-    while (link && !(link->sType == VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO && link->function == VK_LAYER_LINK_INFO))
-        link = (VkLayerDeviceCreateInfo *)link->pNext;
-    if (!link) return VK_ERROR_INITIALIZATION_FAILED;
-    PFN_vkGetInstanceProcAddr instance_proc = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
-    next_device_proc = link->u.pLayerInfo->pfnNextGetDeviceProcAddr;
-    link->u.pLayerInfo = link->u.pLayerInfo->pNext;
-    return ((PFN_vkCreateDevice)instance_proc(NULL, "vkCreateDevice"))(physical, info, allocator, device);
-}
-
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL instance_proc(VkInstance instance, const char *name) {
     static const struct { const char *name; PFN_vkVoidFunction function; } ours[] = {
         { "vkGetInstanceProcAddr", FUNCTION(instance_proc) },
         { "vkGetDeviceProcAddr", FUNCTION(device_proc) },
-        { "vkCreateInstance", FUNCTION(create_instance) },
+        { "vkCreateInstance", FUNCTION(create_null_instance) },
         { "vkCreateDevice", FUNCTION(create_device) },
         { "vkGetPhysicalDeviceFeatures2", FUNCTION(features2) },
         { "vkGetPhysicalDeviceFeatures2KHR", FUNCTION(features2) },
@@ -147,12 +122,4 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL instance_proc(VkInstance instanc
     for (size_t n = 0; n < sizeof ours / sizeof *ours; n++)
         if (!strcmp(name, ours[n].name)) return ours[n].function;
     return next_instance_proc ? next_instance_proc(instance, name) : NULL;
-}
-
-VKAPI_ATTR VkResult VKAPI_CALL vkNegotiateLoaderLayerInterfaceVersion(VkNegotiateLayerInterface *version) {
-    if (version->loaderLayerInterfaceVersion > 2) version->loaderLayerInterfaceVersion = 2;
-    version->pfnGetInstanceProcAddr = instance_proc;
-    version->pfnGetDeviceProcAddr = device_proc;
-    version->pfnGetPhysicalDeviceProcAddr = NULL;
-    return VK_SUCCESS;
 }

@@ -2,15 +2,10 @@
 //
 //   GROKSCOPE_LAYER_COUNTS=FILE   writes "dispatches N" into FILE when a device is destroyed and when the process ends
 //   GROKSCOPE_LAYER_BYTES=N       fails every allocation that would make it more than N bytes of device memory
+#include "../../scripts/compilers/layer.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <vulkan/vk_layer.h>
-#include <vulkan/vulkan.h>
 
-// The functions of the driver or of the next layer. All devices of a process are the same driver's.
-static PFN_vkGetInstanceProcAddr next_instance_proc;
-static PFN_vkGetDeviceProcAddr next_device_proc;
 static PFN_vkCmdDispatch next_dispatch;
 static PFN_vkAllocateMemory next_allocate;
 static PFN_vkFreeMemory next_free;
@@ -73,9 +68,7 @@ static VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice device, const VkAlloca
     next_destroy_device(device, callbacks);
 }
 
-// The interface of the Vulkan loader.
-
-#define FUNCTION(f) ((PFN_vkVoidFunction)(f))
+// The functions that the loader is given.
 
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, const char *name) {
     if (!strcmp(name, "vkGetDeviceProcAddr")) return FUNCTION(device_proc);
@@ -89,41 +82,15 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, con
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL
-create_instance(const VkInstanceCreateInfo *info, const VkAllocationCallbacks *callbacks, VkInstance *instance) {
-    VkLayerInstanceCreateInfo *link = (VkLayerInstanceCreateInfo *)info->pNext;
-    while (link && !(link->sType == VK_STRUCTURE_TYPE_LOADER_INSTANCE_CREATE_INFO && link->function == VK_LAYER_LINK_INFO))
-        link = (VkLayerInstanceCreateInfo *)link->pNext;
-    if (!link) return VK_ERROR_INITIALIZATION_FAILED;
-    next_instance_proc = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
-    link->u.pLayerInfo = link->u.pLayerInfo->pNext;
+create_counted_instance(const VkInstanceCreateInfo *info, const VkAllocationCallbacks *callbacks, VkInstance *instance) {
     atexit(write_counts);
-    return ((PFN_vkCreateInstance)next_instance_proc(NULL, "vkCreateInstance"))(info, callbacks, instance);
-}
-
-static VKAPI_ATTR VkResult VKAPI_CALL
-create_device(VkPhysicalDevice physical, const VkDeviceCreateInfo *info, const VkAllocationCallbacks *callbacks, VkDevice *device) {
-    VkLayerDeviceCreateInfo *link = (VkLayerDeviceCreateInfo *)info->pNext;
-    while (link && !(link->sType == VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO && link->function == VK_LAYER_LINK_INFO))
-        link = (VkLayerDeviceCreateInfo *)link->pNext;
-    if (!link) return VK_ERROR_INITIALIZATION_FAILED;
-    PFN_vkGetInstanceProcAddr of_instance = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
-    next_device_proc = link->u.pLayerInfo->pfnNextGetDeviceProcAddr;
-    link->u.pLayerInfo = link->u.pLayerInfo->pNext;
-    return ((PFN_vkCreateDevice)of_instance(NULL, "vkCreateDevice"))(physical, info, callbacks, device);
+    return create_instance(info, callbacks, instance);
 }
 
 static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL instance_proc(VkInstance instance, const char *name) {
     if (!strcmp(name, "vkGetInstanceProcAddr")) return FUNCTION(instance_proc);
     if (!strcmp(name, "vkGetDeviceProcAddr")) return FUNCTION(device_proc);
-    if (!strcmp(name, "vkCreateInstance")) return FUNCTION(create_instance);
+    if (!strcmp(name, "vkCreateInstance")) return FUNCTION(create_counted_instance);
     if (!strcmp(name, "vkCreateDevice")) return FUNCTION(create_device);
     return next_instance_proc ? next_instance_proc(instance, name) : NULL;
-}
-
-VKAPI_ATTR VkResult VKAPI_CALL vkNegotiateLoaderLayerInterfaceVersion(VkNegotiateLayerInterface *version) {
-    if (version->loaderLayerInterfaceVersion > 2) version->loaderLayerInterfaceVersion = 2;
-    version->pfnGetInstanceProcAddr = instance_proc;
-    version->pfnGetDeviceProcAddr = device_proc;
-    version->pfnGetPhysicalDeviceProcAddr = NULL;
-    return VK_SUCCESS;
 }
