@@ -270,7 +270,7 @@ pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chose
         }
         Chosen::Gpu(adapter, kernels) => {
             let sizes = [train_rows, block_of_grid(train_rows, grid_rows)].map(|rows| Sizes { shape, rows });
-            let buffers = on_gpu::buffers(&crate::shaders::kernels()?, Family::of(*kernels, adapter), program, &sizes)?;
+            let buffers = on_gpu::buffers(crate::shaders::kernels()?, Family::of(*kernels, adapter), program, &sizes)?;
             let bytes: u64 = buffers.iter().map(|(_, bytes)| bytes).sum();
             let (name, largest) = buffers.into_iter().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
             let (limits, machine) = (adapter.limits(), title(&adapter.get_info()));

@@ -2,6 +2,7 @@
 
 use crate::gpu::kernel::Kernel;
 use anyhow::Result;
+use std::sync::OnceLock;
 
 macro_rules! shader {
     ($stem:literal) => {
@@ -61,9 +62,14 @@ pub const HELPERS: &str = concat!(
     include_str!("../shaders/shared/fours.wgsl"),
 );
 
-/// All kernels, parsed.
-pub fn kernels() -> Result<Vec<Kernel>> {
-    OPERATIONS.iter().map(|(stem, source)| Kernel::new(stem, source, HELPERS)).collect()
+/// All kernels, which a process parses once.
+pub fn kernels() -> Result<&'static [Kernel]> {
+    static PARSED: OnceLock<Vec<Kernel>> = OnceLock::new();
+    if let Some(kernels) = PARSED.get() {
+        return Ok(kernels);
+    }
+    let kernels = OPERATIONS.iter().map(|(stem, source)| Kernel::new(stem, source, HELPERS)).collect::<Result<_>>()?;
+    Ok(PARSED.get_or_init(|| kernels))
 }
 
 /// The text of `probes.wgsl` and that of its helpers. The self-check runs the probes in addition to the programs' kernels.

@@ -34,7 +34,7 @@ pub struct Kernels {
 impl Kernels {
     /// The program's own, parsed.
     pub fn own() -> Result<Self> {
-        Ok(Self { operations: crate::shaders::kernels()?, probes: crate::shaders::probes()? })
+        Ok(Self { operations: crate::shaders::kernels()?.to_vec(), probes: crate::shaders::probes()? })
     }
 }
 

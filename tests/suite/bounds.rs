@@ -221,7 +221,7 @@ impl<'a> Host<'a> {
         Ok(moments)
     }
 
-    /// All parameters (or gradients) without fences: the machine zeroes what lies between them, and AdamW works on that too.
+    /// The whole arena of parameters or gradients, padding included: the machine zeroes the padding, and AdamW updates it like the rest.
     fn joined(&mut self, home: Home) -> Result<Memory, Failed> {
         let mut words = Vec::new();
         for tensor in self.tensors_of(home) {
@@ -331,7 +331,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Whether a dispatch works on whole arenas, what lies between the parameters included.
+/// Whether a dispatch works on whole arenas, padding included.
 fn is_arena(calls: &[Call], group: &[usize]) -> bool {
     group.iter().any(|&place| calls[place].over.is_arena())
 }
@@ -625,7 +625,7 @@ fn planted_faults_are_found() -> Outcome {
     let (shape, rows) = (shape(5, 8, 2, 40), [20, 11]);
     let mut missed = Vec::new();
     for fault in PLANTED {
-        let mut kernels = shaders::kernels()?;
+        let mut kernels = shaders::kernels()?.to_vec();
         let at = kernels.iter().position(|kernel| kernel.stem == fault.shader).ok_or("no such shader")?;
         let source = &real[at].source;
         require!(source.contains(fault.from), "{}: the shader has no {:?}", fault.name, fault.from);

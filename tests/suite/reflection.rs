@@ -74,7 +74,7 @@ fn same_tensors() -> Outcome {
 /// Every file is the variant of some family, and each of its entry points does a call of a program.
 fn no_idle_entry() -> Outcome {
     let (kernels, programs) = (kernels()?, programs());
-    for kernel in &kernels {
+    for kernel in kernels {
         let is_taken = FAMILIES.iter().any(|family| variants(&kernels, *family).iter().any(|k| k.stem == kernel.stem));
         require!(is_taken, "{} belongs to no family", kernel.stem);
         for entry in kernel.entry_names() {
@@ -88,7 +88,7 @@ fn no_idle_entry() -> Outcome {
 /// WebGPU promises no more storage buffers to a stage.
 fn eight_bindings() -> Outcome {
     let (kernels, constants) = (kernels()?, constants());
-    for kernel in &kernels {
+    for kernel in kernels {
         for entry in kernel.entry_names() {
             let bindings = kernel.entry(entry, &constants)?.bindings;
             let storage: Vec<_> = bindings.iter().filter(|b| !b.uniform).map(|b| &b.name).collect();
