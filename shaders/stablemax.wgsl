@@ -1,7 +1,7 @@
 // The gradient of -log(s(l_y) / sum of s(l_c)),  s(x) = x + 1 for x >= 0, else 1 / (1 - x)
 //
-// The cross-entropy of StableMax (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability"). It trains; what is told of a network is
-// its cross-entropy by softmax, whatever it was trained by, so that runs can be compared. A row is 32 lanes' work.
+// The cross-entropy of StableMax (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability"). It is for training only: the
+// reported losses are cross-entropies by softmax, so that runs can be compared. A row is 32 lanes' work.
 
 // Both branches at once; neither divides by less than 1.
 fn s(x: f32) -> f32 { return max(x, 0.0) + 1.0 / (1.0 + max(-x, 0.0)); }

@@ -1,7 +1,7 @@
 // The gradient of -log(s(l_y) / sum of s(l_c)),  s(x) = x + 1 for x >= 0, else 1 / (1 - x)
 //
-// The cross-entropy of StableMax (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability"). It trains; what is told of a network is
-// its cross-entropy by softmax, whatever it was trained by, so that runs can be compared.
+// The cross-entropy of StableMax (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability"). It is for training only: the
+// reported losses are cross-entropies by softmax, so that runs can be compared.
 //
 // For software adapters, a row an invocation: it is faster there than reductions through workgroup memory.
 

@@ -165,8 +165,8 @@ impl Layout {
         (block * room).min(len)..((block + 1) * room).min(len)
     }
 
-    /// The index tensors of a model's rows: of the train batch, or of a block of its grid. Blocks are evaluated only, and for that slots
-    /// need not know their rows.
+    /// The index tensors of a model's rows: of the train batch, or of a block of its grid. For a block of a grid they leave out the
+    /// rows of slots, which only a backward pass needs.
     pub fn block(&self, batch: Batch, model: usize, block: usize) -> Vec<(&'static Tensor, Vec<u32>)> {
         let rows = &self.of(batch)[model];
         if batch == Batch::Train || self.blocks() == 1 {

@@ -25,7 +25,7 @@ pub struct Planned<'a> {
     pub constants: Constants,
     /// Along x, y and z. z counts models; over arenas it is 1, and x and y hold the blocks of all models.
     pub workgroups: [u32; 3],
-    /// What stands behind each of the entry's bindings.
+    /// What each of the entry's bindings is bound to.
     pub sources: Vec<Source>,
     /// The places of the calls in the list that was planned.
     pub calls: Vec<usize>,

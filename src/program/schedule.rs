@@ -131,7 +131,7 @@ mod tests {
             (call("a", &[], &["W_in4"]), call("b", &[], &["W_U4"]), true),
             (call("a", &[], &["W_in4"]), call("b", &["W_read"], &["u"]), false),
             (call("a", &[], &["v4"]), call("b", &["v_equals"], &["u"]), false),
-            // Arenas hold what lies in them.
+            // An arena, and a tensor that lies in it.
             (call("a", &[], &["d_W_E"]), call("b", &["grads"], &["u"]), false),
             (call("a", &["W_E"], &["u"]), call("b", &["grads"], &["params"]), false),
         ];
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn what_can_be_done_together_waits_for_the_others() {
-        // 2 needs 1, which goes with nobody: 0 is kept back for 2.
+        // Call 2 needs call 1, which is never grouped. Call 0 is put off so that it can be grouped with call 2.
         let calls = [call("a", &[], &["u"]), call("alone", &[], &["q4"]), call("a", &["q4"], &["v4"])];
         assert_eq!(of(&calls, Together::Independent), [vec![1], vec![0, 2]]);
-        // Where the others need it, it goes at once.
+        // If call 1 needs call 0, call 0 is not put off.
         let calls = [call("a", &[], &["u"]), call("alone", &["u"], &["q4"]), call("a", &["q4"], &["v4"])];
         assert_eq!(of(&calls, Together::Independent), [[0], [1], [2]]);
     }

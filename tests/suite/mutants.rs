@@ -27,8 +27,8 @@ const WHOLE_GRID: &[usize] = &[67 * 67, 1, 70];
 /// Fewer neurons than d_model.
 const FEW_NEURONS: Shape = Shape { p: 7, d_model: 10, n_heads: 2, d_mlp: 7, d_vocab_out: 7 };
 
-/// Shader (or "shared" for a helper of all), the text to replace, the replacement. A shader's text ends with that of the files that its
-/// family shares, such as `shared/block.wgsl`. The first occurrence is replaced.
+/// Shader (or "shared" for a helper of all), the text to replace, the replacement. The text of a shader
+/// includes the files that it shares with others, such as `shared/block.wgsl`. The first occurrence is replaced.
 pub type Mutant = (&'static str, &'static str, &'static str);
 
 /// Mutants that the self-check names too. There is none that adds in another order, because the error bounds hold for every order.

@@ -11,7 +11,7 @@ use crate::program::sharing::Shared;
 use anyhow::Result;
 use std::collections::HashMap;
 
-/// Buffers that nobody uses: one for each binding of a dispatch that no tensor needs.
+/// Unused buffers. A dispatch with a table binds one wherever its table needs no buffer.
 const SPARES: usize = 3;
 
 /// Where tensors lie, whichever device it is.
