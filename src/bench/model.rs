@@ -134,7 +134,7 @@ pub fn of_plan(plan: &Plan, programs: &[&str]) -> Result<Model> {
 /// Kernels that the interpreter finds a fault in.
 pub fn of_program(program: &Program, plan: &Plan) -> Result<Step> {
     let kernels = crate::shaders::kernels()?;
-    let (rows, launches) = launches::of_program(program, plan, &kernels, None)?;
+    let (rows, launches) = launches::of_program(program, plan, kernels, None)?;
     let dispatches = launches.par_iter().map(count).collect::<Result<_>>()?;
     let name = format!("{}{}", program.name, plan.method().suffix());
     let title = super::title(&name, [plan.p, rows, plan.d_model, plan.n_heads, plan.d_mlp, plan.models]);

@@ -34,7 +34,7 @@ impl Engine {
     /// On a device; an error names the kernel that it refuses.
     pub async fn on_gpu(gpu: Gpu, program: &Program, layout: Layout) -> Result<Self> {
         let kernels = crate::shaders::kernels()?;
-        Ok(Self::Gpu(Box::new(OnGpu::new(gpu, &kernels, program, layout).await?)))
+        Ok(Self::Gpu(Box::new(OnGpu::new(gpu, kernels, program, layout).await?)))
     }
 
     /// Networks side by side.

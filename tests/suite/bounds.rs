@@ -360,7 +360,7 @@ fn stays_in_bounds(
 ) -> Outcome {
     let (kernels, (program, how)) = (shaders::kernels()?, program()?);
     let states = states(&shape, rows.len());
-    let mut host = Host::new(&kernels, family, layout(shape, rows), &program, &states, &how)?;
+    let mut host = Host::new(kernels, family, layout(shape, rows), &program, &states, &how)?;
     let faults = host.run_all(&program)?;
     let told: Vec<String> = faults.iter().map(Fault::to_string).collect();
     require!(told.is_empty(), "{}", told.join("\n"));
@@ -403,7 +403,7 @@ fn stays_in_bounds(
 fn stale() -> Outcome {
     let (kernels, program, shape, rows) = (shaders::kernels()?, by_name("composed")?, shape(5, 8, 2, 40), [20, 11]);
     let (family, states) = (Family::Wide(None), states(&shape, rows.len()));
-    let mut host = Host::new(&kernels, family, layout(shape, &rows), &program, &states, &preset("default")?)?;
+    let mut host = Host::new(kernels, family, layout(shape, &rows), &program, &states, &preset("default")?)?;
     require!(host.run_calls(program.step(), Batch::Train)?.is_empty(), "the step has faults");
     let without = program.evaluation().filter(|call| call.kernel != "copy");
     let faults = host.run_calls(without, Batch::Grid)?;

@@ -154,8 +154,8 @@ fn sharing(program: &Program) -> Outcome {
     divided.divide_grid();
     require!((of_all.blocks(), divided.blocks()) == (1, 2), "{} and {} blocks", of_all.blocks(), divided.blocks());
     require!(divided.rows_of_block(1, 1).is_empty(), "the second model has rows in the second block");
-    let shared = pollster::block_on(OnGpu::new(gpu()?, &kernels, program, layout()))?;
-    let kept = pollster::block_on(OnGpu::keeping_all(gpu()?, &kernels, program, layout()))?;
+    let shared = pollster::block_on(OnGpu::new(gpu()?, kernels, program, layout()))?;
+    let kept = pollster::block_on(OnGpu::keeping_all(gpu()?, kernels, program, layout()))?;
     let run = |mut machine: OnGpu| -> Result<_, Failed> {
         let mut seen = Vec::new();
         for model in 0..2 {

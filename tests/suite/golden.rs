@@ -201,7 +201,7 @@ fn on_kernels(name: &str, program: &str) -> Result<Values, Failed> {
     let golden = Golden::load(name)?;
     let (kernels, shape, plan) = (grokscope::shaders::kernels()?, golden.shape()?, golden.plan()?);
     let rows = golden.pairs()?.len();
-    let mut machine = pollster::block_on(OnGpu::keeping_all(gpu()?, &kernels, &by_name(program)?, golden.layout()?))?;
+    let mut machine = pollster::block_on(OnGpu::keeping_all(gpu()?, kernels, &by_name(program)?, golden.layout()?))?;
     machine.write_state(0, &State::fresh(golden.weights("init")?.map(|&x| x as f32)))?;
     pollster::block_on(machine.steps(&[vec![plan.update(0)]]))?;
     let tensor = |name: &'static str| -> Result<Vec<f64>, Failed> {

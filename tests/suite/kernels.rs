@@ -43,7 +43,7 @@ pub fn tests() -> Vec<Trial> {
             // Half of the shapes have a class for "=", as the paper's code does.
             shape.d_vocab_out += shape.d_mlp % 2;
             let kernels = grokscope::shaders::kernels()?;
-            both(&kernels, shape, rows)
+            both(kernels, shape, rows)
         }));
     }
     for seed in 0..4 {
@@ -52,7 +52,7 @@ pub fn tests() -> Vec<Trial> {
             "kernels_agree_with_their_twins_at_random_p{}_d{}_h{}_m{}_c{}_rows{rows:?}",
             shape.p, shape.d_model, shape.n_heads, shape.d_mlp, shape.d_vocab_out
         );
-        trials.push(Trial::test(name, move || both(&grokscope::shaders::kernels()?, shape, &rows)));
+        trials.push(Trial::test(name, move || both(grokscope::shaders::kernels()?, shape, &rows)));
     }
     // The families that the adapter does not take by itself.
     for family in [Family::Wide(Some(TILES[0])), Family::Wide(Some(TILES[1])), Family::Software] {
@@ -63,7 +63,7 @@ pub fn tests() -> Vec<Trial> {
                 let kernels = grokscope::shaders::kernels()?;
                 let mut gpu = gpu()?;
                 gpu.family = family;
-                compare(gpu, &kernels, &composed::program(), shape, rows, |_| true)
+                compare(gpu, kernels, &composed::program(), shape, rows, |_| true)
             }));
         }
     }
@@ -71,13 +71,13 @@ pub fn tests() -> Vec<Trial> {
         trials.push(Trial::test(format!("updates_agree_with_their_twins_{name}"), move || {
             let kernels = grokscope::shaders::kernels()?;
             // Neurons fewer than d_model, and more.
-            updates(&kernels, shape(7, 12, 3, 20), &[30, 1, 49], name)?;
-            updates(&kernels, shape(5, 12, 2, 9), &[25], name)
+            updates(kernels, shape(7, 12, 3, 20), &[30, 1, 49], name)?;
+            updates(kernels, shape(5, 12, 2, 9), &[25], name)
         }));
     }
     // More blocks than a dispatch has workgroups along one dimension.
     trials.push(test("adamw_agrees_where_blocks_are_folded", || {
-        updates(&grokscope::shaders::kernels()?, shape(3, 1, 1, 1), &[1; 6100], "adamw")
+        updates(grokscope::shaders::kernels()?, shape(3, 1, 1, 1), &[1; 6100], "adamw")
     }));
     for (name, method) in
         methods().into_iter().filter(|(_, method)| layered::program().taught(method).step().any(is_of_method))
@@ -87,8 +87,8 @@ pub fn tests() -> Vec<Trial> {
             let shape = shape(p, d_model, n_heads, d_mlp);
             trials.push(Trial::test(name, move || {
                 let kernels = grokscope::shaders::kernels()?;
-                compare(gpu()?, &kernels, &layered::program().taught(&method), shape, rows, is_of_method)?;
-                compare(gpu()?, &kernels, &composed::program().taught(&method), shape, rows, is_of_method)
+                compare(gpu()?, kernels, &layered::program().taught(&method), shape, rows, is_of_method)?;
+                compare(gpu()?, kernels, &composed::program().taught(&method), shape, rows, is_of_method)
             }));
         }
     }

@@ -98,7 +98,7 @@ fn places() -> Vec<usize> {
 
 fn on_kernels() -> Result<(Vec<f64>, Vec<f64>), Failed> {
     let (program, kernels) = (layered::program(), grokscope::shaders::kernels()?);
-    let machine = pollster::block_on(OnGpu::keeping_all(gpu()?, &kernels, &program, layout(SHAPE, &[ROWS])))?;
+    let machine = pollster::block_on(OnGpu::keeping_all(gpu()?, kernels, &program, layout(SHAPE, &[ROWS])))?;
     let window =
         |name: &str, batch| machine.tensors().find(|(of, b, _)| *of == name && *b == batch).map(|(_, _, w)| w.clone());
     let window = |name: &str, batch| window(name, batch).ok_or(Failed::from(format!("no {name}")));

@@ -90,7 +90,7 @@ fn on_cpu(name: &str) -> Outcome {
 fn on_gpu(name: &str) -> Outcome {
     let (plan, program, update) = taught(name)?;
     let kernels = grokscope::shaders::kernels()?;
-    let mut machine = pollster::block_on(OnGpu::new(gpu()?, &kernels, &program, layout(shape_of_golden(), &[10])))?;
+    let mut machine = pollster::block_on(OnGpu::new(gpu()?, kernels, &program, layout(shape_of_golden(), &[10])))?;
     let narrow = first_weights().map(|&x| x as f32);
     machine.write_state(0, &State::remembering(narrow, program.grad_copies))?;
     for step in 0..STEPS {

@@ -53,7 +53,7 @@ fn told_once(name: &str) -> &str {
 fn same_tensors() -> Outcome {
     let (kernels, programs) = (kernels()?, programs());
     for family in FAMILIES {
-        let kernels = variants(&kernels, family);
+        let kernels = variants(kernels, family);
         programs.iter().try_for_each(|program| check_shaders(&kernels, calls(program)))?;
     }
     for call in programs.iter().flat_map(calls) {
@@ -75,7 +75,7 @@ fn same_tensors() -> Outcome {
 fn no_idle_entry() -> Outcome {
     let (kernels, programs) = (kernels()?, programs());
     for kernel in kernels {
-        let is_taken = FAMILIES.iter().any(|family| variants(&kernels, *family).iter().any(|k| k.stem == kernel.stem));
+        let is_taken = FAMILIES.iter().any(|family| variants(kernels, *family).iter().any(|k| k.stem == kernel.stem));
         require!(is_taken, "{} belongs to no family", kernel.stem);
         for entry in kernel.entry_names() {
             let does = |call: &Call| call.kernel == stem(kernel) && entry_of(call) == entry;
