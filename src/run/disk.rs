@@ -7,16 +7,28 @@ use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Makes a call again while a signal interrupts it.
+/// How long Windows is asked again for a file that somebody has open.
+const HELD: Duration = Duration::from_secs(1);
+
+/// Makes a call again while a signal interrupts it. On Windows also while somebody has the file open, for a second: a file cannot be replaced
+/// while another process reads it, be it another grokscope or a virus scanner.
 pub fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_held(&error) && began.elapsed() < HELD => sleep(Duration::from_millis(5)),
             result => return result,
         }
     }
+}
+
+/// Whether Windows may have refused because somebody has the file open: ERROR_ACCESS_DENIED or ERROR_SHARING_VIOLATION.
+fn is_held(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(5 | 32))
 }
 
 /// Writes a file under a temporary name, syncs it and renames it into place.
@@ -338,6 +350,27 @@ impl Drop for Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(windows)]
+    #[test]
+    fn a_file_that_is_open_for_a_moment_is_replaced() {
+        use std::os::windows::fs::OpenOptionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write_whole(&path, b"old").unwrap();
+        // Shared with nobody.
+        let open = || fs::OpenOptions::new().read(true).share_mode(0).open(&path).unwrap();
+        let reader = open();
+        let closing = std::thread::spawn(move || {
+            sleep(HELD / 4);
+            drop(reader);
+        });
+        write_whole(&path, b"new").unwrap();
+        closing.join().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let _reader = open();
+        assert!(write_whole(&path, b"newer").is_err(), "a file that stays open was replaced");
+    }
 
     #[test]
     fn of_many_who_take_a_lock_one_at_a_time_has_it() {
