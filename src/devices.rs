@@ -4,6 +4,7 @@ pub mod cache;
 mod clock;
 mod pipeline_cache;
 pub mod self_checks;
+pub mod tiles;
 
 use crate::gpu::device::{self, Family, Gpu, KernelChoice, adapters, is_real, matches, preference, title};
 use crate::model::Sizes;
@@ -34,7 +35,7 @@ impl Chosen {
     /// The kernels fail the self-check on this adapter; the CPU engine has none.
     pub fn with_kernels(self, kernels: KernelChoice, style: Style) -> Result<Self> {
         match (self, kernels) {
-            (chosen, KernelChoice::Auto) => Ok(chosen),
+            (chosen, KernelChoice::Auto) => Ok(chosen.with_fastest_tiles()),
             (Self::Cpu, _) => {
                 bail!("--kernels: the CPU engine has no kernels: expected --device with the name of an adapter")
             }
@@ -46,6 +47,20 @@ impl Chosen {
                     None => Ok(Self::Gpu(adapter, kernels)),
                 }
             }
+        }
+    }
+
+    /// The same machine with the tiles that were fastest when its self-check ran, where it is to choose kernels by itself.
+    pub fn with_fastest_tiles(self) -> Self {
+        let remembered = |adapter: &Adapter| SelfChecks::of_user().remembered(&Key::of(&adapter.get_info()));
+        match self {
+            Self::Gpu(adapter, KernelChoice::Auto)
+                if Family::of(KernelChoice::Auto, &adapter) == Family::Wide(None) =>
+            {
+                let tiles = remembered(&adapter).and_then(|record| record.tiles());
+                Self::Gpu(adapter, tiles.map_or(KernelChoice::Auto, |tiles| KernelChoice::Wide(Some(tiles))))
+            }
+            other => other,
         }
     }
 }

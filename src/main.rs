@@ -14,7 +14,7 @@ use grokscope::run::inputs::member_plan;
 use grokscope::run::{Summary, free_name};
 use grokscope::session::analyze::Request;
 use grokscope::session::exchange::{self, Origin};
-use grokscope::session::{self, Ended, Estimate, Options, Stopped};
+use grokscope::session::{self, AtOnce, Ended, Estimate, Options, Stopped};
 use grokscope::signals;
 use grokscope::sweep::{self, shard::Shard};
 use grokscope::train::{Divergence, Outcome};
@@ -120,17 +120,13 @@ fn options(device: &str, threads: &str, quiet: bool, json: bool) -> Result<Optio
             (_, true) => Style::Json,
             _ => Style::Human,
         },
-        at_once: 0,
+        at_once: AtOnce::Fitting,
         page: true,
         tensorboard: false,
         stop: signals::flag(),
         choose: &devices::choose_checked,
         open: &devices::open_engine,
     })
-}
-
-fn at_once(text: &str) -> Result<usize> {
-    text.parse().ok().with_context(|| format!("--at-once {text}: expected a number of models, 0 for as many as fit"))
 }
 
 fn bench(arguments: &Bench) -> Result<u8> {
@@ -232,7 +228,7 @@ fn analyze(arguments: &Analyze) -> Result<u8> {
 fn sweep_run(arguments: &SweepRun) -> Result<u8> {
     let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, false)?;
     options.kernels = KernelChoice::parse(&arguments.kernels)?;
-    options.at_once = at_once(&arguments.at_once)?;
+    options.at_once = AtOnce::parse(&arguments.at_once)?;
     options.page = arguments.pages;
     let shards = arguments.shards.map(std::num::NonZeroUsize::get);
     let shard = sweep::shard::shard(arguments.shard.as_deref(), shards, &|name| std::env::var(name).ok())?;
@@ -414,7 +410,7 @@ fn train(arguments: &Train) -> Result<u8> {
     let mut options = options(&arguments.device, &arguments.threads, arguments.quiet, arguments.json)?;
     options.kernels = KernelChoice::parse(&arguments.kernels)?;
     options.tensorboard = arguments.tensorboard;
-    options.at_once = at_once(&arguments.at_once)?;
+    options.at_once = AtOnce::parse(&arguments.at_once)?;
     let mut changes = assignments("--set", &arguments.set)?;
     changes.extend(arguments.fields.typed());
     if let Some(directory) = &arguments.resume {

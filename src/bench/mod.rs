@@ -242,12 +242,12 @@ pub fn run(request: &Request, older: Option<&Report>, tell: &dyn Fn(&str)) -> Re
         [] => {
             let adapters = pollster::block_on(adapters()).into_iter();
             std::iter::once(Chosen::Cpu)
-                .chain(adapters.map(|adapter| Chosen::Gpu(adapter.into(), request.kernels)))
+                .chain(adapters.map(|adapter| Chosen::Gpu(adapter.into(), request.kernels).with_fastest_tiles()))
                 .collect()
         }
         names => {
             let chosen = |name: &String| match devices::choose(name)?.chosen {
-                Chosen::Gpu(adapter, _) => Ok(Chosen::Gpu(adapter, request.kernels)),
+                Chosen::Gpu(adapter, _) => Ok(Chosen::Gpu(adapter, request.kernels).with_fastest_tiles()),
                 Chosen::Cpu => Ok(Chosen::Cpu),
             };
             names.iter().map(chosen).collect::<Result<_>>()?

@@ -2,7 +2,9 @@
 //! directory.
 
 use super::cache::{self, CACHE_DIR};
-use crate::gpu::device::{Gpu, KernelChoice, title};
+use super::tiles;
+use crate::gpu::device::{Family, Gpu, KernelChoice, TILES, size_of_tiles, title};
+use crate::plan::preset;
 use crate::progress::{Style, note};
 use crate::run::disk;
 use crate::run::lens::sha256;
@@ -77,6 +79,8 @@ pub struct Timed {
     pub report: Report,
     /// Seconds that it took, most of them in the driver's compiler: many drivers compile at the first launch.
     pub seconds: f64,
+    /// The tiles that were fastest, where they were measured and are of one size for all products.
+    pub tiles: Option<&'static str>,
 }
 
 /// A remembered self-check.
@@ -97,6 +101,9 @@ pub struct Record {
     pub seconds: f64,
     /// What is wrong; empty where it passed.
     pub wrong: Vec<Finding>,
+    /// The kernel of products with the fastest tiles, where one is faster than a choice for each product.
+    #[serde(default)]
+    tiles: Option<String>,
     /// Where this record was saved or read.
     #[serde(skip)]
     pub path: Option<PathBuf>,
@@ -104,7 +111,7 @@ pub struct Record {
 
 impl Record {
     fn new(key: Key, timed: Timed) -> Self {
-        let Timed { report, seconds } = timed;
+        let Timed { report, seconds, tiles } = timed;
         Self {
             schema: SCHEMA,
             key,
@@ -114,8 +121,14 @@ impl Record {
             cases: report.cases,
             seconds,
             wrong: report.wrong,
+            tiles: tiles.map(String::from),
             path: None,
         }
+    }
+
+    /// The tiles that were fastest; none where they are chosen for each product.
+    pub fn tiles(&self) -> Option<&'static str> {
+        TILES.iter().find(|tiles| Some(**tiles) == self.tiles.as_deref()).copied()
     }
 
     /// Whether no kernel was wrong.
@@ -136,7 +149,10 @@ impl Record {
         let Self { date, kernels, cases, seconds, .. } = self;
         let figures = format!("{kernels} kernels, {cases} cases, {seconds:.1} s");
         match self.passed() {
-            true => format!("passed on {date}: {figures}"),
+            true => {
+                let tiles = self.tiles().map_or(String::new(), |tiles| format!("; tiles of {}", size_of_tiles(tiles)));
+                format!("passed on {date}: {figures}{tiles}")
+            }
             false => {
                 format!(
                     "failed on {date}: kernel {}; {figures}{}",
@@ -250,7 +266,8 @@ impl SelfChecks {
     ) -> Result<Record> {
         self.result(&Key { kernels: format!("{kernels:?}"), ..Key::of(info) }, again, || {
             if style == Style::Human {
-                note(&format!("checking {} kernels on {} (once per driver)", kernel_count(), title(info)));
+                let count = kernel_count(Family::of(kernels, adapter));
+                note(&format!("checking {count} kernels on {} (once per driver)", title(info)));
             }
             pollster::block_on(run(adapter, kernels))
                 .with_context(|| format!("{}: the self-check did not finish", title(info)))
@@ -258,12 +275,17 @@ impl SelfChecks {
     }
 }
 
-/// Runs the self-check on a device of its own.
+/// Runs the self-check on a device of its own, and measures tiles where there is a choice.
 async fn run(adapter: &Adapter, kernels: KernelChoice) -> Result<Timed> {
     let began = Instant::now();
     let gpu = Gpu::open_with(adapter, kernels).await?;
     let report = SelfCheck::compile(&gpu, &Kernels::own()?).await?.run().await?;
-    Ok(Timed { report, seconds: began.elapsed().as_secs_f64() })
+    let seconds = began.elapsed().as_secs_f64();
+    let tiles = match gpu.family {
+        Family::Wide(None) if report.wrong.is_empty() => tiles::fastest(&gpu, &preset("default")?)?,
+        _ => None,
+    };
+    Ok(Timed { report, seconds, tiles })
 }
 
 /// Writes a record and, if the check failed, a text report beside it.
@@ -320,7 +342,7 @@ mod tests {
 
     fn timed(wrong: Vec<Finding>) -> Timed {
         let report = Report { checked: vec!["product.nn".into(), "loss.forward".into()], cases: 3, wrong };
-        Timed { report, seconds: 2.5 }
+        Timed { report, seconds: 2.5, tiles: Some(TILES[1]) }
     }
 
     fn wrong() -> Finding {
@@ -347,6 +369,7 @@ mod tests {
         assert!(count == 1 && first.passed(), "the first is run");
         let (count, second) = result(&key(), false, vec![wrong()]);
         assert!(count == 1 && second == first, "the second is remembered");
+        assert!(second.tiles() == Some(TILES[1]) && second.summary().ends_with("tiles of 64x64"), "{second:?}");
         assert_eq!(result(&key(), true, vec![]).0, 2, "it is forced");
         for (field, changed) in [
             ("driver", Key { driver_info: "1.1".into(), ..key() }),

@@ -68,6 +68,11 @@ pub enum Family {
 /// The kernels of products for devices with many cores, the one with the smallest tiles first. They make the same bits.
 pub const TILES: &[&str] = &["product", "product_64x64"];
 
+/// "32x32": what users call the tiles of a kernel of products.
+pub fn size_of_tiles(kernel: &str) -> &str {
+    kernel.strip_prefix("product_").unwrap_or("32x32")
+}
+
 /// What `--kernels` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KernelChoice {
@@ -87,8 +92,9 @@ impl KernelChoice {
             "auto" => Self::Auto,
             "software" => Self::Software,
             "wide" => Self::Wide(None),
-            "32x32" => Self::Wide(Some(TILES[0])),
-            "64x64" => Self::Wide(Some(TILES[1])),
+            size if TILES.iter().any(|tiles| size_of_tiles(tiles) == size) => {
+                Self::Wide(TILES.iter().find(|tiles| size_of_tiles(tiles) == size).copied())
+            }
             other => bail!("--kernels {other}: expected auto, software, wide, 32x32 or 64x64"),
         })
     }
@@ -199,6 +205,8 @@ impl Gpu {
             label: Some("grokscope"),
             required_features: adapter.features() & wanted,
             required_limits: adapter.limits(),
+            // Buffers are made once, so nothing is gained by taking more memory than they need.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
         let (device, queue) =
@@ -223,6 +231,11 @@ impl Gpu {
         let family = Family::of(kernels, adapter);
         let (clock, finished) = (Clock::STOPPED, Arc::default());
         Ok(Self { device, queue, info, family, pipeline_cache: None, clock, error, lost, finished })
+    }
+
+    /// The same device for kernels of another family.
+    pub fn with_family(&self, family: Family) -> Self {
+        Self { family, ..self.clone() }
     }
 
     /// Whether the device went away.

@@ -70,7 +70,7 @@ pub fn allocate(gpu: &Gpu, label: &str, lens: &[usize], models: usize) -> Result
         usage: BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
-    gpu.check().with_context(|| format!("no memory for {label} ({} MiB)", total >> 20))?;
+    gpu.check().with_context(|| format!("no memory for {label} ({} MiB)", total.div_ceil(1 << 20)))?;
     let mut offset = 0;
     let window = |(len, bytes): (&usize, u64)| {
         let window = Window { buffer: buffer.clone(), offset, bytes, len: *len, stride: padded(*len) };

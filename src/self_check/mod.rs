@@ -13,8 +13,9 @@ pub mod probes;
 pub mod report;
 pub mod updates;
 
-use crate::gpu::device::Gpu;
+use crate::gpu::device::{Family, Gpu, TILES};
 use crate::gpu::kernel::Kernel;
+use crate::program::Call;
 use anyhow::Result;
 use cases::{FEW_NEURONS, STEP, STEP_ROWS, UPDATE, UPDATE_ROWS};
 use compare::{Calls, Comparison};
@@ -38,8 +39,22 @@ impl Kernels {
     }
 }
 
-/// Counts what [`SelfCheck`] checks.
-pub fn kernel_count() -> usize {
+/// The families to check on a device that runs one. A device that chooses among tiles by the size of a product gets each of them in turn, because
+/// the products of the check are too small for the larger ones.
+fn families(of_device: Family) -> Vec<Family> {
+    match of_device {
+        Family::Wide(None) => TILES.iter().map(|tiles| Family::Wide(Some(tiles))).collect(),
+        other => vec![other],
+    }
+}
+
+/// Whether a call has variants with tiles of several sizes.
+fn has_tiles(kernel: &str) -> bool {
+    kernel == TILES[0]
+}
+
+/// Counts what [`SelfCheck`] checks on a device that runs a family.
+pub fn kernel_count(family: Family) -> usize {
     let mut names: Vec<(&str, &str)> = Vec::new();
     let lists = [cases::step_calls(), cases::method_calls()];
     let updates = cases::updates().update;
@@ -48,7 +63,8 @@ pub fn kernel_count() -> usize {
     }
     names.sort_unstable();
     names.dedup();
-    names.len() + probes::count()
+    let of_tiles = names.iter().filter(|(kernel, _)| has_tiles(kernel)).count();
+    names.len() + (families(family).len() - 1) * of_tiles + probes::count()
 }
 
 /// The self-check of a device, compiled.
@@ -73,11 +89,15 @@ impl SelfCheck {
             (FEW_NEURONS, UPDATE_ROWS, cases::muon_calls()),
         ];
         let mut comparisons = Vec::new();
-        for (shape, rows, mut calls) in cases {
-            calls.step.retain(|call| chosen(call.kernel));
-            calls.evaluation.retain(|call| chosen(call.kernel));
-            if !calls.step.is_empty() || !calls.evaluation.is_empty() {
-                comparisons.push(Comparison::compile(gpu.clone(), operations, shape, rows, calls).await?);
+        for (number, family) in families(gpu.family).into_iter().enumerate() {
+            let gpu = gpu.with_family(family);
+            let wanted = |call: &Call| chosen(call.kernel) && (number == 0 || has_tiles(call.kernel));
+            for (shape, rows, mut calls) in cases.clone() {
+                calls.step.retain(wanted);
+                calls.evaluation.retain(wanted);
+                if !calls.step.is_empty() || !calls.evaluation.is_empty() {
+                    comparisons.push(Comparison::compile(gpu.clone(), operations, shape, rows, calls).await?);
+                }
             }
         }
         let probes = match chosen("probes") {

@@ -3,11 +3,13 @@
 use super::board::Board;
 use super::keeper::Keeper;
 use super::many::{Nobody, Watch};
-use super::{Ended, Options, stopped};
+use super::stopping::{Cause, models_in_words, stopped};
+use super::{Ended, Options};
 use crate::cpu::vector;
 use crate::devices::{self, Choice, Chosen};
+use crate::gpu::device::OutOfMemory;
 use crate::method::Method;
-use crate::plan::{Plan, Shape};
+use crate::plan::{Plan, Shape, one_line};
 use crate::program;
 use crate::program::batch::Layout;
 use crate::program::engine::Engine;
@@ -70,18 +72,41 @@ pub(super) fn waves<S: Seat>(mut seats: Vec<S>, chosen: &Chosen, options: &Optio
         }
     }
     let mut waves = Vec::new();
-    for mut group in groups {
+    for group in groups {
         let rows = group.iter().map(Seat::rows).max().unwrap_or(0);
         let plan = group[0].plan();
         let room = devices::fitting(&program::of_plan(plan)?, plan, rows, chosen, options.threads)?;
-        let at_once = room.at_once(options.at_once)?;
-        while group.len() > at_once {
-            let rest = group.split_off(at_once);
-            waves.push(std::mem::replace(&mut group, rest));
-        }
-        waves.push(group);
+        let at_once = options.at_once.of(plan, group.len(), &room, chosen, options)?;
+        waves.extend(cut(group, at_once));
     }
     Ok(waves)
+}
+
+/// The machine of the first wave, before anything is written. While the device has too little memory for it, every wave that is as large is
+/// halved.
+pub(super) fn open_first(waves: &mut Vec<Vec<Start>>, choice: &Choice, options: &Options) -> Result<Machine> {
+    loop {
+        let models = waves[0].len();
+        match Machine::open(&waves[0], choice, options) {
+            Err(error) if models > 1 && OutOfMemory::caused(&error) => {
+                let most = models.div_ceil(2);
+                note(&one_line(format!("{error:#}: going on with {} at once", models_in_words(most))));
+                *waves = std::mem::take(waves).into_iter().flat_map(|wave| cut(wave, most)).collect();
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Cuts a wave into waves of so many models at most.
+fn cut<S>(mut wave: Vec<S>, most: usize) -> Vec<Vec<S>> {
+    let mut waves = Vec::new();
+    while wave.len() > most {
+        let rest = wave.split_off(most);
+        waves.push(std::mem::replace(&mut wave, rest));
+    }
+    waves.push(wave);
+    waves
 }
 
 /// Trains one wave after the other, the first on a machine that may be there already. Directories are as they are.
@@ -102,7 +127,10 @@ pub(super) fn train_waves(
             Some(machine) => Ok(machine),
             None => options.machine().and_then(|choice| Machine::open(&starts, &choice, options)),
         };
-        let machine = machine.map_err(|error| stopped(error, &paths, directory, false))?;
+        let machine = machine.map_err(|error| {
+            let cause = Cause::of(&error, starts.len(), false);
+            stopped(error, &paths, directory, cause)
+        })?;
         ended.absorb(machine.train(starts, &paths, directory, options, &mut Nobody)?);
         if ended.outcome != Outcome::Done {
             break;
@@ -145,8 +173,11 @@ impl Machine {
         if options.style == Style::Human {
             self.introduce(&starts, directory)?;
         }
-        self.train_to_the_end(starts, directory, options, watch)
-            .map_err(|error| stopped(error, paths, directory, self.engine.is_lost()))
+        let models = starts.len();
+        self.train_to_the_end(starts, directory, options, watch).map_err(|error| {
+            let cause = Cause::of(&error, models, self.engine.is_lost());
+            stopped(error, paths, directory, cause)
+        })
     }
 
     fn introduce(&self, starts: &[Start], directory: &Path) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Runs with directories of their own that are trained side by side: those that are done are left alone, those that were begun go on.
 
 use super::machine::{Machine, Seat, Start, waves};
-use super::{Estimate, Losses, Options, analyze, estimate, first_state, planned_rows, resolved};
+use super::stopping::{Cause, Losses, stopped};
+use super::{AtOnce, Estimate, Options, analyze, estimate, first_state, planned_rows, resolved};
 use crate::analysis::Analysis;
 use crate::plan::{Plan, one_line};
 use crate::progress::note;
@@ -295,31 +296,33 @@ impl Left {
     /// Trains it, side by side where that can be. `root` holds all of the runs.
     pub fn train(self, jobs: &[Job], root: &Path, options: &Options, watch: &mut dyn Watch) -> Result<Progress> {
         let mut watch = Once { told: HashSet::new(), watch };
-        let (mut interrupted, mut elsewhere, mut left_out) = (false, Vec::new(), self.unreadable);
+        let mut interrupted = false;
+        let mut work = Work { jobs, root, options: options.clone(), left_out: self.unreadable, elsewhere: Vec::new() };
         for wave in &self.waves {
             if interrupted || options.stop.load(Ordering::SeqCst) {
                 interrupted = true;
                 break;
             }
-            let mut work = Wave { jobs, root, options, left_out: &mut left_out, elsewhere: &mut elsewhere };
             interrupted = work.train(wave, &mut watch)? != Outcome::Done;
         }
+        let Work { left_out, mut elsewhere, .. } = work;
         elsewhere.retain(|&number| !matches!(find(&jobs[number]), Found::Ended(..)));
         Ok(Progress { interrupted, elsewhere: elsewhere.len(), left_out })
     }
 }
 
-/// Runs that go side by side.
-struct Wave<'a> {
+/// Training of one wave after the other.
+struct Work<'a> {
     jobs: &'a [Job],
     root: &'a Path,
-    options: &'a Options,
-    left_out: &'a mut BTreeSet<String>,
-    elsewhere: &'a mut Vec<usize>,
+    /// With fewer models side by side once the device's memory has run out.
+    options: Options,
+    left_out: BTreeSet<String>,
+    elsewhere: Vec<usize>,
 }
 
-impl Wave<'_> {
-    /// On a fresh device where one goes away, as long as it comes further.
+impl Work<'_> {
+    /// Trains a wave; on a fresh device where one goes away, as long as it comes further.
     fn train(&mut self, numbers: &[usize], watch: &mut dyn Watch) -> Result<Outcome> {
         let (mut locks, mut own) = (Vec::new(), Vec::new());
         for &number in numbers {
@@ -335,7 +338,7 @@ impl Wave<'_> {
         let mut losses = Losses::default();
         loop {
             match self.train_once(&own, watch) {
-                Err(error) if losses.survived(&error).is_some() => {}
+                Err(error) if losses.survived(&error, &mut self.options).is_some() => {}
                 ended => return ended,
             }
         }
@@ -347,7 +350,11 @@ impl Wave<'_> {
 
     /// Goes on with runs whose directories are locked, from wherever they stand now.
     fn train_once(&mut self, numbers: &[usize], watch: &mut dyn Watch) -> Result<Outcome> {
-        let Self { jobs, root, options, .. } = *self;
+        let (jobs, root, mut options) = (self.jobs, self.root, self.options.clone());
+        if options.at_once == AtOnce::Fastest {
+            // The wave is as large as was fastest.
+            options.at_once = AtOnce::Most(numbers.len());
+        }
         let mut starts = Vec::new();
         for &number in numbers {
             match start(number, &jobs[number], watch) {
@@ -366,10 +373,15 @@ impl Wave<'_> {
             return Ok(Outcome::Done);
         }
         let choice = options.machine()?;
-        for starts in waves(starts, &choice.chosen, options)? {
-            let machine = Machine::open(&starts, &choice, options)?;
+        for starts in waves(starts, &choice.chosen, &options)? {
             let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
-            let outcome = machine.train(starts, &paths, root, options, watch)?.outcome;
+            let machine = Machine::open(&starts, &choice, &options).map_err(|error| {
+                match Cause::of(&error, starts.len(), false) {
+                    cause @ Cause::OutOfMemory { .. } => stopped(error, &paths, root, cause),
+                    _ => error,
+                }
+            })?;
+            let outcome = machine.train(starts, &paths, root, &options, watch)?.outcome;
             if outcome != Outcome::Done {
                 return Ok(outcome);
             }

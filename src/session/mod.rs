@@ -1,36 +1,38 @@
 //! A training run from a plan to its files: builds the engine, runs the loop, keeps what comes.
 
 pub mod analyze;
+mod at_once;
 mod board;
 pub mod exchange;
 mod keeper;
 mod machine;
 pub mod many;
 mod resume;
+mod stopping;
 
 pub use analyze::{analyze, report};
+pub use at_once::{AtOnce, estimate};
 pub use resume::resume;
+pub use stopping::{Cause, Stopped, causes};
 
 use crate::analysis::Analysis;
 use crate::devices;
 use crate::gpu::device::KernelChoice;
 use crate::model::Sizes;
-use crate::plan::{Plan, one_line};
+use crate::plan::Plan;
 use crate::program::batch::Layout;
 use crate::program::engine::Engine;
 use crate::program::{self, Program, State};
-use crate::progress::{Style, note};
+use crate::progress::Style;
 use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::run::{self, RunDir, Summary, disk};
-use crate::task::{Op, Pairs, Split};
+use crate::task::{Op, Split};
 use crate::train::{Divergence, Outcome};
 use anyhow::Result;
-use keeper::median;
-use machine::{Machine, Start, train_waves, waves};
-use std::fmt;
+use machine::{Start, open_first, train_waves, waves};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use stopping::persist;
 
 /// How to run a plan: nothing here changes its numbers on a given device.
 #[derive(Clone)]
@@ -41,8 +43,8 @@ pub struct Options {
     pub kernels: KernelChoice,
     /// 0: one for each core.
     pub threads: usize,
-    /// Models that are trained side by side at most; 0: as many as fit.
-    pub at_once: usize,
+    /// Models that are trained side by side.
+    pub at_once: AtOnce,
     /// What the user sees.
     pub style: Style,
     /// Whether every run has a page.
@@ -116,28 +118,6 @@ pub fn resolved(plan: &Plan) -> Result<Plan> {
     Ok(Plan { program: program::resolve(&plan.program, &sizes), ..plan.clone() })
 }
 
-/// Why training ended before its time, where its checkpoints let it go on: the outermost context of the error that ended it.
-#[derive(Clone, Debug)]
-pub struct Stopped {
-    /// The run's, or the ensemble's.
-    pub directory: PathBuf,
-    /// Of the newest checkpoint.
-    pub step: u64,
-    /// Steps of all models' newest checkpoints together: grows where any of them comes further.
-    pub progress: u64,
-    /// Whether it was the device that went away.
-    pub lost: bool,
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: stopped, with a checkpoint of step {}", self.directory.display(), self.step)
-    }
-}
-
-/// Devices that may go away one after the other without a checkpoint in between.
-const LOSSES: usize = 3;
-
 /// Trains a new run in `directory`, or an ensemble whose models have the next seeds.
 pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> {
     let plans: Vec<Plan> = (0..plan.models).map(|index| member_plan(plan, index)).collect();
@@ -148,52 +128,6 @@ pub fn train(plan: &Plan, directory: &Path, options: &Options) -> Result<Ended> 
 pub fn train_members(plans: &[Plan], directory: &Path, options: &Options) -> Result<Ended> {
     let mut locks = Vec::new();
     persist(train_once(plans, directory, options, &mut locks), directory, &[], options)
-}
-
-/// Devices that went away one after the other.
-#[derive(Default)]
-struct Losses {
-    /// How far all models had come at the last of them.
-    progress: Option<u64>,
-    /// How many since.
-    count: usize,
-}
-
-impl Losses {
-    /// Where to go on from on a fresh device, which is told; none where the error is another one, or the last that is borne.
-    fn survived(&mut self, error: &anyhow::Error) -> Option<Stopped> {
-        let stopped = error.downcast_ref::<Stopped>().filter(|stopped| stopped.lost)?.clone();
-        self.count = if self.progress == Some(stopped.progress) { self.count + 1 } else { 1 };
-        if self.count == LOSSES {
-            return None;
-        }
-        self.progress = Some(stopped.progress);
-        note(&one_line(format!("{}: going on from step {} on a fresh device", causes(error), stopped.step)));
-        Some(stopped)
-    }
-}
-
-/// Goes on from the last checkpoint on a fresh device, as often as the device goes away. The directory is locked all the while.
-fn persist(
-    mut ended: Result<Ended>,
-    directory: &Path,
-    changes: &[(String, String)],
-    options: &Options,
-) -> Result<Ended> {
-    let mut losses = Losses::default();
-    loop {
-        let Some(stopped) = ended.as_ref().err().and_then(|error| losses.survived(error)) else { return ended };
-        let again = resume::prepare(directory, changes, options).and_then(|prepared| prepared.go(directory, options));
-        ended = again.map_err(|error| match error.is::<Stopped>() {
-            true => error,
-            false => error.context(Stopped { lost: false, ..stopped }),
-        });
-    }
-}
-
-/// What led to an error that [`Stopped`] stands before.
-pub fn causes(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
 }
 
 /// What a new run begins with.
@@ -229,7 +163,7 @@ fn train_once(plans: &[Plan], directory: &Path, options: &Options, locks: &mut V
     run::refuse_held(directory)?;
     let mut waves = waves(starts, &choice.chosen, options)?;
     first_state(&waves[0][0].run)?;
-    let machine = Machine::open(&waves[0], &choice, options)?;
+    let machine = open_first(&mut waves, &choice, options)?;
     locks.push(run::begin(directory)?);
     for Start { run, train, .. } in waves.iter_mut().flatten() {
         if run.path != directory {
@@ -243,23 +177,6 @@ fn train_once(plans: &[Plan], directory: &Path, options: &Options, locks: &mut V
     train_waves(Some(machine), waves, directory, options)
 }
 
-/// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that have not ended, or
-/// of all where all have.
-fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path, lost: bool) -> anyhow::Error {
-    let newest = |path: &PathBuf| -> Result<(bool, u64)> {
-        let run = RunDir::open(path)?;
-        Ok((run.summary()?.is_some() || run.divergence()?.is_some(), run.newest_state()?.step))
-    };
-    let steps: Result<Vec<(bool, u64)>> = paths.iter().map(newest).collect();
-    // Where the directory is gone, say, there is nothing to go on from.
-    let Ok(steps) = steps else { return error };
-    let progress = steps.iter().map(|(_, step)| step).sum();
-    match steps.into_iter().min() {
-        Some((_, step)) => error.context(Stopped { directory: directory.into(), step, progress, lost }),
-        None => error,
-    }
-}
-
 /// What a plan would take.
 pub struct Estimate {
     /// The machine's name.
@@ -270,34 +187,4 @@ pub struct Estimate {
     pub bytes: u64,
     /// A step of these, measured on a few, in milliseconds.
     pub ms_per_step: f64,
-}
-
-/// Measures a few steps of a plan.
-pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
-    let plan = &resolved(plan)?;
-    const TRIED: u64 = 5;
-    let choice = options.machine()?;
-    let program = program::of_plan(plan)?;
-    let room = devices::fitting(&program, plan, planned_rows(plan)?, &choice.chosen, options.threads)?;
-    let at_once = room.at_once(options.at_once)?.min(plan.models);
-    let train = train_pairs(plan, None)?;
-    let grid = Pairs::grid(plan.op.parse()?, plan.p);
-    let layout = Layout::new(plan.shape(), &vec![train; at_once], &vec![grid; at_once]);
-    let (mut engine, device) = (options.open)(&choice.chosen, &program, layout, options.threads)?;
-    for k in 0..at_once {
-        engine.write_state(
-            k,
-            &State::remembering(first_weights(&member_plan(plan, k))?, plan.method().filter.copies()),
-        )?;
-    }
-    let mut times = Vec::new();
-    for step in 0..TRIED {
-        let began = Instant::now();
-        // From where the mean over a window of gradients counts.
-        let update = plan.update(plan.grokfast_window as u64 + step);
-        pollster::block_on(engine.steps(&vec![vec![update]; at_once]))?;
-        times.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    let ms_per_step = median(&times).unwrap_or(0.0);
-    Ok(Estimate { device, at_once, bytes: room.bytes * at_once as u64, ms_per_step })
 }

@@ -1,7 +1,8 @@
 //! Going on with a run that was begun before.
 
-use super::machine::{Machine, Start, train_waves, waves};
-use super::{Ended, Options, persist, stopped};
+use super::machine::{Start, open_first, train_waves, waves};
+use super::stopping::{Cause, persist, stopped};
+use super::{Ended, Options};
 use crate::plan::{CHANGEABLE, Draft, Plan, one_line};
 use crate::progress::note;
 use crate::run::disk::{LOCK, Lock, copy_directory, entries, kind_of, make_directory};
@@ -118,7 +119,7 @@ impl Prepared {
         starts().map(|start| &start.run).chain(ended).try_for_each(RunDir::write_plan)?;
         starts()
             .try_for_each(|start| start.run.rewind(start.step, &start.history))
-            .map_err(|error| stopped(error, &self.paths(), directory, false))
+            .map_err(|error| stopped(error, &self.paths(), directory, Cause::Other))
     }
 
     /// Of the models that go on.
@@ -127,7 +128,7 @@ impl Prepared {
     }
 
     /// Trains one wave after the other. What was changed holds for all of them from the first one's beginning.
-    pub(super) fn go(self, directory: &Path, options: &Options) -> Result<Ended> {
+    pub(super) fn go(mut self, directory: &Path, options: &Options) -> Result<Ended> {
         if self.waves.is_empty() {
             let remedy = |rule: &str| match rule {
                 "steps" => "more --steps",
@@ -145,8 +146,8 @@ impl Prepared {
             ));
         }
         let mut machine = None;
-        if let Some(first) = self.waves.first() {
-            machine = Some(Machine::open(first, &options.machine()?, options)?);
+        if !self.waves.is_empty() {
+            machine = Some(open_first(&mut self.waves, &options.machine()?, options)?);
             self.rewind(directory)?;
         }
         let mut result = Ended::nothing(directory);

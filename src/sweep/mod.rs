@@ -23,7 +23,7 @@ use crate::progress::{Bar, Style, note};
 use crate::run::disk;
 use crate::session::analyze::Request;
 use crate::session::many::{Job, Kind, Left, Progress};
-use crate::session::{self, Estimate, Options, Stopped};
+use crate::session::{self, Cause, Estimate, Options, Stopped};
 use anyhow::{Context, Result, bail, ensure};
 use follow::Follow;
 use merged::Merged;
@@ -181,7 +181,7 @@ impl Sweep {
         let paged = if options.page && progress.is_ok() { make_pages(&jobs, &quiet) } else { Ok(()) };
         let pushed = remote.map_or(Ok(()), |remote| remote.push(&jobs));
         // All that was asked for has been looked at: whatever went wrong may be gone another time.
-        let stopped = || Stopped { directory: self.directory.clone(), step: 0, progress: 0, lost: false };
+        let stopped = || Stopped { directory: self.directory.clone(), step: 0, progress: 0, cause: Cause::Other };
         let progress =
             progress.map_err(|error| if error.is::<Stopped>() { error } else { error.context(stopped()) })?;
         paged.and(pushed).map(|()| progress)

@@ -14,7 +14,7 @@ use grokscope::devices;
 use grokscope::gpu::device::KernelChoice;
 use grokscope::plan::Draft;
 use grokscope::progress::Style;
-use grokscope::session::{self, Options};
+use grokscope::session::{self, AtOnce, Options};
 use libtest_mimic::{Failed, Trial};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ fn sums_of((field, value): (&str, &str)) -> Result<BTreeMap<String, String>, Fai
         device: "cpu".into(),
         threads: 2,
         style: Style::Quiet,
-        at_once: 0,
+        at_once: AtOnce::Fitting,
         page: false,
         tensorboard: false,
         stop: &STOP,

@@ -13,7 +13,7 @@ use grokscope::program::engine::Engine;
 use grokscope::progress::Style;
 use grokscope::random::Philox;
 use grokscope::session::many::{End as Ended, Job, Left, Watch};
-use grokscope::session::{self, Options, Stopped};
+use grokscope::session::{self, AtOnce, Options, Stopped};
 use grokscope::train::Outcome as End;
 use libtest_mimic::{Failed, Trial};
 use std::sync::Mutex;
@@ -66,7 +66,7 @@ fn options() -> Options {
         device: wanted_adapter(),
         threads: 1,
         style: Style::Quiet,
-        at_once: 0,
+        at_once: AtOnce::Fitting,
         page: true,
         tensorboard: false,
         stop: &NO_STOP,
@@ -184,7 +184,7 @@ fn of_a_sweep() -> Outcome {
         };
         (0..6).map(job).collect()
     };
-    let options = Options { at_once: 3, page: false, ..options() };
+    let options = Options { at_once: AtOnce::Most(3), page: false, ..options() };
     let sweep = |out: &str, losses: usize| -> Result<Count, Failed> {
         let (jobs, mut count) = (jobs(out)?, Count::default());
         OPENED.store(0, Ordering::SeqCst);

@@ -9,7 +9,7 @@ use grokscope::program::batch::Layout;
 use grokscope::program::engine::Engine;
 use grokscope::progress::Style;
 use grokscope::run::RunDir;
-use grokscope::session::{self, Options, Stopped};
+use grokscope::session::{self, AtOnce, Cause, Options, Stopped};
 use libtest_mimic::{Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -254,7 +254,7 @@ fn changes_hold() -> Outcome {
         device: "cpu".into(),
         threads: 2,
         style: Style::Quiet,
-        at_once: 0,
+        at_once: AtOnce::Fitting,
         page: true,
         tensorboard: false,
         stop: &NO_STOP,
@@ -265,7 +265,10 @@ fn changes_hold() -> Outcome {
     let changes = [("steps".to_string(), "70".to_string())];
     let Err(error) = session::resume(&run, None, &changes, &options) else { return Err("trained on no device".into()) };
     let stopped = error.downcast_ref::<Stopped>().ok_or(format!("not to be gone on with: {error:#}"))?;
-    require!(stopped.step == 40 && !stopped.lost, "{stopped:?}: the model that is left stands at step 40");
+    require!(
+        stopped.step == 40 && stopped.cause == Cause::Other,
+        "{stopped:?}: the model that is left stands at step 40"
+    );
     succeed(&["train", "--quiet", "--device", "cpu", "--resume", &run.display().to_string()])?;
     same(&run, &whole)
 }

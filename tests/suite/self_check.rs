@@ -13,7 +13,7 @@ use grokscope::plan::{Draft, Plan};
 use grokscope::program::dispatches::variants;
 use grokscope::progress::Style;
 use grokscope::self_check::{Finding, Kernels, Problem, Report, SelfCheck, kernel_count};
-use grokscope::session::{self, Choose, Options};
+use grokscope::session::{self, AtOnce, Choose, Options};
 use grokscope::shaders::{HELPERS, OPERATIONS, PROBES};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
@@ -27,6 +27,8 @@ use wgpu::DeviceType;
 pub fn adapter_tests() -> Vec<Trial> {
     vec![
         test("self_check_passes", passes),
+        test("self_check_launches_every_kernel_of_every_family", launches_all),
+        test("tiles_are_measured_on_a_device_that_has_a_choice", measured),
         test("self_check_names_mutants_of_every_shader", names),
         test("self_check_names_mutants_of_other_families", of_other_families),
         test("self_check_names_wrong_probes", probes_are_named),
@@ -52,9 +54,35 @@ fn passes() -> Outcome {
     let second = began.elapsed().as_secs_f64();
     let (kernels, cases) = (report.checked.len(), report.cases);
     println!("{kernels} kernels, {cases} cases: {first:.2} s with compiling, {second:.2} s without");
-    require!(kernels == kernel_count(), "{kernels} kernels, announced {}", kernel_count());
+    let announced = kernel_count(gpu()?.family);
+    require!(kernels == announced, "{kernels} kernels, announced {announced}");
     passed(&report)?;
     require!(again == report, "another report at the second time: {again:?}");
+    Ok(())
+}
+
+/// Also those that the device chooses for large products alone.
+fn launches_all() -> Outcome {
+    let own = Kernels::own()?;
+    let own_family = gpu()?.family;
+    for family in [own_family, Family::Software, Family::Wide(None), Family::Wide(Some(TILES[1]))] {
+        let report = checked(&gpu_of(family)?, &own, &|_| true)?;
+        passed(&report)?;
+        require!(report.checked.len() == kernel_count(family), "{family:?}: {} kernels", report.checked.len());
+        for kernel in variants(&own.operations, family) {
+            let of_kernel = |name: &String| name.split_once('.').is_some_and(|(stem, _)| stem == kernel.stem);
+            require!(report.checked.iter().any(of_kernel), "{family:?}: {} is not launched", kernel.stem);
+        }
+    }
+    Ok(())
+}
+
+/// Which tiles are fastest depends on the machine; that the measurement trains does not.
+fn measured() -> Outcome {
+    let plan = Plan { p: 11, d_model: 16, d_mlp: 24, ..Draft::from_preset("demo")?.finish()? };
+    let tiles = devices::tiles::fastest(&gpu_of(Family::Wide(None))?, &plan)?;
+    println!("fastest tiles at p = 11: {}", tiles.unwrap_or("chosen for each product"));
+    require!(tiles.is_none_or(|tiles| TILES.contains(&tiles)), "{tiles:?}");
     Ok(())
 }
 
@@ -78,7 +106,6 @@ fn wrong_shaders(report: &Report) -> BTreeSet<String> {
 /// The families of kernels that the adapter can run, its own first. Subgroups of eight need an adapter that has them.
 fn families(own: Family) -> Vec<Family> {
     let small = Family::Wide(Some(TILES[0]));
-    // The products of the check are too small for the larger tiles.
     let mut families = vec![if own == Family::Wide(None) { small } else { own }];
     for family in [small, Family::Wide(Some(TILES[1])), Family::Software] {
         if !families.contains(&family) {
@@ -196,7 +223,7 @@ fn options(device: &str, choose: &'static Choose) -> Options {
         kernels: KernelChoice::Auto,
         threads: 1,
         style: Style::Quiet,
-        at_once: 0,
+        at_once: AtOnce::Fitting,
         page: false,
         tensorboard: false,
         stop: &NO_STOP,
@@ -262,7 +289,7 @@ fn explicit_fails() -> Outcome {
         count: 3,
     };
     let report = Report { checked: vec!["product.nn".into()], cases: 1, wrong: vec![finding] };
-    let run = || Ok(Timed { report, seconds: 0.0 });
+    let run = || Ok(Timed { report, seconds: 0.0, tiles: None });
     SelfChecks::at(Some(cache.clone())).result(&Key::of(&info), false, run)?;
     let wanted = wanted_adapter();
     let train = [TRAIN, &["--device", &wanted, "--out", "run"]].concat();

@@ -10,7 +10,7 @@ use grokscope::plan::{Draft, Update, preset};
 use grokscope::program::engine::Engine;
 use grokscope::program::{State, composed};
 use grokscope::progress::Style;
-use grokscope::session::{self, Options};
+use grokscope::session::{self, AtOnce, Options};
 use grokscope::train::Outcome as End;
 use libtest_mimic::{Failed, Trial};
 use std::process::Command;
@@ -122,7 +122,7 @@ fn training(device: &str) -> Outcome {
             device: device_name,
             threads: 2,
             style,
-            at_once: 0,
+            at_once: AtOnce::Fitting,
             page: true,
             tensorboard: false,
             stop: &STOP,

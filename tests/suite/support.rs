@@ -111,3 +111,8 @@ pub fn does(title: &str, call: &Call) -> bool {
     let names_all = || call.written().iter().all(|name| results.split(", ").any(|result| result == *name));
     title == call.title() || (title.starts_with(&format!("{}.", call.kernel)) && !title.contains('(') && names_all())
 }
+
+/// A path as the text that an argument or a variable takes.
+pub fn utf8(path: &Path) -> Result<&str, Failed> {
+    Ok(path.to_str().ok_or(format!("{}: not UTF-8", path.display()))?)
+}

@@ -1,0 +1,78 @@
+//! Which tiles of products are fastest on an adapter.
+
+use crate::gpu::device::{Family, Gpu, OutOfMemory, TILES};
+use crate::plan::Plan;
+use crate::program::batch::Layout;
+use crate::program::on_gpu::OnGpu;
+use crate::program::{State, composed};
+use crate::run::inputs::{first_weights, train_pairs};
+use crate::shaders::kernels;
+use crate::task::Pairs;
+use anyhow::Result;
+use std::time::Instant;
+
+/// Rounds in which the sizes of tiles take turns,
+const ROUNDS: usize = 5;
+/// and steps of each round.
+const STEPS: u64 = 8;
+/// Tiles of one size for all products must take less than this share of the time of those that are chosen product by product.
+const WORTH: f64 = 0.98;
+
+/// The tiles with which a training step of a plan takes the least time; none where that is those that leave enough workgroups, product by
+/// product. All make the same bits.
+///
+/// # Errors
+/// The device reports one. Too little memory is none: then nothing is chosen.
+pub fn fastest(gpu: &Gpu, plan: &Plan) -> Result<Option<&'static str>> {
+    match times(gpu, plan) {
+        Ok(times) => Ok(choose(&times)),
+        Err(error) if OutOfMemory::caused(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Seconds of some steps with the tiles that are chosen product by product, and with those of each size.
+fn times(gpu: &Gpu, plan: &Plan) -> Result<Vec<f64>> {
+    let layout = || {
+        let grid = Pairs::grid(plan.op.parse()?, plan.p);
+        Ok::<_, anyhow::Error>(Layout::new(plan.shape(), &[train_pairs(plan, None)?], &[grid]))
+    };
+    let mut machines = Vec::new();
+    for tiles in [None].into_iter().chain(TILES.iter().map(|tiles| Some(*tiles))) {
+        let gpu = gpu.with_family(Family::Wide(tiles));
+        let mut machine = pollster::block_on(OnGpu::new(gpu, kernels()?, &composed::program(), layout()?))?;
+        machine.write_state(0, &State::fresh(first_weights(plan)?))?;
+        // Many drivers compile at the first launch.
+        pollster::block_on(machine.steps(&[vec![plan.update(0)]]))?;
+        machines.push(machine);
+    }
+    let mut least = vec![f64::INFINITY; machines.len()];
+    for _ in 0..ROUNDS {
+        for (machine, least) in machines.iter_mut().zip(&mut least) {
+            let began = Instant::now();
+            pollster::block_on(machine.steps(&[(0..STEPS).map(|step| plan.update(step)).collect()]))?;
+            *least = least.min(began.elapsed().as_secs_f64());
+        }
+    }
+    Ok(least)
+}
+
+/// The tiles to take where those that are chosen product by product take the first time, and those of each size the others.
+fn choose(times: &[f64]) -> Option<&'static str> {
+    let (least, tiles) = times[1..].iter().zip(TILES).min_by(|a, b| a.0.total_cmp(b.0))?;
+    (*least < WORTH * times[0]).then_some(*tiles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_of_one_size_are_taken_where_they_are_faster() {
+        assert_eq!(choose(&[1.0, 1.0, 1.0]), None);
+        assert_eq!(choose(&[1.0, 0.99, 1.2]), None);
+        assert_eq!(choose(&[1.0, 0.9, 1.2]), Some(TILES[0]));
+        assert_eq!(choose(&[1.0, 0.9, 0.8]), Some(TILES[1]));
+        assert_eq!(choose(&[0.5, 0.9, 0.8]), None);
+    }
+}
