@@ -4,7 +4,7 @@
 //! that reads a row too many, that leaves a gap, that forgets a barrier, or whose invocations overlap is found at the line that does it.
 //! `planted_faults_are_found` holds that it is.
 
-use crate::kernels::{methods, name_of, with_method};
+use crate::kernels::{methods, name_of, remainders, with_method};
 use crate::support::{Outcome, layout, require, shape, test};
 use grokscope::gpu::device::{Family, TILES};
 use grokscope::gpu::kernel::Kernel;
@@ -49,6 +49,16 @@ pub fn tests() -> Vec<Trial> {
             let program = move || Ok((by_name(program)?, preset("default")?));
             trials.push(Trial::test(name, move || stays_in_bounds(program, family, shape, rows)));
         }
+    }
+    for tiles in TILES {
+        trials.push(Trial::test(format!("{tiles}_stays_in_bounds_at_every_remainder"), move || {
+            for (shape, rows) in remainders(Some(6)) {
+                let program = || Ok((by_name("composed")?, preset("default")?));
+                stays_in_bounds(program, Family::Wide(Some(tiles)), shape, &[rows])
+                    .map_err(|e| format!("{shape:?}, {rows} rows: {}", e.message().unwrap_or_default()))?;
+            }
+            Ok(())
+        }));
     }
     for (method, taught) in methods() {
         // Neurons more than d_model, and fewer.

@@ -7,7 +7,7 @@ use grokscope::gpu::device::{Family, Gpu, TILES};
 use grokscope::gpu::kernel::Kernel;
 use grokscope::model::CHUNK;
 use grokscope::plan::Shape;
-use grokscope::program::{Call, Program, composed, layered, method};
+use grokscope::program::{Call, Over, Program, composed, layered, method};
 use grokscope::self_check::Report;
 use grokscope::self_check::cases::{calls_of, method_of, nothing};
 pub use grokscope::self_check::cases::{is_of_method, methods, with_method};
@@ -67,6 +67,26 @@ pub fn tests() -> Vec<Trial> {
             }));
         }
     }
+    for tiles in TILES {
+        trials.push(Trial::test(format!("{tiles}_agrees_with_its_twin_at_every_remainder"), move || {
+            let (kernels, mut gpu) = (grokscope::shaders::kernels()?, gpu()?);
+            gpu.family = Family::Wide(Some(tiles));
+            for (shape, rows) in remainders(None) {
+                let is_product = |call: &Call| matches!(call.over, Over::Product(..));
+                compare(gpu.clone(), kernels, &composed::program(), shape, &[rows], is_product)
+                    .map_err(|e| format!("{shape:?}, {rows} rows: {}", e.message().unwrap_or_default()))?;
+            }
+            Ok(())
+        }));
+    }
+    // Some tiles and chunks of every sum along each side of every product.
+    for family in [Family::Wide(Some(TILES[0])), Family::Wide(Some(TILES[1])), Family::Software] {
+        trials.push(Trial::test(format!("kernels_{}_agree_at_the_default_shape", name_of(family)), move || {
+            let (kernels, mut gpu) = (grokscope::shaders::kernels()?, gpu()?);
+            gpu.family = family;
+            compare(gpu, kernels, &composed::program(), shape(113, 128, 4, 512), &[3830], |_| true)
+        }));
+    }
     for name in ["adamw"].into_iter().chain(methods().map(|(name, _)| name)) {
         trials.push(Trial::test(format!("updates_agree_with_their_twins_{name}"), move || {
             let kernels = grokscope::shaders::kernels()?;
@@ -115,6 +135,15 @@ fn random_case(seed: u64) -> (Shape, Vec<usize>) {
     let models = if seed.is_multiple_of(2) { 1 } else { 3 };
     let rows = (0..models).map(|k| draw(10 + k, 1..=p * p)).collect();
     (Shape { d_vocab_out: p + draw(4, 0..=1), ..shape }, rows)
+}
+
+/// Shapes and numbers of rows with which the sums of products have every number of terms from 1 to 32: every remainder of the 16 that a
+/// stage has, in one stage and in two. `p` is the same for all, or else they differ in it too.
+pub fn remainders(p: Option<usize>) -> impl Iterator<Item = (Shape, usize)> {
+    (0..32).map(move |n| {
+        let of = shape(p.unwrap_or(3 + n), 2 * (1 + n), 2, 1 + 5 * n % 32);
+        (of, 1 + 7 * n % 32)
+    })
 }
 
 /// Every call of both programs.

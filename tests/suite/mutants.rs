@@ -1,12 +1,14 @@
 //! Teeth: shaders with one mistake each, every one of which the kernel tests must reject.
 
 use crate::kernels::{compared, is_of_method, methods, updated};
-use crate::support::{Outcome, gpu, require, without_adapter};
+use crate::support::{Outcome, gpu, layout, require, without_adapter};
 use grokscope::gpu::device::{Family, Gpu, TILES};
 use grokscope::gpu::kernel::Kernel;
-use grokscope::plan::Shape;
+use grokscope::model::initial_weights;
+use grokscope::plan::{Shape, preset};
 use grokscope::program::dispatches::stem as name_of;
-use grokscope::program::{Call, Program, composed, layered};
+use grokscope::program::on_gpu::OnGpu;
+use grokscope::program::{Call, Program, State, composed, layered};
 use grokscope::shaders::{HELPERS, OPERATIONS};
 use libtest_mimic::{Failed, Trial};
 
@@ -372,6 +374,11 @@ const BEYOND_SELF_CHECK: &[Mutant] = &[
     ("copy", "min(part + 2u, last) * matrix.part", "min(part + 2u, last)"),
     ("copy", "return matrix.at + ", "return "),
     ("copy", "step[group.z] += 1u", "step[group.z] += 2u"),
+    ("orthogonal", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+    ("orthogonal", "LANES / 2u; half", "LANES / 4u; half"),
+    ("orthonormal", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+    ("dots", "(partial[of_row + 6u] + partial[of_row + 7u]));", "partial[of_row + 6u]);"),
+    ("product", "c.at + within", "within"),
     ("compose", "if (chunk + 2u < chunks) { sum += z; }", ""),
     ("compose", "chunk < chunks; chunk += 4u", "chunk < chunks; chunk += 8u"),
     ("compose", "LANES / 2u", "LANES / 4u"),
@@ -392,6 +399,35 @@ const BEYOND_SELF_CHECK: &[Mutant] = &[
     ("product_subgroup", "part * b.part + min(j", "b.part + min(j"),
 ];
 
+/// Mutants that the twins' bounds allow, or that launches of single calls do not show: they change bits of a training step.
+const OF_BITS: &[Mutant] = &[
+    // The order in which parts of a sum are added.
+    (
+        "product",
+        "if (part + 1u < side.parts) { sum += second; }\n        if (part + 2u < side.parts) { sum += third; }",
+        "if (part + 2u < side.parts) { sum += third; }\n        if (part + 1u < side.parts) { sum += second; }",
+    ),
+    (
+        "product_64x64",
+        "if (part + 1u < side.parts) { sum += second; }\n        if (part + 2u < side.parts) { sum += third; }",
+        "if (part + 2u < side.parts) { sum += third; }\n        if (part + 1u < side.parts) { sum += second; }",
+    ),
+    (
+        "copy",
+        "sum += first;\n        if (part + 1u < matrix.parts) { sum += second; }",
+        "if (part + 1u < matrix.parts) { sum += second; }\n        sum += first;",
+    ),
+    // Entries of a table beyond the first.
+    ("product", "n - first, n < total", "n, n < total"),
+    ("product_64x64", "n - first, n < total", "n, n < total"),
+    ("copy", "n - first, n < total", "n, n < total"),
+    ("product", "reached(table[1], n) + reached(table[2], n)", "reached(table[1], n)"),
+    ("copy", "last_reached(table[1], n), last_reached(table[2], n)", "last_reached(table[1], n), 0u"),
+    // Trees for a maximum, which moves what the exponential is taken of.
+    ("loss", "half > 0u; half /= 2u) {", "half > 1u; half /= 2u) {"),
+    ("loss", "max(halves[lane], halves[lane + half])", "halves[lane + half]"),
+];
+
 pub fn tests() -> Vec<Trial> {
     // Variants for subgroups of eight run on adapters that have those. An adapter that is missing ignores nothing: it fails.
     let never_runs =
@@ -401,7 +437,49 @@ pub fn tests() -> Vec<Trial> {
         let is_ignored = !without_adapter() && never_runs(mutant.0);
         Trial::test(name, move || rejects(mutant)).with_ignored_flag(is_ignored)
     };
-    MUTANTS.iter().chain(BEYOND_SELF_CHECK).enumerate().map(trial).collect()
+    let of_bits = |(i, &mutant): (usize, &Mutant)| {
+        Trial::test(format!("mutant_{i:03}_of_the_bits_of_{}_is_rejected", mutant.0), move || changes_bits(mutant))
+    };
+    let mut trials: Vec<Trial> = MUTANTS.iter().chain(BEYOND_SELF_CHECK).enumerate().map(trial).collect();
+    trials.extend(OF_BITS.iter().enumerate().map(of_bits));
+    trials
+}
+
+/// Two steps of the composed program as the program does them, several calls a dispatch: weights, moments and losses.
+fn trained(kernels: &[Kernel], family: Family, shape: Shape, rows: &[usize]) -> Result<Vec<u32>, Failed> {
+    let (gpu, program) = (gpu_of(family)?, composed::program());
+    let mut machine = pollster::block_on(OnGpu::new(gpu, kernels, &program, layout(shape, rows)))?;
+    for model in 0..rows.len() {
+        machine.write_state(model, &State::fresh(initial_weights("paper", model as u64, &shape)))?;
+    }
+    let plan = preset("default")?;
+    pollster::block_on(machine.steps(&vec![vec![plan.update(0), plan.update(1)]; rows.len()]))?;
+    let mut numbers: Vec<f32> = Vec::new();
+    for (losses, _) in pollster::block_on(machine.evaluate())? {
+        numbers.extend(losses);
+    }
+    for state in pollster::block_on(machine.read_states())? {
+        let parts = [state.weights, state.exp_avg, state.exp_avg_sq];
+        numbers.extend(parts.into_iter().flat_map(|part| part.tensors).flatten());
+    }
+    Ok(numbers.into_iter().map(f32::to_bits).collect())
+}
+
+/// Fails unless a mutant makes other bits than the kernels, which make the same ones twice.
+fn changes_bits(mutant: Mutant) -> Outcome {
+    let (stem, there, instead) = mutant;
+    let (kernels, right) = (mutated(mutant)?, grokscope::shaders::kernels()?);
+    // Of the kernels for devices with many cores: the others' tables have one entry.
+    let tiles = TILES.iter().copied().find(|tiles| *tiles == stem).unwrap_or(TILES[0]);
+    let family = Family::Wide(Some(tiles));
+    for (shape, rows) in [(MORE_NEURONS, ROWS), (LARGER, MORE_ROWS)] {
+        let expected = trained(right, family, shape, rows)?;
+        require!(trained(right, family, shape, rows)? == expected, "the kernels make other bits each time");
+        if trained(&kernels, family, shape, rows)? != expected {
+            return Ok(());
+        }
+    }
+    Err(format!("'{instead}' for '{there}' changes no bit").into())
 }
 
 /// The kernels with one text of a shader, or of the helpers, replaced.
