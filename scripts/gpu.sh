@@ -80,7 +80,7 @@ pack_binaries() {
     kib=$(du -sk "$new" | cut -f1)
     if [ "$kib" -gt $((most_mib * 1024)) ]; then
         (cd "$new" && du -ak . | sort -rn | sed -n 2,6p) >&2
-        fail "the pack takes $(((kib + 1023) / 1024)) MiB, and $most_mib MiB can travel. The list above has the largest files in KiB"
+        fail "the pack takes $(((kib + 1023) / 1024)) MiB, more than the limit of $most_mib MiB. The list above shows its largest files in KiB"
     fi
     rm -rf "$dir"
     mv "$new" "$dir"
@@ -120,7 +120,7 @@ pack() {
 
 # --- run ---
 
-# In tab-separated lines: a key and its value; and of each part name, exit code, milliseconds, budget in seconds, reason, command.
+# Both append a tab-separated line: `note` a key and its value, `record` a part's name, exit code, milliseconds, budget in seconds, reason, command.
 note() { printf '%s\t%s\n' "$1" "$2" >>"$raw/run.tsv"; }
 record() { (IFS=$'\t' && printf '%s\n' "$*") >>"$raw/parts.tsv"; }
 

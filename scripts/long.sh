@@ -7,6 +7,7 @@
 #   scripts/long.sh guard      20 full runs in which nothing is taken for a bad number     ten minutes
 #   scripts/long.sh soak       100 trainers and an hour of training on each engine         two hours
 #   scripts/long.sh swiftshader   scripts/devices.sh on the driver that Chromium carries   ten minutes
+#   scripts/long.sh wide          the kernels for devices with many cores, on that driver and on llvmpipe   forty minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in
@@ -30,8 +31,13 @@ swiftshader)
     driver=$(find /usr/lib/chromium -name vk_swiftshader_icd.json)
     VK_DRIVER_FILES=$driver VK_ICD_FILENAMES=$driver GROKSCOPE_TEST_ADAPTER=SwiftShader scripts/devices.sh
     ;;
+wide)
+    export GROKSCOPE_TEST_KERNELS=wide
+    "$0" swiftshader
+    GROKSCOPE_TEST_ADAPTER=llvmpipe scripts/devices.sh
+    ;;
 *)
-    sed -n '2,9p' "$0"
+    sed -n '2,10p' "$0"
     exit 1
     ;;
 esac

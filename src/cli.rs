@@ -142,7 +142,7 @@ pub struct SweepRun {
     /// Threads of the CPU engine; 0 takes one for each core
     #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub threads: String,
-    /// Runs trained side by side at most; 0 takes as many as fit and keep the machine busy, auto measures how many are fastest
+    /// Maximum number of runs trained side by side; 0 takes as many as fit and keep the machine busy, auto measures how many are fastest
     #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub at_once: String,
     /// Say only how it ended
@@ -396,8 +396,8 @@ pub struct Train {
     /// Print a JSON line for each evaluation, and the summary as the last
     #[arg(long)]
     pub json: bool,
-    /// Models trained side by side at most, and the others in later waves; 0 takes as many as fit and keep the machine busy, auto measures how
-    /// many are fastest
+    /// Maximum number of models trained side by side, the others in later waves; 0 takes as many as fit and keep the machine busy, auto
+    /// measures how many are fastest
     #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
     pub at_once: String,
     /// Write events for TensorBoard into the run's directory tensorboard/

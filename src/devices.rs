@@ -50,7 +50,7 @@ impl Chosen {
         }
     }
 
-    /// The same machine with the tiles that were fastest when its self-check ran, where it is to choose kernels by itself.
+    /// Replaces automatic kernels of a GPU by the tiles that were fastest after its self-check, if one size was.
     pub fn with_fastest_tiles(self) -> Self {
         let remembered = |adapter: &Adapter| SelfChecks::of_user().remembered(&Key::of(&adapter.get_info()));
         match self {

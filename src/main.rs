@@ -490,7 +490,8 @@ fn dry_run(plan: &Plan, options: &Options) -> Result<u8> {
     let Estimate { device, at_once, bytes, ms_per_step } = session::estimate(plan, options)?;
     say(plan.to_toml().trim_end());
     let waves = plan.models.div_ceil(at_once);
-    let of_waves = if waves > 1 { format!(", {waves} waves of {at_once} models") } else { String::new() };
+    let of_waves =
+        if waves > 1 { format!(", {waves} waves of {}", session::models_in_words(at_once)) } else { String::new() };
     let minutes = ms_per_step * plan.steps as f64 * waves as f64 / 60e3;
     say(&format!(
         "# on {device}: {} MiB; {ms_per_step:.1} ms a step, {minutes:.1} minutes for {} steps{of_waves}",

@@ -3,7 +3,7 @@
 Usage: python3 scripts/gpu/collect.py RAW gpu.json
 
 RAW holds run.tsv (key, value), parts.tsv (name, exit code, milliseconds, budget in seconds, reason, command), build.json, and the
-output of each part in NAME.out and NAME.err. Exit code 0 if every part passed, or is missing and may be: the peers.
+output of each part in NAME.out and NAME.err. Exits with 0 if every part passed; only the peers may be missing.
 """
 import json, math, pathlib, re, sys, textwrap
 
@@ -13,7 +13,7 @@ PARTS = ["devices", "check", "adapter", "twins", "bench", "model", "at-once"] + 
 # Characters of a part's output that gpu.json keeps where it failed.
 TAIL = 2000
 NO_COMPILER = re.compile(r"Failed to find C compiler|No working C\+\+ compiler")
-AT_ONCE = re.compile(r"(\d+) models? at once \(milliseconds a step and model by models: ([^)]*)\)")
+AT_ONCE = re.compile(r"(\d+) models? at once (?:is|are) fastest\. Milliseconds a step and model: (.*)")
 
 
 class Failed(Exception):

@@ -79,7 +79,7 @@ pub struct Timed {
     pub report: Report,
     /// Seconds that it took, most of them in the driver's compiler: many drivers compile at the first launch.
     pub seconds: f64,
-    /// The tiles that were fastest, where they were measured and are of one size for all products.
+    /// The fastest tiles; none if they were not measured, or if choosing them for each product is as fast.
     pub tiles: Option<&'static str>,
 }
 
@@ -101,7 +101,7 @@ pub struct Record {
     pub seconds: f64,
     /// What is wrong; empty where it passed.
     pub wrong: Vec<Finding>,
-    /// The kernel of products with the fastest tiles, where one is faster than a choice for each product.
+    /// The product kernel with the fastest tiles; none if they are chosen for each product.
     #[serde(default)]
     tiles: Option<String>,
     /// Where this record was saved or read.

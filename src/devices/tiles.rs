@@ -11,18 +11,18 @@ use crate::task::Pairs;
 use anyhow::Result;
 use std::time::Instant;
 
-/// Rounds in which the sizes of tiles take turns,
+/// Timed rounds; in each, every size of tiles takes its turn.
 const ROUNDS: usize = 5;
-/// and steps of each round.
+/// Training steps of a turn.
 const STEPS: u64 = 8;
-/// Tiles of one size for all products must take less than this share of the time of those that are chosen product by product.
+/// One size for all products is taken only if its time is below this share of the time with a size chosen for each product.
 const WORTH: f64 = 0.98;
 
-/// The tiles with which a training step of a plan takes the least time; none where that is those that leave enough workgroups, product by
-/// product. All make the same bits.
+/// Returns the tiles with which a training step of `plan` is fastest; none if choosing them for each product, by the workgroups that they
+/// leave, is about as fast, or if memory runs out. All tiles make the same bits.
 ///
 /// # Errors
-/// The device reports one. Too little memory is none: then nothing is chosen.
+/// The device reports an error other than too little memory.
 pub fn fastest(gpu: &Gpu, plan: &Plan) -> Result<Option<&'static str>> {
     match times(gpu, plan) {
         Ok(times) => Ok(choose(&times)),
@@ -31,7 +31,7 @@ pub fn fastest(gpu: &Gpu, plan: &Plan) -> Result<Option<&'static str>> {
     }
 }
 
-/// Seconds of some steps with the tiles that are chosen product by product, and with those of each size.
+/// Returns the seconds of the fastest turn, first with tiles chosen for each product, then with each size in the order of [`TILES`].
 fn times(gpu: &Gpu, plan: &Plan) -> Result<Vec<f64>> {
     let layout = || {
         let grid = Pairs::grid(plan.op.parse()?, plan.p);
@@ -57,7 +57,7 @@ fn times(gpu: &Gpu, plan: &Plan) -> Result<Vec<f64>> {
     Ok(least)
 }
 
-/// The tiles to take where those that are chosen product by product take the first time, and those of each size the others.
+/// Returns the tiles to take, given what `times` returned.
 fn choose(times: &[f64]) -> Option<&'static str> {
     let (least, tiles) = times[1..].iter().zip(TILES).min_by(|a, b| a.0.total_cmp(b.0))?;
     (*least < WORTH * times[0]).then_some(*tiles)

@@ -10,11 +10,11 @@ use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long Windows is asked again for a file that somebody has open.
+/// How long a call is retried on Windows while another process has the file open.
 const HELD: Duration = Duration::from_secs(1);
 
-/// Makes a call again while a signal interrupts it. On Windows also while somebody has the file open, for a second: a file cannot be replaced
-/// while another process reads it, be it another grokscope or a virus scanner.
+/// Retries a call that a signal interrupts. On Windows, also retries for a second while the file is open elsewhere: it cannot be replaced
+/// while another process, such as another grokscope or a virus scanner, reads it.
 pub fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let began = Instant::now();
     loop {

@@ -39,8 +39,8 @@ impl Kernels {
     }
 }
 
-/// The families to check on a device that runs one. A device that chooses among tiles by the size of a product gets each of them in turn, because
-/// the products of the check are too small for the larger ones.
+/// Returns the families to check on a device. If the device chooses tiles by the size of a product, each size is checked in turn, because the
+/// products of the check are too small for the device to choose the larger tiles.
 fn families(of_device: Family) -> Vec<Family> {
     match of_device {
         Family::Wide(None) => TILES.iter().map(|tiles| Family::Wide(Some(tiles))).collect(),

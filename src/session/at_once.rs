@@ -36,7 +36,7 @@ impl AtOnce {
         }
     }
 
-    /// How many of `models` models like this one to train side by side where there is room for some.
+    /// Returns how many of `models` models with the sizes of `plan` to train side by side, given how many fit (`room`).
     pub(super) fn of(
         self,
         plan: &Plan,
@@ -53,7 +53,7 @@ impl AtOnce {
     }
 }
 
-/// Less time a model and step, by at least this share, makes more models worth it.
+/// More models are worth it if they cut the time per model and step by at least this share.
 const GAIN: f64 = 0.03;
 
 /// Doubles the number of models, up to `most`, as long as a step takes less time a model and there is memory.
@@ -67,17 +67,15 @@ fn fastest(plan: &Plan, most: usize, chosen: &Chosen, options: &Options) -> Resu
     let best = raised(most, measure, &mut tried)?;
     if options.style == Style::Human {
         let tried: Vec<String> = tried.iter().map(|(models, ms)| format!("{models}: {ms:.3}")).collect();
-        note(&format!(
-            "{} at once (milliseconds a step and model by models: {})",
-            models_in_words(best),
-            tried.join(", ")
-        ));
+        let verb = if best == 1 { "is" } else { "are" };
+        let best = models_in_words(best);
+        note(&format!("{best} at once {verb} fastest. Milliseconds a step and model: {}", tried.join(", ")));
     }
     Ok(best)
 }
 
-/// The number of models at which a step stops getting faster a model. `measure` gives the milliseconds of a step of so many, or none where they do not
-/// fit. `tried` gets each number with its milliseconds a model.
+/// Returns the number of models from which on doubling no longer cuts the time per model. `measure` returns the milliseconds of a step of that
+/// many models, or none if they do not fit. `tried` receives each number with its milliseconds per model.
 fn raised(
     most: usize,
     mut measure: impl FnMut(usize) -> Result<Option<f64>>,
@@ -100,7 +98,7 @@ fn raised(
     Ok(best.0)
 }
 
-/// Milliseconds of some steps of so many models of a plan with its program resolved, and the machine's name.
+/// Times a few steps of `models` models of a plan whose program is resolved. Returns the machine's name and the milliseconds of each step.
 fn step_times(plan: &Plan, models: usize, chosen: &Chosen, options: &Options) -> Result<(String, Vec<f64>)> {
     const TRIED: u64 = 5;
     let train = train_pairs(plan, None)?;

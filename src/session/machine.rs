@@ -82,8 +82,8 @@ pub(super) fn waves<S: Seat>(mut seats: Vec<S>, chosen: &Chosen, options: &Optio
     Ok(waves)
 }
 
-/// The machine of the first wave, before anything is written. While the device has too little memory for it, every wave that is as large is
-/// halved.
+/// Opens the machine of the first wave, before anything is written. While the device has too little memory for it, cuts all waves to at most
+/// half the size of the first.
 pub(super) fn open_first(waves: &mut Vec<Vec<Start>>, choice: &Choice, options: &Options) -> Result<Machine> {
     loop {
         let models = waves[0].len();

@@ -322,7 +322,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Trains a wave; on a fresh device where one goes away, as long as it comes further.
+    /// Trains a wave. Goes on with a fresh device when one is lost, as long as training makes progress, and with fewer models at once when memory
+    /// runs out.
     fn train(&mut self, numbers: &[usize], watch: &mut dyn Watch) -> Result<Outcome> {
         let (mut locks, mut own) = (Vec::new(), Vec::new());
         for &number in numbers {
@@ -352,7 +353,7 @@ impl Work<'_> {
     fn train_once(&mut self, numbers: &[usize], watch: &mut dyn Watch) -> Result<Outcome> {
         let (jobs, root, mut options) = (self.jobs, self.root, self.options.clone());
         if options.at_once == AtOnce::Fastest {
-            // The wave is as large as was fastest.
+            // The wave already has the fastest size: do not measure it again.
             options.at_once = AtOnce::Most(numbers.len());
         }
         let mut starts = Vec::new();

@@ -13,7 +13,7 @@ mod stopping;
 pub use analyze::{analyze, report};
 pub use at_once::{AtOnce, estimate};
 pub use resume::resume;
-pub use stopping::{Cause, Stopped, causes};
+pub use stopping::{Cause, Stopped, causes, models_in_words};
 
 use crate::analysis::Analysis;
 use crate::devices;

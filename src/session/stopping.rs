@@ -19,7 +19,7 @@ pub enum Cause {
         /// Of the wave that was trained.
         models: usize,
     },
-    /// Something else, which a fresh device does not help against.
+    /// Something else, which a fresh device would not fix.
     Other,
 }
 
@@ -58,8 +58,8 @@ pub fn causes(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
 }
 
-/// An error that ended training, with what it left behind: the oldest of the newest checkpoints of the members that have not ended, or
-/// of all where all have.
+/// Adds a [`Stopped`] to an error that ended training. Its step is the oldest of the newest checkpoints of the members that have not ended,
+/// or of all members if all have.
 pub(super) fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path, cause: Cause) -> anyhow::Error {
     let newest = |path: &PathBuf| -> Result<(bool, u64)> {
         let run = RunDir::open(path)?;
@@ -75,7 +75,7 @@ pub(super) fn stopped(error: anyhow::Error, paths: &[PathBuf], directory: &Path,
     }
 }
 
-/// Devices that may go away one after the other without a checkpoint in between.
+/// Losses of a device without a checkpoint in between at which training gives up.
 const LOSSES: usize = 3;
 
 /// How often a device went away since training last came further.
@@ -87,8 +87,8 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Where to go on from on a fresh device, which is told; none where the error is one that a fresh device does not help against, or one
-    /// loss too many. Where memory ran out, the options get half as many models side by side.
+    /// Returns where to go on from, and tells the user; none if the device was lost once too often, if memory ran out for a single model, or if
+    /// the cause is another one. If memory ran out for several models, halves the models at once in `options`.
     pub fn survived(&mut self, error: &anyhow::Error, options: &mut Options) -> Option<Stopped> {
         let stopped = error.downcast_ref::<Stopped>()?.clone();
         let with = match stopped.cause {
@@ -113,11 +113,12 @@ impl Losses {
 }
 
 /// "1 model", "2 models".
-pub(super) fn models_in_words(count: usize) -> String {
+pub fn models_in_words(count: usize) -> String {
     format!("{count} model{}", if count == 1 { "" } else { "s" })
 }
 
-/// Goes on from the last checkpoint as often as the device goes away or its memory runs out. The directory is locked all the while.
+/// Goes on from the last checkpoint when the device is lost or runs out of memory, as long as [`Losses::survived`] allows. The directory stays
+/// locked.
 pub(super) fn persist(
     mut ended: Result<Ended>,
     directory: &Path,

@@ -6,8 +6,8 @@
 //                                 the driver has done a submission, "wait" when the program begins to wait for one
 //   GROKSCOPE_LAYER_BYTES=N       fails every allocation that would make it more than N bytes of device memory
 //   GROKSCOPE_LAYER_FAIL=N        fails the Nth allocation (from 1)
-//   GROKSCOPE_LAYER_HANG=N        takes the Nth submission and all later ones and never does them: fences and semaphores are not signalled,
-//                                 and who waits for the device or the queue waits for ever
+//   GROKSCOPE_LAYER_HANG=N        accepts the Nth submission and all later ones but never executes them: fences and semaphores are not
+//                                 signalled, and waiting for the device or the queue blocks for ever
 #include "../../scripts/compilers/layer.h"
 #include <pthread.h>
 #include <stdio.h>

@@ -137,8 +137,8 @@ fn random_case(seed: u64) -> (Shape, Vec<usize>) {
     (Shape { d_vocab_out: p + draw(4, 0..=1), ..shape }, rows)
 }
 
-/// Shapes and numbers of rows with which the sums of products have every number of terms from 1 to 32: every remainder of the 16 that a
-/// stage has, in one stage and in two. `p` is the same for all, or else they differ in it too.
+/// Returns shapes and numbers of rows that give the sums of products every number of terms from 1 to 32: every remainder of a stage's 16
+/// terms, in one stage and in two. All shapes have the given `p`; without one, `p` varies too.
 pub fn remainders(p: Option<usize>) -> impl Iterator<Item = (Shape, usize)> {
     (0..32).map(move |n| {
         let of = shape(p.unwrap_or(3 + n), 2 * (1 + n), 2, 1 + 5 * n % 32);

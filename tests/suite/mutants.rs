@@ -399,7 +399,8 @@ const BEYOND_SELF_CHECK: &[Mutant] = &[
     ("product_subgroup", "part * b.part + min(j", "b.part + min(j"),
 ];
 
-/// Mutants that the twins' bounds allow, or that launches of single calls do not show: they change bits of a training step.
+/// Mutants that the comparison with twins misses, because they stay within its bounds or show only when a dispatch runs several calls. They
+/// change bits of a training step.
 const OF_BITS: &[Mutant] = &[
     // The order in which parts of a sum are added.
     (

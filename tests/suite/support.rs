@@ -1,6 +1,6 @@
 //! What the tests share: shapes, batches, the adapter, the program.
 
-use grokscope::gpu::device::{Gpu, adapters, matches, title};
+use grokscope::gpu::device::{Gpu, KernelChoice, adapters, matches, title};
 use grokscope::program::Call;
 pub use grokscope::self_check::inputs::{layout, normals, pairs, shape};
 use libtest_mimic::{Failed, Trial};
@@ -46,7 +46,11 @@ pub fn gpu() -> Result<Gpu, Failed> {
         let adapter = found.ok_or(format!(
             "no adapter is called '{wanted}', there are {names:?}: install mesa-vulkan-drivers, or set GROKSCOPE_NO_ADAPTER=1"
         ))?;
-        pollster::block_on(Gpu::open(adapter)).map_err(|e| format!("{e:#}"))
+        // `GROKSCOPE_TEST_KERNELS=wide` takes the kernels for devices with many cores on a software adapter.
+        let kernels = std::env::var("GROKSCOPE_TEST_KERNELS").unwrap_or("auto".into());
+        let opened =
+            KernelChoice::parse(&kernels).and_then(|kernels| pollster::block_on(Gpu::open_with(adapter, kernels)));
+        opened.map_err(|e| format!("{e:#}"))
     };
     GPU.get_or_init(open).clone().map_err(Failed::from)
 }
