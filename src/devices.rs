@@ -7,6 +7,7 @@ pub mod self_checks;
 pub mod tiles;
 
 use crate::gpu::device::{self, Family, Gpu, KernelChoice, adapters, is_real, matches, preference, title};
+use crate::gpu::tensors::SPARE_BYTES;
 use crate::model::Sizes;
 use crate::plan::Plan;
 use crate::program::batch::{Layout, block_of_grid};
@@ -289,13 +290,15 @@ pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chose
             let bytes: u64 = buffers.iter().map(|(_, bytes)| bytes).sum();
             let (name, largest) = buffers.into_iter().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
             let (limits, machine) = (adapter.limits(), title(&adapter.get_info()));
-            let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+            // Kernels count elements with 32 bits, and a buffer has some bytes to spare.
+            let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size).min(4 * u64::from(u32::MAX));
+            let limit = limit.saturating_sub(SPARE_BYTES);
             // Workgroups count models along z.
             let groups = limits.max_compute_workgroups_per_dimension as usize;
             ensure!(
                 largest <= limit,
                 "{what}: too large for {machine}: {name} needs {} MiB in one buffer and {} MiB are allowed: expected {expected}",
-                largest >> 20,
+                largest.div_ceil(1 << 20),
                 limit >> 20
             );
             let memory = adapter_memory(adapter).unwrap_or(u64::MAX);

@@ -35,8 +35,9 @@ pub fn note(line: &str) {
 }
 
 impl Progress {
-    /// From `step` on towards `steps`. `stop` is set where the reader of the rows has gone away.
-    pub fn new(style: Style, step: u64, steps: u64, models: usize, stop: &'static AtomicBool) -> Self {
+    /// From `step` on towards `steps`. With `several` each row says which model it is of. `stop` is set where the reader of the rows has gone
+    /// away.
+    pub fn new(style: Style, step: u64, steps: u64, several: bool, stop: &'static AtomicBool) -> Self {
         let terminal = style == Style::Human && std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
@@ -46,7 +47,7 @@ impl Progress {
             bar.reset_eta();
             bar
         });
-        Self { style, bar, several: models > 1, stop }
+        Self { style, bar, several, stop }
     }
 
     /// Moves the bar.

@@ -13,6 +13,8 @@ use std::time::Instant;
 
 /// Timed rounds; in each, every size of tiles takes its turn.
 const ROUNDS: usize = 5;
+/// Seconds after which no further round begins.
+const MOST_S: f64 = 2.0;
 /// Training steps of a turn.
 const STEPS: u64 = 8;
 /// One size for all products is taken only if its time is below this share of the time with a size chosen for each product.
@@ -47,7 +49,11 @@ fn times(gpu: &Gpu, plan: &Plan) -> Result<Vec<f64>> {
         machines.push(machine);
     }
     let mut least = vec![f64::INFINITY; machines.len()];
-    for _ in 0..ROUNDS {
+    let first = Instant::now();
+    for round in 0..ROUNDS {
+        if round > 0 && first.elapsed().as_secs_f64() > MOST_S {
+            break;
+        }
         for (machine, least) in machines.iter_mut().zip(&mut least) {
             let began = Instant::now();
             pollster::block_on(machine.steps(&[(0..STEPS).map(|step| plan.update(step)).collect()]))?;

@@ -28,10 +28,45 @@ pub struct Gpu {
     pub(super) finished: Arc<AtomicU64>,
 }
 
-/// What a device reported.
+/// What a device reported first.
+#[derive(Clone)]
 struct Failure {
     text: String,
-    is_out_of_memory: bool,
+    kind: FailureKind,
+}
+
+#[derive(Clone, Copy)]
+enum FailureKind {
+    OutOfMemory,
+    Lost,
+    Other,
+}
+
+/// What wgpu and its drivers' layer call it when memory runs out. Where this happens to anything but a buffer, wgpu gives up the device, and only
+/// these words tell it from a device that went away.
+const OUT_OF_MEMORY: [&str; 2] = ["Out of memory", "Not enough memory left"];
+
+fn tells_of_memory(text: &str) -> bool {
+    OUT_OF_MEMORY.iter().any(|words| text.contains(words))
+}
+
+/// A device that went away.
+#[derive(Debug)]
+pub struct Lost(String);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Lost {}
+
+impl Lost {
+    /// Whether it caused an error.
+    pub fn caused(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| cause.is::<Self>())
+    }
 }
 
 /// A device that has no memory left for what it was asked for.
@@ -209,24 +244,31 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) =
-            adapter.request_device(&descriptor).await.with_context(|| format!("{}: no device", title(&info)))?;
+        let (device, queue) = match adapter.request_device(&descriptor).await {
+            Ok(opened) => opened,
+            Err(error) if tells_of_memory(&error.to_string()) => {
+                bail!(OutOfMemory(format!("{}: no device: {error}", title(&info))))
+            }
+            Err(error) => return Err(error).with_context(|| format!("{}: no device", title(&info))),
+        };
         let error = Arc::new(Mutex::new(None));
-        let keep = |error: &Arc<Mutex<Option<Failure>>>, text: String, is_out_of_memory| {
+        let keep = |error: &Arc<Mutex<Option<Failure>>>, text: String, kind| {
             if let Ok(mut slot) = error.lock() {
-                slot.get_or_insert(Failure { text, is_out_of_memory });
+                slot.get_or_insert(Failure { text, kind });
             }
         };
         let of_handler = error.clone();
         device.on_uncaptured_error(Arc::new(move |e| {
-            keep(&of_handler, e.to_string(), matches!(e, wgpu::Error::OutOfMemory { .. }))
+            let is_memory = matches!(e, wgpu::Error::OutOfMemory { .. });
+            keep(&of_handler, e.to_string(), if is_memory { FailureKind::OutOfMemory } else { FailureKind::Other })
         }));
         let lost = Arc::new(AtomicBool::new(false));
         let (of_callback, of_loss) = (error.clone(), lost.clone());
         device.set_device_lost_callback(move |reason, text| {
             of_loss.store(true, Ordering::SeqCst);
             let more = if text.is_empty() { String::new() } else { format!(": {text}") };
-            keep(&of_callback, format!("the device is lost ({reason:?}){more}"), false)
+            let kind = if tells_of_memory(&text) { FailureKind::OutOfMemory } else { FailureKind::Lost };
+            keep(&of_callback, format!("the device is lost ({reason:?}){more}"), kind)
         });
         let family = Family::of(kernels, adapter);
         let (clock, finished) = (Clock::STOPPED, Arc::default());
@@ -247,9 +289,15 @@ impl Gpu {
     pub fn check(&self) -> Result<()> {
         match self.error.lock() {
             Ok(slot) => match &*slot {
-                Some(Failure { text, is_out_of_memory }) => {
+                Some(Failure { text, kind }) => {
                     let text = format!("{}: {text}", title(&self.info));
-                    if *is_out_of_memory { bail!(OutOfMemory(text)) } else { bail!(text) }
+                    match kind {
+                        FailureKind::OutOfMemory => bail!(OutOfMemory(text)),
+                        FailureKind::Lost => bail!(Lost(text)),
+                        // What is asked of a device that went away fails in other words.
+                        FailureKind::Other if self.is_lost() => bail!(Lost(text)),
+                        FailureKind::Other => bail!(text),
+                    }
                 }
                 None => Ok(()),
             },

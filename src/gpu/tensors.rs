@@ -50,16 +50,19 @@ pub fn bytes_of_one(len: usize) -> u64 {
     ((padded(len) + BLOCK) * 4) as u64
 }
 
+/// Bytes to spare at the end of each buffer.
+pub const SPARE_BYTES: u64 = (BLOCK * 4) as u64;
+
 /// One zeroed buffer that holds several tensors end to end, and a block to spare behind the last.
 pub fn allocate(gpu: &Gpu, label: &str, lens: &[usize], models: usize) -> Result<Vec<Window>> {
     let sizes = lens.iter().map(|len| (padded(*len) * models * 4) as u64);
-    let total = sizes.clone().sum::<u64>() + (BLOCK * 4) as u64;
+    let total = sizes.clone().sum::<u64>() + SPARE_BYTES;
     let limits = gpu.device.limits();
     let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
     ensure!(
         total <= limit,
         "{label} needs {} MiB in one buffer, and {} allows {} MiB: expected a smaller p, d_mlp or number of models",
-        total >> 20,
+        total.div_ceil(1 << 20),
         super::device::title(&gpu.info),
         limit >> 20
     );

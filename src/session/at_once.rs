@@ -4,6 +4,7 @@ use super::stopping::models_in_words;
 use super::{Estimate, Options, planned_rows, resolved};
 use crate::devices::{self, Chosen, Room};
 use crate::gpu::device::OutOfMemory;
+use crate::model::initial_weights;
 use crate::plan::Plan;
 use crate::program::batch::Layout;
 use crate::program::{self, State};
@@ -11,6 +12,7 @@ use crate::progress::{Style, note};
 use crate::run::inputs::{first_weights, member_plan, train_pairs};
 use crate::task::Pairs;
 use anyhow::{Context, Result};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What `--at-once` says.
@@ -40,6 +42,7 @@ impl AtOnce {
     pub(super) fn of(
         self,
         plan: &Plan,
+        pairs: &dyn Fn() -> Result<Pairs>,
         models: usize,
         room: &Room,
         chosen: &Chosen,
@@ -48,18 +51,23 @@ impl AtOnce {
         match self {
             Self::Fitting => room.at_once(0),
             Self::Most(most) => room.at_once(most),
-            Self::Fastest => fastest(plan, models.min(room.models), chosen, options),
+            Self::Fastest if models.min(room.models) <= 1 => Ok(1),
+            Self::Fastest => fastest(plan, &pairs()?, models.min(room.models), chosen, options),
         }
     }
 }
 
 /// More models are worth it if they cut the time per model and step by at least this share.
 const GAIN: f64 = 0.03;
+/// Numbers in a row that are not worth it, after which none is tried any more. One alone may be noise.
+const MOST_IN_VAIN: usize = 2;
 
 /// Doubles the number of models, up to `most`, as long as a step takes less time a model and there is memory.
-fn fastest(plan: &Plan, most: usize, chosen: &Chosen, options: &Options) -> Result<usize> {
+fn fastest(plan: &Plan, train: &Pairs, most: usize, chosen: &Chosen, options: &Options) -> Result<usize> {
     let mut tried = Vec::new();
-    let measure = |models: usize| match step_times(plan, models, chosen, options) {
+    let measure = |models: usize| match step_times(plan, train, models, chosen, options) {
+        // Whoever is asked to stop does not measure any more.
+        _ if models > 1 && options.stop.load(Ordering::SeqCst) => Ok(None),
         Ok((_, times)) => Ok(times.into_iter().min_by(f64::total_cmp)),
         Err(error) if models > 1 && OutOfMemory::caused(&error) => Ok(None),
         Err(error) => Err(error),
@@ -81,15 +89,16 @@ fn raised(
     mut measure: impl FnMut(usize) -> Result<Option<f64>>,
     tried: &mut Vec<(usize, f64)>,
 ) -> Result<usize> {
-    let (mut best, mut models) = ((1, f64::INFINITY), 1);
-    loop {
+    let (mut best, mut models, mut in_vain) = ((1, f64::INFINITY), 1, 0);
+    while in_vain < MOST_IN_VAIN {
         let Some(ms) = measure(models)? else { break };
         let of_one = ms / models as f64;
         tried.push((models, of_one));
-        if of_one > (1.0 - GAIN) * best.1 {
-            break;
+        if of_one <= (1.0 - GAIN) * best.1 {
+            (best, in_vain) = ((models, of_one), 0);
+        } else {
+            in_vain += 1;
         }
-        best = (models, of_one);
         if models >= most {
             break;
         }
@@ -99,18 +108,27 @@ fn raised(
 }
 
 /// Times a few steps of `models` models of a plan whose program is resolved. Returns the machine's name and the milliseconds of each step.
-fn step_times(plan: &Plan, models: usize, chosen: &Chosen, options: &Options) -> Result<(String, Vec<f64>)> {
+fn step_times(
+    plan: &Plan,
+    train: &Pairs,
+    models: usize,
+    chosen: &Chosen,
+    options: &Options,
+) -> Result<(String, Vec<f64>)> {
     const TRIED: u64 = 5;
-    let train = train_pairs(plan, None)?;
     let grid = Pairs::grid(plan.op.parse()?, plan.p);
-    let layout = Layout::new(plan.shape(), &vec![train; models], &vec![grid; models]);
+    let layout = Layout::new(plan.shape(), &vec![train.clone(); models], &vec![grid; models]);
     let (mut engine, device) = (options.open)(chosen, &program::of_plan(plan)?, layout, options.threads)?;
     for k in 0..models {
-        let weights = first_weights(&member_plan(plan, k))?;
+        // Which weights they are changes no time, and a plan may name a file that only its run has.
+        let weights = initial_weights("paper", k as u64, &plan.shape());
         engine.write_state(k, &State::remembering(weights, plan.method().filter.copies()))?;
     }
     let mut times = Vec::new();
     for step in 0..TRIED {
+        if step > 0 && options.stop.load(Ordering::SeqCst) {
+            break;
+        }
         let began = Instant::now();
         // From where the mean over a window of gradients counts.
         let update = plan.update(plan.grokfast_window as u64 + step);
@@ -125,8 +143,11 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     let plan = &resolved(plan)?;
     let choice = options.machine()?;
     let room = devices::fitting(&program::of_plan(plan)?, plan, planned_rows(plan)?, &choice.chosen, options.threads)?;
-    let at_once = options.at_once.of(plan, plan.models, &room, &choice.chosen, options)?.min(plan.models);
-    let (device, times) = step_times(plan, at_once, &choice.chosen, options)?;
+    // Refuses a file that training would refuse.
+    first_weights(&member_plan(plan, 0))?;
+    let pairs = || train_pairs(plan, None);
+    let at_once = options.at_once.of(plan, &pairs, plan.models, &room, &choice.chosen, options)?.min(plan.models);
+    let (device, times) = step_times(plan, &pairs()?, at_once, &choice.chosen, options)?;
     let ms_per_step = super::keeper::median(&times).unwrap_or(0.0);
     Ok(Estimate { device, at_once, bytes: room.bytes * at_once as u64, ms_per_step })
 }
@@ -146,11 +167,14 @@ mod tests {
     fn models_are_raised_while_a_step_gets_faster_a_model() {
         // A device that does eight in the time of one.
         let device = |models: usize| Some(models.div_ceil(8) as f64);
-        assert_eq!(chosen(100, device), (8, vec![1, 2, 4, 8, 16]));
+        assert_eq!(chosen(100, device), (8, vec![1, 2, 4, 8, 16, 32]));
+        // A single time that is off does not end the search.
+        let noisy = |models: usize| Some(if models == 2 { 5.0 } else { models.div_ceil(8) as f64 });
+        assert_eq!(chosen(100, noisy).0, 8);
         assert_eq!(chosen(6, device), (6, vec![1, 2, 4, 6]));
         assert_eq!(chosen(1, device), (1, vec![1]));
         // A processor that does one after the other.
-        assert_eq!(chosen(100, |models| Some(models as f64)), (1, vec![1, 2]));
+        assert_eq!(chosen(100, |models| Some(models as f64)), (1, vec![1, 2, 4]));
         // Four fit.
         assert_eq!(chosen(100, |models| (models <= 4).then_some(1.0)), (4, vec![1, 2, 4]));
         let error =

@@ -140,7 +140,7 @@ impl Observer for Keeper<'_> {
         }
         self.evaluated = true;
         let left = ms_per_step.map(|ms| ms / 1e3 * self.steps.saturating_sub(row.step) as f64);
-        self.progress.evaluated(member, row, ms_per_step, left);
+        self.progress.evaluated(self.numbers[member], row, ms_per_step, left);
         Ok(())
     }
 

@@ -40,6 +40,8 @@ pub(super) trait Seat {
     fn plan(&self) -> &Plan;
     /// Train pairs.
     fn rows(&self) -> usize;
+    /// These pairs.
+    fn pairs(&self) -> Result<Pairs>;
 }
 
 impl Seat for Start {
@@ -51,6 +53,9 @@ impl Seat for Start {
     }
     fn rows(&self) -> usize {
         self.train.len()
+    }
+    fn pairs(&self) -> Result<Pairs> {
+        Ok(self.train.clone())
     }
 }
 
@@ -73,10 +78,10 @@ pub(super) fn waves<S: Seat>(mut seats: Vec<S>, chosen: &Chosen, options: &Optio
     }
     let mut waves = Vec::new();
     for group in groups {
-        let rows = group.iter().map(Seat::rows).max().unwrap_or(0);
-        let plan = group[0].plan();
+        let Some(largest) = group.iter().max_by_key(|seat| seat.rows()) else { continue };
+        let (plan, rows) = (largest.plan(), largest.rows());
         let room = devices::fitting(&program::of_plan(plan)?, plan, rows, chosen, options.threads)?;
-        let at_once = options.at_once.of(plan, group.len(), &room, chosen, options)?;
+        let at_once = options.at_once.of(plan, &|| largest.pairs(), group.len(), &room, chosen, options)?;
         waves.extend(cut(group, at_once));
     }
     Ok(waves)
@@ -121,7 +126,7 @@ pub(super) fn train_waves(
     let count = waves.len();
     for (number, starts) in waves.into_iter().enumerate() {
         if count > 1 && options.style == Style::Human {
-            note(&format!("wave {} of {count}: {} models", number + 1, starts.len()));
+            note(&format!("wave {} of {count}: {}", number + 1, models_in_words(starts.len())));
         }
         let machine = match first.take() {
             Some(machine) => Ok(machine),
@@ -229,7 +234,9 @@ impl Machine {
             }
             runs.push((start.index, start.run));
         }
-        let progress = Progress::new(options.style, step, steps, runs.len(), options.stop);
+        // A model of several has a directory of its own, also where it is trained alone.
+        let several = runs.iter().any(|(_, run)| run.path != directory);
+        let progress = Progress::new(options.style, step, steps, several, options.stop);
         let mut keeper = Keeper::new(runs, progress, options, steps, self.device.clone(), boards, watch);
         let outcome = pollster::block_on(Trainer::new(&mut self.engine, members, step).run(&mut keeper));
         keeper.progress.finish();

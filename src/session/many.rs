@@ -9,6 +9,7 @@ use crate::progress::note;
 use crate::run::disk::{self, Lock, kind_of};
 use crate::run::inputs::{first_weights, train_pairs};
 use crate::run::{self, Newest, RunDir, Summary};
+use crate::task::Pairs;
 use crate::train::{Divergence, Evaluation, Outcome};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeSet, HashSet};
@@ -183,6 +184,8 @@ struct Unfinished {
     plan: Plan,
     step: u64,
     rows: usize,
+    /// Its files, once it has some: they are its own copies.
+    begun: Option<RunDir>,
 }
 
 impl Seat for Unfinished {
@@ -194,6 +197,12 @@ impl Seat for Unfinished {
     }
     fn rows(&self) -> usize {
         self.rows
+    }
+    fn pairs(&self) -> Result<Pairs> {
+        match &self.begun {
+            Some(run) => train_pairs(&run.plan, run.split_text()?),
+            None => train_pairs(&self.plan, None),
+        }
     }
 }
 
@@ -231,7 +240,7 @@ impl Left {
         let choice = options.machine()?;
         let (mut seats, mut files) = (Vec::new(), HashSet::new());
         for (number, job) in jobs.iter().enumerate() {
-            let (plan, step, rows) = match find(job) {
+            let (plan, step, rows, begun) = match find(job) {
                 Found::Ended(..) => {
                     left.ended += 1;
                     continue;
@@ -242,15 +251,14 @@ impl Left {
                 }
                 Found::Begun(run, step, _) => {
                     left.begun += 1;
-                    // Its files are its own copies.
                     let rows = train_pairs(&run.plan, run.split_text()?)?.len();
-                    (Plan { program: run.plan.program, ..job.plan.clone() }, step, rows)
+                    (Plan { program: run.plan.program.clone(), ..job.plan.clone() }, step, rows, Some(run))
                 }
                 found => {
                     left.damaged += usize::from(matches!(found, Found::Damaged(_)));
                     let plan = resolved(&job.plan)?;
                     let rows = planned_rows(&plan)?;
-                    (plan, 0, rows)
+                    (plan, 0, rows, None)
                 }
             };
             if step == 0
@@ -260,7 +268,7 @@ impl Left {
                 first_weights(&plan)?;
             }
             left.updates += plan.steps - step.min(plan.steps);
-            seats.push(Unfinished { number, rows, plan, step });
+            seats.push(Unfinished { number, rows, plan, step, begun });
         }
         let mut waves = waves(seats, &choice.chosen, options)?;
         // What was begun is brought to its end first: whoever is stopped again and again gets somewhere.
@@ -288,7 +296,8 @@ impl Left {
         }
         let measured = |kind: Kind| {
             let plan = Plan { models: kind.models, ..kind.plan.clone() };
-            Ok((kind, estimate(&plan, options)?))
+            let options = Options { at_once: AtOnce::Most(kind.models), ..options.clone() };
+            Ok((kind, estimate(&plan, &options)?))
         };
         kinds.into_iter().map(measured).collect()
     }
@@ -378,8 +387,8 @@ impl Work<'_> {
             let paths: Vec<PathBuf> = starts.iter().map(|start| start.run.path.clone()).collect();
             let machine = Machine::open(&starts, &choice, &options).map_err(|error| {
                 match Cause::of(&error, starts.len(), false) {
-                    cause @ Cause::OutOfMemory { .. } => stopped(error, &paths, root, cause),
-                    _ => error,
+                    Cause::Other => error,
+                    cause => stopped(error, &paths, root, cause),
                 }
             })?;
             let outcome = machine.train(starts, &paths, root, &options, watch)?.outcome;

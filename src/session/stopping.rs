@@ -1,7 +1,7 @@
 //! Training that ends before its time, and how it goes on from its checkpoints.
 
 use super::{AtOnce, Ended, Options, resume};
-use crate::gpu::device::OutOfMemory;
+use crate::gpu::device::{Lost, OutOfMemory};
 use crate::plan::one_line;
 use crate::progress::note;
 use crate::run::RunDir;
@@ -26,10 +26,12 @@ pub enum Cause {
 impl Cause {
     /// Of an error while a wave was trained, or its machine was made.
     pub(super) fn of(error: &anyhow::Error, models: usize, device_is_lost: bool) -> Self {
-        match (OutOfMemory::caused(error), device_is_lost) {
-            (true, _) => Self::OutOfMemory { models },
-            (false, true) => Self::DeviceLost,
-            (false, false) => Self::Other,
+        if OutOfMemory::caused(error) {
+            Self::OutOfMemory { models }
+        } else if device_is_lost || Lost::caused(error) {
+            Self::DeviceLost
+        } else {
+            Self::Other
         }
     }
 }

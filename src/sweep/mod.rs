@@ -207,8 +207,9 @@ impl Sweep {
         for (Kind { plan, models, waves }, Estimate { device, bytes, ms_per_step, .. }) in &estimates {
             let Plan { p, d_model, d_mlp, program, .. } = plan;
             text += &format!(
-                "p = {p}, d_model = {d_model}, d_mlp = {d_mlp}, {program}: {waves} {} of at most {models} models on {device}, {} MiB, {ms_per_step:.1} ms a step of all\n",
+                "p = {p}, d_model = {d_model}, d_mlp = {d_mlp}, {program}: {waves} {} of at most {} on {device}, {} MiB, {ms_per_step:.1} ms a step of all\n",
                 if *waves == 1 { "wave" } else { "waves" },
+                session::models_in_words(*models),
                 bytes.div_ceil(1 << 20)
             );
             seconds = f64::max(seconds, ms_per_step / 1e3 / *models as f64);

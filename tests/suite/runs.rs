@@ -12,6 +12,8 @@ pub fn tests() -> Vec<Trial> {
         test("demo_groks_on_the_cpu_engine", demo_groks),
         test("a_reader_that_goes_away_is_an_interruption", reader_gone),
         test("an_ensemble_holds_the_runs_of_its_models", ensemble),
+        test("at_once_auto_changes_no_byte_of_a_run_with_files_of_its_own", fastest),
+        test("rows_of_several_waves_name_their_models", labels),
         test("ctrl_c_leaves_a_checkpoint_and_code_75", interrupted),
         test("numbers_gone_bad_end_with_code_42", diverged),
         test("a_split_of_all_pairs_leaves_the_test_fields_null", all_pairs),
@@ -369,6 +371,39 @@ fn json() -> Outcome {
         String::from_utf8(output.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     require!(lines.len() == 4, "{} lines for three evaluations and a summary", lines.len());
     require!(lines[2]["step"] == 20 && lines[3]["steps"] == 20 && lines[3]["grokked"].is_boolean(), "{lines:?}");
+    Ok(())
+}
+
+/// A split from a file, of which a run keeps a copy under another name: the measurement must not look for it elsewhere.
+fn fastest() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let (split, path) = (directory.path().join("pairs.csv"), |name: &str| directory.path().join(name));
+    std::fs::write(&split, crate::support::pairs(13, 60, 1).to_csv())?;
+    let of_split = ["--models", "3", "--split", crate::support::utf8(&split)?];
+    train("cpu", &path("whole"), &[&of_split[..], &["--steps", "40"]].concat())?;
+    train("cpu", &path("auto"), &[&of_split[..], &["--steps", "20", "--at-once", "auto"]].concat())?;
+    std::fs::remove_file(&split)?;
+    let run = path("auto").display().to_string();
+    let resume = ["train", "--resume", &run, "--steps", "40", "--at-once", "auto", "--device", "cpu"];
+    let output = grokscope(&resume);
+    let told = String::from_utf8_lossy(&output.stderr);
+    require!(output.status.success() && told.contains("fastest. Milliseconds a step and model: 1: "), "{told}");
+    same(&path("whole"), &path("auto"))
+}
+
+/// Two at once, then two others, then one: each row says which of the five it is of.
+fn labels() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("run").display().to_string();
+    let several = ["--json", "--device", "cpu", "--steps", "10", "--models", "5", "--at-once", "2", "--out", &out];
+    let output = grokscope(&[SMALL, &several].concat());
+    let text = String::from_utf8(output.stdout)?;
+    let lines: Vec<serde_json::Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let models: Vec<u64> = lines.iter().filter_map(|line| line["model"].as_u64()).collect();
+    for model in 0..5 {
+        let rows = models.iter().filter(|other| **other == model).count();
+        require!(rows == 2, "model {model} has {rows} rows, those of steps 0 and 10 are expected: {text}");
+    }
     Ok(())
 }
 
