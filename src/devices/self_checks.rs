@@ -282,7 +282,7 @@ async fn run(adapter: &Adapter, kernels: KernelChoice) -> Result<Timed> {
     let report = SelfCheck::compile(&gpu, &Kernels::own()?).await?.run().await?;
     let seconds = began.elapsed().as_secs_f64();
     let tiles = match gpu.family {
-        // Whoever asks for kernels by name has chosen.
+        // --kernels leaves nothing to choose.
         Family::Wide(None) if kernels == KernelChoice::Auto && report.wrong.is_empty() => {
             tiles::fastest(&gpu, &preset("default")?)?
         }

@@ -1,6 +1,6 @@
 //! Which tiles of products are fastest on an adapter.
 
-use crate::gpu::device::{Family, Gpu, OutOfMemory, TILES};
+use crate::gpu::device::{Failure, Family, Gpu, TILES};
 use crate::plan::Plan;
 use crate::program::batch::Layout;
 use crate::program::on_gpu::OnGpu;
@@ -28,7 +28,7 @@ const WORTH: f64 = 0.98;
 pub fn fastest(gpu: &Gpu, plan: &Plan) -> Result<Option<&'static str>> {
     match times(gpu, plan) {
         Ok(times) => Ok(choose(&times)),
-        Err(error) if OutOfMemory::caused(&error) => Ok(None),
+        Err(error) if Failure::is_out_of_memory(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -28,18 +28,42 @@ pub struct Gpu {
     pub(super) finished: Arc<AtomicU64>,
 }
 
-/// What a device reported first.
-#[derive(Clone)]
-struct Failure {
+/// What a device reported: the cause of an error.
+#[derive(Clone, Debug)]
+pub struct Failure {
     text: String,
     kind: FailureKind,
 }
 
-#[derive(Clone, Copy)]
-enum FailureKind {
+/// What a failure asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Less at once: the device has no memory left.
     OutOfMemory,
+    /// A fresh device: this one went away.
     Lost,
+    /// Neither helps.
     Other,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    /// The kind of the failure that caused an error; none if no device did.
+    pub fn kind_of(error: &anyhow::Error) -> Option<FailureKind> {
+        error.chain().find_map(|cause| cause.downcast_ref::<Self>()).map(|failure| failure.kind)
+    }
+
+    /// Whether too little memory caused an error.
+    pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+        Self::kind_of(error) == Some(FailureKind::OutOfMemory)
+    }
 }
 
 /// What wgpu and its drivers' layer call it when memory runs out. Where this happens to anything but a buffer, wgpu gives up the device, and only
@@ -48,44 +72,6 @@ const OUT_OF_MEMORY: [&str; 2] = ["Out of memory", "Not enough memory left"];
 
 fn tells_of_memory(text: &str) -> bool {
     OUT_OF_MEMORY.iter().any(|words| text.contains(words))
-}
-
-/// A device that went away.
-#[derive(Debug)]
-pub struct Lost(String);
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Lost {}
-
-impl Lost {
-    /// Whether it caused an error.
-    pub fn caused(error: &anyhow::Error) -> bool {
-        error.chain().any(|cause| cause.is::<Self>())
-    }
-}
-
-/// A device that has no memory left for what it was asked for.
-#[derive(Debug)]
-pub struct OutOfMemory(String);
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for OutOfMemory {}
-
-impl OutOfMemory {
-    /// Whether it caused an error.
-    pub fn caused(error: &anyhow::Error) -> bool {
-        error.chain().any(|cause| cause.is::<Self>())
-    }
 }
 
 /// Which of the variants of kernels a device runs.
@@ -127,10 +113,10 @@ impl KernelChoice {
             "auto" => Self::Auto,
             "software" => Self::Software,
             "wide" => Self::Wide(None),
-            size if TILES.iter().any(|tiles| size_of_tiles(tiles) == size) => {
-                Self::Wide(TILES.iter().find(|tiles| size_of_tiles(tiles) == size).copied())
-            }
-            other => bail!("--kernels {other}: expected auto, software, wide, 32x32 or 64x64"),
+            size => match TILES.iter().find(|tiles| size_of_tiles(tiles) == size) {
+                Some(tiles) => Self::Wide(Some(tiles)),
+                None => bail!("--kernels {size}: expected auto, software, wide, 32x32 or 64x64"),
+            },
         })
     }
 }
@@ -247,7 +233,8 @@ impl Gpu {
         let (device, queue) = match adapter.request_device(&descriptor).await {
             Ok(opened) => opened,
             Err(error) if tells_of_memory(&error.to_string()) => {
-                bail!(OutOfMemory(format!("{}: no device: {error}", title(&info))))
+                let text = format!("{}: no device: {error}", title(&info));
+                bail!(Failure { text, kind: FailureKind::OutOfMemory })
             }
             Err(error) => return Err(error).with_context(|| format!("{}: no device", title(&info))),
         };
@@ -291,13 +278,9 @@ impl Gpu {
             Ok(slot) => match &*slot {
                 Some(Failure { text, kind }) => {
                     let text = format!("{}: {text}", title(&self.info));
-                    match kind {
-                        FailureKind::OutOfMemory => bail!(OutOfMemory(text)),
-                        FailureKind::Lost => bail!(Lost(text)),
-                        // What is asked of a device that went away fails in other words.
-                        FailureKind::Other if self.is_lost() => bail!(Lost(text)),
-                        FailureKind::Other => bail!(text),
-                    }
+                    // What is asked of a device that went away may fail in other words.
+                    let is_lost = *kind == FailureKind::Other && self.is_lost();
+                    bail!(Failure { text, kind: if is_lost { FailureKind::Lost } else { *kind } })
                 }
                 None => Ok(()),
             },

@@ -3,7 +3,7 @@
 use super::stopping::models_in_words;
 use super::{Estimate, Options, planned_rows, resolved};
 use crate::devices::{self, Chosen, Room};
-use crate::gpu::device::OutOfMemory;
+use crate::gpu::device::Failure;
 use crate::model::initial_weights;
 use crate::plan::Plan;
 use crate::program::batch::Layout;
@@ -32,9 +32,11 @@ impl AtOnce {
         match text {
             "auto" => Ok(Self::Fastest),
             "0" => Ok(Self::Fitting),
-            _ => text.parse().map(Self::Most).ok().with_context(|| {
-                format!("--at-once {text}: expected auto, or a number of models, 0 for as many as fit")
-            }),
+            _ => {
+                text.parse().map(Self::Most).ok().with_context(|| {
+                    format!("--at-once {text}: expected auto, 0 (as many as fit) or a number of models")
+                })
+            }
         }
     }
 
@@ -66,10 +68,10 @@ const MOST_IN_VAIN: usize = 2;
 fn fastest(plan: &Plan, train: &Pairs, most: usize, chosen: &Chosen, options: &Options) -> Result<usize> {
     let mut tried = Vec::new();
     let measure = |models: usize| match step_times(plan, train, models, chosen, options) {
-        // Whoever is asked to stop does not measure any more.
+        // After a request to stop, nothing more is measured.
         _ if models > 1 && options.stop.load(Ordering::SeqCst) => Ok(None),
         Ok((_, times)) => Ok(times.into_iter().min_by(f64::total_cmp)),
-        Err(error) if models > 1 && OutOfMemory::caused(&error) => Ok(None),
+        Err(error) if models > 1 && Failure::is_out_of_memory(&error) => Ok(None),
         Err(error) => Err(error),
     };
     let best = raised(most, measure, &mut tried)?;
@@ -145,9 +147,10 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     let room = devices::fitting(&program::of_plan(plan)?, plan, planned_rows(plan)?, &choice.chosen, options.threads)?;
     // Refuses a file that training would refuse.
     first_weights(&member_plan(plan, 0))?;
-    let pairs = || train_pairs(plan, None);
+    let train = train_pairs(plan, None)?;
+    let pairs = || Ok(train.clone());
     let at_once = options.at_once.of(plan, &pairs, plan.models, &room, &choice.chosen, options)?.min(plan.models);
-    let (device, times) = step_times(plan, &pairs()?, at_once, &choice.chosen, options)?;
+    let (device, times) = step_times(plan, &train, at_once, &choice.chosen, options)?;
     let ms_per_step = super::keeper::median(&times).unwrap_or(0.0);
     Ok(Estimate { device, at_once, bytes: room.bytes * at_once as u64, ms_per_step })
 }

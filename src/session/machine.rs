@@ -7,7 +7,7 @@ use super::stopping::{Cause, models_in_words, stopped};
 use super::{Ended, Options};
 use crate::cpu::vector;
 use crate::devices::{self, Choice, Chosen};
-use crate::gpu::device::OutOfMemory;
+use crate::gpu::device::Failure;
 use crate::method::Method;
 use crate::plan::{Plan, Shape, one_line};
 use crate::program;
@@ -93,7 +93,7 @@ pub(super) fn open_first(waves: &mut Vec<Vec<Start>>, choice: &Choice, options: 
     loop {
         let models = waves[0].len();
         match Machine::open(&waves[0], choice, options) {
-            Err(error) if models > 1 && OutOfMemory::caused(&error) => {
+            Err(error) if models > 1 && Failure::is_out_of_memory(&error) => {
                 let most = models.div_ceil(2);
                 note(&one_line(format!("{error:#}: going on with {} at once", models_in_words(most))));
                 *waves = std::mem::take(waves).into_iter().flat_map(|wave| cut(wave, most)).collect();

@@ -1,7 +1,7 @@
 //! Training that ends before its time, and how it goes on from its checkpoints.
 
 use super::{AtOnce, Ended, Options, resume};
-use crate::gpu::device::{Lost, OutOfMemory};
+use crate::gpu::device::{Failure, FailureKind};
 use crate::plan::one_line;
 use crate::progress::note;
 use crate::run::RunDir;
@@ -26,12 +26,11 @@ pub enum Cause {
 impl Cause {
     /// Of an error while a wave was trained, or its machine was made.
     pub(super) fn of(error: &anyhow::Error, models: usize, device_is_lost: bool) -> Self {
-        if OutOfMemory::caused(error) {
-            Self::OutOfMemory { models }
-        } else if device_is_lost || Lost::caused(error) {
-            Self::DeviceLost
-        } else {
-            Self::Other
+        match Failure::kind_of(error) {
+            Some(FailureKind::OutOfMemory) => Self::OutOfMemory { models },
+            Some(FailureKind::Lost) => Self::DeviceLost,
+            _ if device_is_lost => Self::DeviceLost,
+            _ => Self::Other,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::runs::same;
 use crate::support::{self, Outcome, require, test, text, wanted_adapter};
 use libtest_mimic::{Failed, Trial};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
@@ -76,28 +76,11 @@ impl Desk {
         Ok(text(&output.stderr))
     }
 
-    /// Trains without the layer, on so many threads of llvmpipe.
-    fn run_with_threads(&self, out: &str, arguments: &[&str], threads: &str) -> Result<Output, Failed> {
-        let mut command = support::program();
-        command.args(["train", "--preset", "demo", "--quiet", "--device", &wanted_adapter(), "--out", out]);
-        Ok(command.args(arguments).current_dir(self.0.path()).env("LP_NUM_THREADS", threads).output()?)
-    }
-
     /// What the layer counted of a run.
     fn counts(&self, out: &str, arguments: &[&str]) -> Result<Counts, Failed> {
         let file = self.path(&format!("{out}.counts"));
         self.train(out, arguments, &[("GROKSCOPE_LAYER_COUNTS", support::utf8(&file)?)])?;
-        let text = std::fs::read_to_string(&file).map_err(|e| format!("the layer was not loaded: {e}"))?;
-        let number = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or(format!("{name}: {text:?}"))?;
-            Ok::<u64, Failed>(line.trim().parse()?)
-        };
-        Ok(Counts {
-            dispatches: number("dispatches")?,
-            allocations: number("allocations")?,
-            submissions: number("submissions")?,
-            bytes: number("bytes")?,
-        })
+        Counts::read(&file)
     }
 }
 
@@ -108,6 +91,23 @@ struct Counts {
     submissions: u64,
     /// Of device memory, at the moment when most was allocated.
     bytes: u64,
+}
+
+impl Counts {
+    /// From the file that the layer writes.
+    fn read(file: &Path) -> Result<Self, Failed> {
+        let text = std::fs::read_to_string(file).map_err(|e| format!("the layer was not loaded: {e}"))?;
+        let number = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or(format!("{name}: {text:?}"))?;
+            Ok::<u64, Failed>(line.trim().parse()?)
+        };
+        Ok(Self {
+            dispatches: number("dispatches")?,
+            allocations: number("allocations")?,
+            submissions: number("submissions")?,
+            bytes: number("bytes")?,
+        })
+    }
 }
 
 /// Between runs of 1 step and of 11 lie ten steps; evaluations are the same.
@@ -203,9 +203,7 @@ fn of_a_sweep() -> Outcome {
     let bytes = |out: &str, at_once: &str| -> Result<u64, Failed> {
         let file = desk.path(&format!("{out}.counts"));
         sweep(out, at_once, &[("GROKSCOPE_LAYER_COUNTS", support::utf8(&file)?)])?;
-        let text = std::fs::read_to_string(&file)?;
-        let line = text.lines().find_map(|line| line.strip_prefix("bytes ")).ok_or(format!("{text:?}"))?;
-        Ok(line.parse()?)
+        Ok(Counts::read(&file)?.bytes)
     };
     let [whole, half, one] = [bytes("4", "4")?, bytes("2", "2")?, bytes("1", "1")?];
     require!(one < half && half < whole, "four models take {whole} bytes, two {half}, one {one}");
@@ -299,8 +297,7 @@ fn threads() -> Outcome {
         let name = |threads: &str| format!("{}-{threads}", how[1]);
         for threads in ["1", "2"] {
             let steps = [&OFTEN[..], &how, &["--steps", "20"]].concat();
-            let output = desk.run_with_threads(&name(threads), &steps, threads)?;
-            require!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
+            desk.train(&name(threads), &steps, &[("LP_NUM_THREADS", threads)])?;
         }
         same(&desk.path(&name("1")), &desk.path(&name("2")))?;
     }
