@@ -206,7 +206,7 @@ def judge_peer(part, run):
     if "skipped" in peer:
         raise Missing(re.sub("^No module named '(.*)'$", r"no module \1", peer["skipped"]))
     if run["type"] != "Cpu" and peer["device"].lower().startswith("cpu"):
-        raise Missing(f"it ran on {peer['device']} beside a GPU. Install PyTorch or JAX with CUDA")
+        raise Missing(f"the peer ran on {peer['device']}, although there is a GPU. Install PyTorch or JAX with CUDA")
     part.device = peer["device"]
     return {"ms_per_step": peer["ms_per_step"], "steps": peer["steps"]}
 

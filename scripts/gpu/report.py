@@ -2,7 +2,7 @@
 
 Usage: python3 scripts/gpu/report.py gpu.json [PAGE]
 
-Replaces what stands between the marks of docs/performance.md, or of another PAGE. docs/performance.md takes full runs on a GPU only.
+Replaces the section between the marks in PAGE, by default docs/performance.md, which takes full runs on a GPU only.
 """
 import json, pathlib, sys
 
