@@ -3,8 +3,8 @@
 use crate::support::{Outcome, program, require, unix_test};
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -18,7 +18,9 @@ pub fn tests() -> Vec<Trial> {
 fn start(out: &Path, before: &str, arguments: &[&str]) -> Result<Child, Failed> {
     let own = program();
     let train = "train --preset demo --p 11 --d-model 16 --d-mlp 24 --device cpu --threads 1 --steps 1000000 --stop-at-test-loss 0";
-    Ok(Command::new("sh")
+    let mut shell = Command::new("sh");
+    restore_hangup(&mut shell);
+    Ok(shell
         .args(["-c", &format!("{before} exec \"$@\""), "sh"])
         .arg(own.get_program())
         .args(own.get_args())
@@ -28,6 +30,35 @@ fn start(out: &Path, before: &str, arguments: &[&str]) -> Result<Child, Failed> 
         .arg(out)
         .stderr(Stdio::piped())
         .spawn()?)
+}
+
+/// Restores the default action of SIGHUP, which children of nohup inherit as ignored.
+#[cfg(unix)]
+fn restore_hangup(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: signal() is async-signal-safe, and the closure calls nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+}
+
+#[cfg(not(unix))]
+fn restore_hangup(_: &mut Command) {}
+
+/// Waits up to a minute for a run to end, and returns its output.
+fn output(mut child: Child) -> Result<Output, Failed> {
+    let start = Instant::now();
+    while child.try_wait()?.is_none() {
+        if start.elapsed() > Duration::from_secs(60) {
+            child.kill()?;
+            return Err("still running a minute after its signals".into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(child.wait_with_output()?)
 }
 
 fn rows(out: &Path) -> usize {
@@ -63,7 +94,7 @@ fn repeated_signals() -> Outcome {
             let _ = send(&child, signal);
             std::thread::sleep(Duration::from_millis(1));
         }
-        let output = child.wait_with_output()?;
+        let output = output(child)?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         require!(output.status.code() == Some(75), "{signals:?}: ended with {:?}: {stderr}", output.status);
         require!(stderr.contains("grokscope train --resume"), "{signals:?}: {stderr}");
@@ -80,7 +111,7 @@ fn ignored_hangup() -> Outcome {
     // It goes on.
     wait_for_rows(&mut child, &out, 5)?;
     send(&child, "TERM")?;
-    let output = child.wait_with_output()?;
+    let output = output(child)?;
     require!(output.status.code() == Some(75), "ended with {:?}", output.status);
     Ok(())
 }
