@@ -213,10 +213,10 @@ fn add(pipelines: &mut Vec<Pipeline>, planned: &Planned, in_default_run: bool, u
             name: name.clone(),
             stem: planned.kernel.stem.clone(),
             entry_name: planned.name.into(),
-            entry: Entry { workgroup: planned.entry.workgroup, bindings: planned.entry.bindings.clone() },
+            entry: planned.entry.clone(),
             overrides,
             in_default_run: false,
-            is_product: planned.name == "multiply",
+            is_product: TILES.contains(&&planned.kernel.stem[..]),
             used_by: Vec::new(),
         });
         pipelines.len() - 1

@@ -44,9 +44,30 @@ fn by_head(i: u32, column: u32) -> u32 {
     return (column / D_HEAD * D_MODEL + i) * D_HEAD + column % D_HEAD;
 }
 
+// Element i of each of eight rows or columns.
+fn z8(at: Starts, i: u32) -> Eight {
+    return Eight(
+        vec4(z[at.low.x + i], z[at.low.y + i], z[at.low.z + i], z[at.low.w + i]),
+        vec4(z[at.high.x + i], z[at.high.y + i], z[at.high.z + i], z[at.high.w + i]),
+    );
+}
+fn W_O8(at: Starts, i: u32) -> Eight {
+    return Eight(
+        vec4(W_O[at.low.x + i], W_O[at.low.y + i], W_O[at.low.z + i], W_O[at.low.w + i]),
+        vec4(W_O[at.high.x + i], W_O[at.high.y + i], W_O[at.high.z + i], W_O[at.high.w + i]),
+    );
+}
+fn d_resid_mid8(at: Starts, i: u32) -> Eight {
+    return Eight(
+        vec4(d_resid_mid[at.low.x + i], d_resid_mid[at.low.y + i], d_resid_mid[at.low.z + i], d_resid_mid[at.low.w + i]),
+        vec4(d_resid_mid[at.high.x + i], d_resid_mid[at.high.y + i], d_resid_mid[at.high.z + i], d_resid_mid[at.high.w + i]),
+    );
+}
+
 // q = resid_pre[=] W_Q;  k = resid_pre W_K;  v = resid_pre W_V
 @compute @workgroup_size(64)
-fn forward_qkv(@builtin(global_invocation_id) id: vec3<u32>) {
+fn forward_qkv(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x;
     let slot = id.y;
     let model = id.z;
@@ -75,7 +96,8 @@ fn query_dot_key(model: u32, head: u32, slot: u32) -> f32 {
 }
 
 @compute @workgroup_size(4, 16)
-fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
+fn forward_pattern(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let head = id.x;
     let row = id.y;
     let model = id.z;
@@ -96,7 +118,8 @@ fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 @compute @workgroup_size(16, 4)
-fn forward_z(@builtin(global_invocation_id) id: vec3<u32>) {
+fn forward_z(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x;
     let row = id.y;
     let model = id.z;
@@ -111,77 +134,76 @@ fn forward_z(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 @compute @workgroup_size(16, 4)
-fn forward_out(@builtin(global_invocation_id) id: vec3<u32>) {
+fn forward_out(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x * TILE;
     let row = id.y * TILE;
     let model = id.z;
     let n = n_rows[model];
     if (column >= D_MODEL || row >= n) { return; }
-    let a = rows_at(model) + edge(row, n) * D_MODEL;
-    let b = weights_at(model) + edge(column, D_MODEL);
-    var sum = mat4x4<f32>();
+    let a = starts_of(rows_at(model), row, n, D_MODEL);
+    let b = starts_of(weights_at(model), column, D_MODEL, 1u);
+    var sum = Tile();
     for (var i = 0u; i < D_MODEL; i++) {
-        let w = b + i * D_MODEL;
-        sum = add_outer(sum, vec4(z[a.x + i], z[a.y + i], z[a.z + i], z[a.w + i]), vec4(W_O[w.x], W_O[w.y], W_O[w.z], W_O[w.w]));
+        sum = add_to_tile(sum, z8(a, i), W_O8(b, i * D_MODEL));
     }
     let equals = slot_table_at(model) + slot_equals() * D_MODEL;
     for (var i = row; i < min(row + TILE, n); i++) {
-        let line = row_of(sum, i - row);
+        let line = tile_row(sum, i - row);
         for (var j = column; j < min(column + TILE, D_MODEL); j++) {
-            resid_mid[rows_at(model) + i * D_MODEL + j] = resid_pre[equals + j] + element(line, j - column);
+            resid_mid[rows_at(model) + i * D_MODEL + j] = resid_pre[equals + j] + element_of_eight(line, j - column);
         }
     }
 }
 
 // d_W_O = z^T d_resid_mid;  d_resid_equals = sum over the rows of d_resid_mid, for the residual that all rows share
 @compute @workgroup_size(16, 4)
-fn backward_out_weights(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_out_weights(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x * TILE;
     let source = id.y * TILE;
     let model = id.z;
     if (column >= D_MODEL || source >= D_MODEL) { return; }
-    let a = rows_at(model) + edge(source, D_MODEL);
-    let b = rows_at(model) + edge(column, D_MODEL);
-    var sum = mat4x4<f32>();
-    var shared_sum = vec4<f32>();
+    let a = starts_of(rows_at(model), source, D_MODEL, 1u);
+    let b = starts_of(rows_at(model), column, D_MODEL, 1u);
+    var sum = Tile();
+    var shared_sum = Eight();
     for (var row = 0u; row < n_rows[model]; row++) {
-        let x = a + row * D_MODEL;
-        let d = b + row * D_MODEL;
-        let d_out = vec4(d_resid_mid[d.x], d_resid_mid[d.y], d_resid_mid[d.z], d_resid_mid[d.w]);
-        sum = add_outer(sum, vec4(z[x.x], z[x.y], z[x.z], z[x.w]), d_out);
-        shared_sum += d_out;
+        let d_out = d_resid_mid8(b, row * D_MODEL);
+        sum = add_to_tile(sum, z8(a, row * D_MODEL), d_out);
+        shared_sum = plus(shared_sum, d_out);
     }
     for (var i = source; i < min(source + TILE, D_MODEL); i++) {
-        let line = row_of(sum, i - source);
+        let line = tile_row(sum, i - source);
         for (var j = column; j < min(column + TILE, D_MODEL); j++) {
-            d_W_O[weights_at(model) + i * D_MODEL + j] = element(line, j - column);
+            d_W_O[weights_at(model) + i * D_MODEL + j] = element_of_eight(line, j - column);
         }
     }
     if (source > 0u) { return; }
     for (var j = column; j < min(column + TILE, D_MODEL); j++) {
-        d_resid_equals[query_at(model) + j] = element(shared_sum, j - column);
+        d_resid_equals[query_at(model) + j] = element_of_eight(shared_sum, j - column);
     }
 }
 
 // d_z = d_resid_mid W_O^T
 @compute @workgroup_size(16, 4)
-fn backward_out_inputs(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_out_inputs(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x * TILE;
     let row = id.y * TILE;
     let model = id.z;
     let n = n_rows[model];
     if (column >= D_MODEL || row >= n) { return; }
-    let a = rows_at(model) + edge(row, n) * D_MODEL;
-    let w = weights_at(model) + edge(column, D_MODEL) * D_MODEL;
-    var sum = mat4x4<f32>();
+    let a = starts_of(rows_at(model), row, n, D_MODEL);
+    let w = starts_of(weights_at(model), column, D_MODEL, D_MODEL);
+    var sum = Tile();
     for (var i = 0u; i < D_MODEL; i++) {
-        let d = vec4(d_resid_mid[a.x + i], d_resid_mid[a.y + i], d_resid_mid[a.z + i], d_resid_mid[a.w + i]);
-        sum = add_outer(sum, d, vec4(W_O[w.x + i], W_O[w.y + i], W_O[w.z + i], W_O[w.w + i]));
+        sum = add_to_tile(sum, d_resid_mid8(a, i), W_O8(w, i));
     }
     for (var i = row; i < min(row + TILE, n); i++) {
-        let line = row_of(sum, i - row);
+        let line = tile_row(sum, i - row);
         for (var j = column; j < min(column + TILE, D_MODEL); j++) {
-            d_z[rows_at(model) + i * D_MODEL + j] = element(line, j - column);
+            d_z[rows_at(model) + i * D_MODEL + j] = element_of_eight(line, j - column);
         }
     }
 }
@@ -196,7 +218,8 @@ fn d_z_dot_value(model: u32, row: u32, head: u32, slot: u32) -> f32 {
 
 // d_score[pos] = pattern[pos] (d_pattern[pos] - sum of pattern d_pattern), with d_pattern[pos] = d_z . v[slot]
 @compute @workgroup_size(4, 16)
-fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_pattern(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let head = id.x;
     let row = id.y;
     let model = id.z;
@@ -217,7 +240,8 @@ fn backward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // Over the rows of the slot: d_v[slot] = sum of pattern d_z;  d_slot_score[slot] = sum of d_score
 @compute @workgroup_size(64)
-fn backward_slots(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_slots(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x;
     let slot = id.y;
     let model = id.z;
@@ -238,7 +262,8 @@ fn backward_slots(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // d_k[slot] = d_slot_score q / sqrt(d_head);  d_q = sum over slots of d_slot_score k / sqrt(d_head)
 @compute @workgroup_size(64)
-fn backward_qk(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_qk(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x;
     let slot = id.y;
     let model = id.z;
@@ -257,7 +282,8 @@ fn backward_qk(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // d_W_Q = resid_pre[=]^T d_q;  d_W_K = resid_pre^T d_k;  d_W_V = resid_pre^T d_v
 @compute @workgroup_size(16, 4)
-fn backward_qkv_weights(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_qkv_weights(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x;
     let i = id.y;
     let model = id.z;
@@ -278,7 +304,8 @@ fn backward_qkv_weights(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // d_resid_pre = d_k W_K^T + d_v W_V^T, and at "=" + d_q W_Q^T + d_resid_equals
 @compute @workgroup_size(64)
-fn backward_qkv_inputs(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_qkv_inputs(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let i = id.x;
     let slot = id.y;
     let model = id.z;

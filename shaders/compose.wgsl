@@ -18,7 +18,8 @@
 override CHUNK: u32;   // rows over which a part of d_W_logit is summed
 
 @compute @workgroup_size(64)
-fn backward_logit(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward_logit(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let class_ = id.x;
     let neuron = id.y;
     let model = id.z;
@@ -44,7 +45,8 @@ fn backward_logit(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // A workgroup sums four readers over the slots of x: each row has one of them. Every head's head_read[=] gets the sum too.
 @compute @workgroup_size(LANES)
-fn backward_equals(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward_equals(@builtin(workgroup_id) launched: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let reader = group.x;
     let model = group.z;
     let first = part4(model, (2u * P + 1u) * reader4()) + reader;
@@ -73,7 +75,8 @@ fn d_score(at: u32, head: u32, pos: u32) -> f32 {
 
 // d_slot_score = sum over the rows of the slot of pattern (d_pattern - sum of pattern d_pattern); that of "=" is told relative to itself
 @compute @workgroup_size(LANES)
-fn backward_scores(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward_scores(@builtin(workgroup_id) launched: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let slot = group.x;
     let model = group.z;
     let edges = part(model, 2u * P + 2u) + slot;

@@ -38,7 +38,8 @@ fn parameter(matrix: Operand, at: u32, spot: Spot, i: u32) -> f32 {
 }
 
 @compute @workgroup_size(LANES)
-fn pad(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn pad(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let found = entry_of(group, groups, SIZE);
     let how = table[found.at];      // 1 if it counts, and copies nothing; heads; the bits of a factor
     let source = operand(found.at + 1u);
@@ -93,7 +94,8 @@ fn outer_at(x: Operand, y: Operand, spot: Spot) -> vec4<f32> {
 }
 
 @compute @workgroup_size(LANES)
-fn unpack(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn unpack(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let found = entry_of(group, groups, SIZE);
     let how = table[found.at];
     let into = operand(found.at + 13u);

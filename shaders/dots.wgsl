@@ -37,7 +37,8 @@ fn write_head(to: u32, head: u32, slot: u32, value: f32) {
 }
 
 @compute @workgroup_size(LANES)
-fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let slot = group.x;
     let model = group.z;
     let edges = part(model, 2u * P + 2u) + slot;

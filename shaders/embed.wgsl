@@ -8,7 +8,8 @@
 @group(0) @binding(5) var<storage, read_write> d_W_pos: array<f32>;     // [model, pos, d_model]
 
 @compute @workgroup_size(64)
-fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
+fn forward(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let i = id.x;
     let slot = id.y;
     let model = id.z;
@@ -20,7 +21,8 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // d_W_E[token] = sum of d_resid_pre over the slots of the token;  d_W_pos[pos] = over the slots of the position
 @compute @workgroup_size(64)
-fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let i = id.x;
     let token = id.y;
     let model = id.z;

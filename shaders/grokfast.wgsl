@@ -15,7 +15,8 @@ fn update_of(block: u32) -> Update {
 
 // h = keep h + take g;  g += amplify h
 @compute @workgroup_size(BLOCK)
-fn ema(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn ema(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let block = group.y * groups.x + group.x;
     if (block >= arrayLength(&block_owner)) { return; }
     let u = update_of(block);
@@ -27,7 +28,8 @@ fn ema(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups:
 
 // The copy at `place` becomes g;  g += amplify * the mean of all copies
 @compute @workgroup_size(BLOCK)
-fn ma(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn ma(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let block = group.y * groups.x + group.x;
     if (block >= arrayLength(&block_owner)) { return; }
     let u = update_of(block);

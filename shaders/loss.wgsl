@@ -31,7 +31,8 @@ fn rest_of(at: u32, label: u32, lane: u32) -> Rest {
 }
 
 @compute @workgroup_size(128)
-fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn forward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let model = group.z;
     let own = row_of_lane(group, groups, lane);
     // Lanes beyond the last row do it again, and do not write: all of them meet at the barriers.
@@ -55,7 +56,8 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 
 // d_logits = (softmax - one-hot) / rows, the label's entry as minus the sum of the others
 @compute @workgroup_size(128)
-fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let model = group.z;
     let n = n_rows[model];
     let own = row_of_lane(group, groups, lane);

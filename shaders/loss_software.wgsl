@@ -42,7 +42,8 @@ fn rest_of(at: u32, label: u32) -> Rest {
 }
 
 @compute @workgroup_size(LANES)
-fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn forward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let row = row_of_lane(group, groups, lane);
     let model = group.z;
     if (row >= n_rows[model]) { return; }
@@ -57,7 +58,8 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 
 // d_logits = (softmax - one-hot) / rows, the label's entry as minus the sum of the others
 @compute @workgroup_size(LANES)
-fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let row = row_of_lane(group, groups, lane);
     let model = group.z;
     let n = n_rows[model];

@@ -13,7 +13,8 @@ override WINDOW: u32;   // updates that the host prepares at a time
 
 // m += (1 - momentum) (g - m);  g = m, or with Nesterov's momentum g + momentum (m - g)
 @compute @workgroup_size(BLOCK)
-fn momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn momentum(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let block = group.y * groups.x + group.x;
     if (block >= arrayLength(&block_owner)) { return; }
     let owner = block_owner[block];
@@ -32,7 +33,8 @@ fn momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
 
 // x = x matrix_decay - lr g, where g is orthogonal by now
 @compute @workgroup_size(BLOCK)
-fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn update(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let block = group.y * groups.x + group.x;
     if (block >= arrayLength(&block_owner)) { return; }
     let owner = block_owner[block];

@@ -26,7 +26,8 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
 
 // A workgroup is a parameter of a model. What pads its last block is zero and stays so.
 @compute @workgroup_size(LANES)
-fn project(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn project(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let tensor = group.y * groups.x + group.x;
     if (tensor + 1u >= arrayLength(&tensor_edges)) { return; }
     let end = tensor_edges[tensor + 1u] * BLOCK;

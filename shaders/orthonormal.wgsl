@@ -52,7 +52,8 @@ fn place_of(m: Matrix, model: u32, i: u32, j: u32) -> u32 {
 
 // X = the matrices
 @compute @workgroup_size(64)
-fn gather(@builtin(global_invocation_id) id: vec3<u32>) {
+fn gather(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let j = id.x;
     let index = id.y / short_room();
     let i = id.y % short_room();
@@ -75,7 +76,8 @@ var<workgroup> sums: array<f32, LANES>;
 
 // X = X / (|X| + 1e-7)
 @compute @workgroup_size(LANES)
-fn normalize(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn normalize(@builtin(workgroup_id) launched: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let m = matrix(group.x);
     var sum = 0.0;
     for (var i = 0u; i < m.short; i++) {
@@ -97,7 +99,8 @@ fn normalize(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
 
 // G = X X^T
 @compute @workgroup_size(64)
-fn gram(@builtin(global_invocation_id) id: vec3<u32>) {
+fn gram(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let index = id.y / short_room();
     let i = id.y % short_room();
     let m = matrix(index);
@@ -111,7 +114,8 @@ fn gram(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // P = B G + C G G
 @compute @workgroup_size(64)
-fn poly(@builtin(global_invocation_id) id: vec3<u32>) {
+fn poly(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let index = id.y / short_room();
     let i = id.y % short_room();
     let m = matrix(index);
@@ -124,7 +128,8 @@ fn poly(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // Y = A X + P X
 @compute @workgroup_size(64)
-fn apply(@builtin(global_invocation_id) id: vec3<u32>) {
+fn apply(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let index = id.y / short_room();
     let i = id.y % short_room();
     let m = matrix(index);
@@ -137,7 +142,8 @@ fn apply(@builtin(global_invocation_id) id: vec3<u32>) {
 
 // The matrices = sqrt(max(1, columns / rows)) X
 @compute @workgroup_size(64)
-fn scatter(@builtin(global_invocation_id) id: vec3<u32>) {
+fn scatter(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let j = id.x;
     let index = id.y / short_room();
     let i = id.y % short_room();

@@ -24,10 +24,11 @@ fn add_four_terms(sums: mat4x4<f32>, a: u32, b: u32) -> mat4x4<f32> {
 
 @compute @workgroup_size(LANES)
 fn multiply(
-    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(workgroup_id) launched: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    let group = here(launched);
     let at = place(group, groups);
     // The block that this lane fetches.
     let is_b = lane >= 32u;

@@ -13,26 +13,9 @@ const FACTOR = 256u;     // vec4s of a factor: DEPTH times SIDE
 const SIDE = 16u;        // vec4s along i, and along j
 const HALF = 8u;         // a lane has two blocks along i and j, so far apart
 
-// Rows i and HALF + i by columns j and HALF + j.
-struct Sums {
-    upper_left: mat4x4<f32>,
-    upper_right: mat4x4<f32>,
-    lower_left: mat4x4<f32>,
-    lower_right: mat4x4<f32>,
-}
-
 // A term; where its vec4s stand in the tile.
-fn add_term(sums: Sums, a: u32, b: u32) -> Sums {
-    let upper = tile[a];
-    let lower = tile[a + HALF];
-    let left = tile[b];
-    let right = tile[b + HALF];
-    return Sums(
-        add_outer(sums.upper_left, upper, left),
-        add_outer(sums.upper_right, upper, right),
-        add_outer(sums.lower_left, lower, left),
-        add_outer(sums.lower_right, lower, right),
-    );
+fn add_term(sums: Tile, a: u32, b: u32) -> Tile {
+    return add_to_tile(sums, Eight(tile[a], tile[a + HALF]), Eight(tile[b], tile[b + HALF]));
 }
 
 fn store(to: u32, block: mat4x4<f32>) {
@@ -44,10 +27,11 @@ fn store(to: u32, block: mat4x4<f32>) {
 
 @compute @workgroup_size(LANES)
 fn multiply(
-    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(workgroup_id) launched: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    let group = here(launched);
     let at = place(group, groups);
     // The blocks of A and B that this lane fetches.
     let neighbour = lane % SIDE;
@@ -58,7 +42,8 @@ fn multiply(
     // Where its blocks of C stand.
     let i = lane / HALF;
     let j = lane % HALF;
-    var sums = Sums();
+    // Rows i and HALF + i by columns j and HALF + j, in vec4s.
+    var sums = Tile();
     let a_here = lane_at(at.a, first_a);
     let b_here = lane_at(at.b, first_b);
     // A round multiplies what the round before has stored, while the next terms are on their way. The first finds nothing stored.

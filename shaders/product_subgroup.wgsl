@@ -114,7 +114,8 @@ fn sums_of(at: Place, a: Side, b: Side, i: u32, j: u32) -> Sums {
 }
 
 @compute @workgroup_size(8)
-fn multiply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+fn multiply(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let group = here(launched);
     let at = place(group, groups);
     let j = at.j + lane;
     var sums = sums_of(at, at.a, at.b, at.i + 4u * lane, j);

@@ -9,7 +9,8 @@ var<workgroup> weights_here: array<vec4<f32>, LANES>;
 
 // Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone
 @compute @workgroup_size(LANES)
-fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let reader = group.x * LANES + lane;
     // Lanes beyond the last reader do it again, and do not write: all of them meet at the barriers.
     let column = min(reader, reader4() - 1u);

@@ -5,7 +5,8 @@
 
 // Over the rows of a slot: d_head_read[head, slot] = sum of pattern [d_pre | d_logits];  d_slot_read[slot] = sum of it alone
 @compute @workgroup_size(64)
-fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
+fn backward(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let reader = id.x;
     let slot = id.y;
     let model = id.z;

@@ -14,7 +14,8 @@ override WINDOW: u32;   // updates that the host prepares at a time
 
 // A workgroup is a block, and a block belongs to one parameter of one model.
 @compute @workgroup_size(BLOCK)
-fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn update(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let block = group.y * groups.x + group.x;
     if (block >= arrayLength(&block_owner)) { return; }
     let owner = block_owner[block];

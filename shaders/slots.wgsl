@@ -40,15 +40,16 @@ fn bias(model: u32, i: u32) -> f32 {
 }
 
 @compute @workgroup_size(16, 4)
-fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
+fn forward(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let column = id.x;
     let slot = id.y;
     let model = id.z;
     if (column >= model4() || slot > slot_equals()) { return; }
     let i = 4u * column;
-    let here = resid_four(model, slot, i);
+    let own = resid_four(model, slot, i);
     let equals = resid_four(model, slot_equals(), i);
-    resid4[resid_at(model, slot) + column] = select(here - equals, here, slot == slot_equals());
+    resid4[resid_at(model, slot) + column] = select(own - equals, own, slot == slot_equals());
     if (slot != slot_equals()) { return; }
     equals4[equals_at(model) + column] = equals;
     let biases = vec4(bias(model, i), bias(model, i + 1u), bias(model, i + 2u), bias(model, i + 3u));
@@ -108,7 +109,8 @@ fn write_pos(at: u32, i: u32, d: vec4<f32>) {
 
 // d_W_E[token] and d_W_pos[pos] = sums over their slots; "=" loses what the others have relative to it. A workgroup does four columns of all tokens.
 @compute @workgroup_size(LANES)
-fn backward_embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward_embed(@builtin(workgroup_id) launched: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let column = group.x;
     let model = group.z;
     var first = vec4<f32>();

@@ -23,7 +23,8 @@ fn rest_of(at: u32, label: u32, lane: u32) -> f32 {
 
 // d_logits = s'(l_c) (1 / sum of s - [c = y] / s(l_y)) / rows, the label's entry as -s'(l_y) rest / (s(l_y) sum)
 @compute @workgroup_size(128)
-fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn backward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let group = here(launched);
     let model = group.z;
     let n = n_rows[model];
     let own_row = row_of_lane(group, groups, lane);

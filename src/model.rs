@@ -386,6 +386,7 @@ pub const TENSORS: &[Tensor] = &[
     row("block_owner", Role::Layout, &[]),
     row("tensor_edges", Role::Layout, &[]),
     row("row_capacity", Role::Layout, &[]),
+    row("launch_first", Role::Layout, &[]),
     row("updates", Role::Record, &[Window]),
     row("step", Role::Counter, &[]),
     row("first_bad", Role::Counter, &[]),

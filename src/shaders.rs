@@ -51,6 +51,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     with!("dots", "dots_subgroup"),
     with!("table", "place", "block", "product"),
     with!("table", "place", "block", "product_64x64"),
+    with!("table", "place", "product_software"),
     with!("table", "place", "product_subgroup"),
 ];
 

@@ -33,7 +33,8 @@ fn d_read(model: u32, row: u32, reader: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(4, 16)
-fn forward_pattern(@builtin(global_invocation_id) id: vec3<u32>) {
+fn forward_pattern(@builtin(global_invocation_id) launched: vec3<u32>) {
+    let id = here(launched);
     let head = id.x;
     let row = id.y;
     let model = id.z;
@@ -54,7 +55,8 @@ const ROWS_A_LANE = 4u;
 
 // A workgroup does 32 rows by 8 vec4s of readers: neighbouring rows share lines of head_read.
 @compute @workgroup_size(8, 8)
-fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+fn forward(@builtin(workgroup_id) launched: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+    let group = here(launched);
     let reader = group.x * 8u + lane.x;
     let model = group.z;
     if (reader >= reader4()) { return; }

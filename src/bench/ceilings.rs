@@ -157,7 +157,7 @@ async fn dispatch(
 async fn fastest(gpu: &Gpu, dispatch: &Dispatch, times: usize) -> Result<f64> {
     let mut least_seconds = f64::INFINITY;
     for _ in 0..TRIES {
-        match timed(gpu, std::slice::from_ref(dispatch)).await? {
+        match timed(gpu, &[dispatch]).await? {
             Some(seconds) => least_seconds = least_seconds.min(seconds[0]),
             None => return least(gpu, dispatch, 10 * times).await,
         }

@@ -19,12 +19,16 @@ pub struct Kernel {
 }
 
 /// An entry point.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Invocations of a workgroup along x, y and z.
     pub workgroup: [u32; 3],
     /// In the order of the shader's variables.
     pub bindings: Vec<Binding>,
+    /// Whether it takes `global_invocation_id` rather than `workgroup_id`.
+    pub takes_invocation: bool,
+    /// Whether it takes `num_workgroups`.
+    pub takes_workgroups: bool,
 }
 
 /// A storage or uniform variable that an entry point uses.
@@ -184,7 +188,20 @@ impl Kernel {
                 name,
             });
         }
-        Ok(Entry { workgroup: self.workgroup(name, constants)?, bindings })
+        let arguments = &self.module.entry_points[index].function.arguments;
+        let takes =
+            |built_in| arguments.iter().any(|argument| argument.binding == Some(naga::Binding::BuiltIn(built_in)));
+        ensure!(
+            !takes(naga::BuiltIn::GlobalInvocationId) || !takes(naga::BuiltIn::WorkGroupId),
+            "{}.{name} takes workgroup_id and global_invocation_id: a launch's offset is counted in one of them",
+            self.stem
+        );
+        Ok(Entry {
+            workgroup: self.workgroup(name, constants)?,
+            bindings,
+            takes_invocation: takes(naga::BuiltIn::GlobalInvocationId),
+            takes_workgroups: takes(naga::BuiltIn::NumWorkGroups),
+        })
     }
 
     /// The workgroup size with the overrides put in.

@@ -192,7 +192,7 @@ const REPEATED_S: f64 = 20e-3;
 
 /// Seconds that each dispatch takes, in order, by the device's own clock; nothing where it has none. Each is repeated, with the
 /// barrier to the one before: the mean of the repetitions counts.
-pub async fn timed(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Option<Vec<f64>>> {
+pub async fn timed(gpu: &Gpu, dispatches: &[&Dispatch]) -> Result<Option<Vec<f64>>> {
     if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
         return Ok(None);
     }
@@ -204,7 +204,7 @@ pub async fn timed(gpu: &Gpu, dispatches: &[Dispatch]) -> Result<Option<Vec<f64>
 }
 
 /// Seconds of each dispatch, repeated so many times, by timestamps before and after. Each is a submission of its own.
-async fn repeated(gpu: &Gpu, dispatches: &[Dispatch], times: &[usize]) -> Result<Vec<f64>> {
+async fn repeated(gpu: &Gpu, dispatches: &[&Dispatch], times: &[usize]) -> Result<Vec<f64>> {
     let stamps = 2 * dispatches.len() as u32;
     let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
         label: Some("timestamps"),

@@ -72,9 +72,9 @@ fn is_entry(call: &Call) -> bool {
 
 /// Which calls are dispatched together: those that do not need each other and are entries of one table.
 pub fn groups(kernels: &[&Kernel], calls: &[Call], sizes: &Sizes) -> Result<Vec<Vec<usize>>> {
-    // Kernels for subgroups take their factors from bindings of their own.
-    let merges =
-        |call: &Call| is_entry(call) && kernel_of(kernels, call).is_ok_and(|kernel| !kernel.stem.ends_with(SUBGROUP));
+    // Products of software adapters take their factors from bindings of their own.
+    let has_own = |kernel: &Kernel| kernel.stem.ends_with(SUBGROUP) || kernel.stem.ends_with(SOFTWARE);
+    let merges = |call: &Call| is_entry(call) && kernel_of(kernels, call).is_ok_and(|kernel| !has_own(kernel));
     let kind = |call: &Call| {
         let together = if merges(call) { Together::Independent } else { Together::Never };
         ((call.kernel, entry_of(call)), together)
@@ -131,6 +131,7 @@ pub fn plan<'a>(
             })
         };
         Ok(match (&table, &binding.name[..]) {
+            (_, LAUNCH_FIRST) => Source::Words(LAUNCH_FIRST, vec![0; 4]),
             (_, "row_capacity") => Source::Words("row_capacity", vec![row_capacity]),
             (Some(table), "table") => Source::Words("table", table.words.clone()),
             (Some(_), "step") if !ticks => Source::Spare(INTO_BINDINGS),
@@ -292,7 +293,10 @@ pub fn stem(kernel: &Kernel) -> &str {
 }
 
 /// What every call may bind: sizes, and where things stand.
-const AMBIENT: &[&str] = &["n_rows", "block_owner", "tensor_edges", "row_capacity"];
+const AMBIENT: &[&str] = &["n_rows", "block_owner", "tensor_edges", "row_capacity", LAUNCH_FIRST];
+
+/// The uniform with the offset of a launch along x, y and z, and a 0 as padding. Plans set it to 0, `OnGpu` to the offset of each part.
+pub const LAUNCH_FIRST: &str = "launch_first";
 
 /// Whether an entry point reads and writes the tensors that the program's line says, each with the type that the table of tensors gives it.
 fn check_declared(call: &Call, entry: &Entry) -> Result<()> {
@@ -329,7 +333,7 @@ pub fn check_shaders<'c>(kernels: &[&Kernel], calls: impl Iterator<Item = &'c Ca
 fn check_element(binding: &Binding, tensor: &Tensor) -> Result<()> {
     let name = tensor.name;
     match (tensor.role, &binding.element) {
-        (Role::Index | Role::Counter | Role::Layout, Element::U32) => Ok(()),
+        (Role::Index | Role::Counter | Role::Layout, Element::U32) | (Role::Layout, Element::UVec4) => Ok(()),
         (Role::Parameter | Role::Gradient | Role::Activation | Role::Arena, Element::F32) => Ok(()),
         (Role::Activation, Element::Vec4) if tensor.in_fours() => Ok(()),
         (Role::Activation, Element::Vec4) => bail!("{name} is declared as vec4s, and its rows are not whole ones"),

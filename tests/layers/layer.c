@@ -1,4 +1,4 @@
-// A Vulkan layer for tests: counts and times what reaches the driver, fails allocations, and makes a device hang.
+// A Vulkan layer for tests: counts and times what reaches the driver, fails allocations, passes a renderer off as a graphics card, and makes a device hang.
 //
 //   GROKSCOPE_LAYER_COUNTS=FILE   writes a line "NAME N" into FILE for dispatches, allocations, submissions and the most bytes of device
 //                                 memory, when a device is destroyed and when the process ends
@@ -6,6 +6,7 @@
 //                                 the driver has done a submission, "wait" when the program begins to wait for one
 //   GROKSCOPE_LAYER_BYTES=N       fails every allocation that would make it more than N bytes of device memory
 //   GROKSCOPE_LAYER_FAIL=N        fails the Nth allocation (from 1)
+//   GROKSCOPE_LAYER_GPU=1         says that every device is a graphics card
 //   GROKSCOPE_LAYER_HANG=N        accepts the Nth submission and all later ones but never executes them: fences and semaphores are not
 //                                 signalled, and waiting for the device or the queue blocks for ever
 #include "../../scripts/compilers/layer.h"
@@ -24,6 +25,8 @@ static PFN_vkQueueSubmit next_submit;
 static PFN_vkQueueWaitIdle next_queue_wait;
 static PFN_vkDeviceWaitIdle next_device_wait;
 static PFN_vkWaitSemaphores next_wait;
+static PFN_vkGetPhysicalDeviceProperties next_properties;
+static PFN_vkGetPhysicalDeviceProperties2 next_properties2;
 
 static unsigned long dispatches, allocations, submissions, most_bytes;
 
@@ -146,6 +149,18 @@ static VKAPI_ATTR VkResult VKAPI_CALL device_wait(VkDevice device) {
     return next_device_wait(device);
 }
 
+// Kinds of devices.
+
+static VKAPI_ATTR void VKAPI_CALL properties(VkPhysicalDevice device, VkPhysicalDeviceProperties *found) {
+    next_properties(device, found);
+    if (number("GROKSCOPE_LAYER_GPU")) found->deviceType = VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU;
+}
+
+static VKAPI_ATTR void VKAPI_CALL properties2(VkPhysicalDevice device, VkPhysicalDeviceProperties2 *found) {
+    next_properties2(device, found);
+    if (number("GROKSCOPE_LAYER_GPU")) found->properties.deviceType = VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU;
+}
+
 // Memory.
 
 // What is allocated, and how much each allocation has.
@@ -218,5 +233,10 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL instance_proc(VkInstance instanc
     if (!strcmp(name, "vkGetDeviceProcAddr")) return FUNCTION(device_proc);
     if (!strcmp(name, "vkCreateInstance")) return FUNCTION(create_counted_instance);
     if (!strcmp(name, "vkCreateDevice")) return FUNCTION(create_device);
-    return next_instance_proc ? next_instance_proc(instance, name) : NULL;
+    PFN_vkVoidFunction next = next_instance_proc ? next_instance_proc(instance, name) : NULL;
+    if (next && !strcmp(name, "vkGetPhysicalDeviceProperties"))
+        return next_properties = (PFN_vkGetPhysicalDeviceProperties)next, FUNCTION(properties);
+    if (next && (!strcmp(name, "vkGetPhysicalDeviceProperties2") || !strcmp(name, "vkGetPhysicalDeviceProperties2KHR")))
+        return next_properties2 = (PFN_vkGetPhysicalDeviceProperties2)next, FUNCTION(properties2);
+    return next;
 }

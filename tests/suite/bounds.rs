@@ -50,11 +50,12 @@ pub fn tests() -> Vec<Trial> {
             trials.push(Trial::test(name, move || stays_in_bounds(program, family, shape, rows)));
         }
     }
-    for tiles in TILES {
-        trials.push(Trial::test(format!("{tiles}_stays_in_bounds_at_every_remainder"), move || {
+    let of_tiles = TILES.iter().map(|&tiles| (tiles, Family::Wide(Some(tiles))));
+    for (products, family) in of_tiles.chain([("product_software", Family::Software)]) {
+        trials.push(Trial::test(format!("{products}_stays_in_bounds_at_every_remainder"), move || {
             for (shape, rows) in remainders(Some(6)) {
                 let program = || Ok((by_name("composed")?, preset("default")?));
-                stays_in_bounds(program, Family::Wide(Some(tiles)), shape, &[rows])
+                stays_in_bounds(program, family, shape, &[rows])
                     .map_err(|e| format!("{shape:?}, {rows} rows: {}", e.message().unwrap_or_default()))?;
             }
             Ok(())

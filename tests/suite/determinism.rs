@@ -1,9 +1,11 @@
 //! The same bytes: twice, after an interruption, at any number of threads, and for a model alone or among others.
 
+use crate::mutants::mutated;
 use crate::support::{Outcome, gpu, layout, pairs, require, shape, test, wanted_adapter};
 use grokscope::cpu::twin_of;
 use grokscope::gpu::device::{Family, TILES};
-use grokscope::method::{Loss, Method};
+use grokscope::gpu::kernel::Kernel;
+use grokscope::method::{Filter, Loss, Method, Optimizer};
 use grokscope::model::{CHUNK, PARAMETERS, Role, Tensor, initial_weights};
 use grokscope::plan::{Plan, Shape, Update, preset};
 use grokscope::program::batch::{Batch, Layout};
@@ -102,6 +104,8 @@ pub fn adapter_tests() -> Vec<Trial> {
         test("stretches_change_no_bit_on_the_adapter", || of_every_program(stretches)),
         test("tiles_of_every_size_make_the_same_bytes", tiles),
         test("sharing_memory_and_blocks_of_the_grid_change_no_bit", || of_every_program(sharing)),
+        test("dispatches_launched_in_parts_change_no_bit", || of_every_program(in_parts)),
+        test("dispatches_of_every_method_launched_in_parts_change_no_bit", methods_in_parts),
         test("a_model_alone_and_among_others_is_the_same_on_wide_kernels", || {
             ensembles(&composed::program(), &|program, layout| on_family(Family::Wide(None), program, layout))
         }),
@@ -174,6 +178,59 @@ fn sharing(program: &Program) -> Outcome {
     require!(shared.1 == kept.1, "weights differ");
     require!(shared.0 == kept.0, "losses differ");
     require!(kept.0[0][0].0.len() == shape.p * shape.p && kept.0[0][1].0.len() == 3000, "not every pair has a loss");
+    Ok(())
+}
+
+/// Returns the results of two models after three steps and after a fourth; each dispatch is launched in at most `count` parts. The grid takes
+/// two blocks.
+fn launched(kernels: &[Kernel], family: Family, program: &Program, count: u32) -> Result<Vec<Result1>, Failed> {
+    let (shape, rows) = (Shape { p: 67, d_vocab_out: 67, ..SHAPE }, [500, 40]);
+    let gpu = gpu()?.with_family(family);
+    let mut machine = pollster::block_on(OnGpu::new(gpu, kernels, program, layout(shape, &rows)))?;
+    for batch in [Batch::Train, Batch::Grid] {
+        let counts = vec![count; machine.dispatch_count(batch)];
+        pollster::block_on(machine.launch_in_parts(batch, counts))?;
+    }
+    let mut engine = Engine::Gpu(Box::new(machine));
+    for model in 0..rows.len() {
+        engine.write_state(model, &State::fresh(initial_weights("paper", model as u64, &shape)))?;
+    }
+    train(&mut engine, &[0, 1], 0..3, 2)?;
+    let mut seen = results(&mut engine)?;
+    train(&mut engine, &[0, 1], 3..4, 1)?;
+    seen.extend(results(&mut engine)?);
+    Ok(seen)
+}
+
+/// Two parts split a dispatch between the models (over arenas: between workgroups), four along rows or workgroups. Without its offset, every
+/// part repeats the first.
+fn in_parts(program: &Program) -> Outcome {
+    let kernels = grokscope::shaders::kernels()?;
+    for family in [gpu()?.family, Family::Wide(None)] {
+        let whole = launched(kernels, family, program, 1)?;
+        for count in [2, 4] {
+            require!(launched(kernels, family, program, count)? == whole, "{family:?}: {count} parts change bits");
+        }
+        let lost = mutated(("shared", "launched + launch_first.xyz", "launched + 0u * launch_first.xyz"))?;
+        require!(launched(&lost, family, program, 1)? == whole, "{family:?}: a dispatch launched whole has an offset");
+        require!(launched(&lost, family, program, 2)? != whole, "{family:?}: parts without their offset change no bit");
+    }
+    Ok(())
+}
+
+/// The kernels that only other ways to train call.
+fn methods_in_parts() -> Outcome {
+    let one = Method { optimizer: Optimizer::Sgd, filter: Filter::Ma { window: 2 }, ..Method::default() };
+    let other = Method { optimizer: Optimizer::Muon, filter: Filter::Ema, orthogonal: true, loss: Loss::StableMax };
+    let (kernels, family) = (grokscope::shaders::kernels()?, gpu()?.family);
+    for method in [one, other] {
+        let program = composed::program().taught(&method);
+        let whole = launched(kernels, family, &program, 1)?;
+        for count in [2, 4] {
+            let parts = launched(kernels, family, &program, count)?;
+            require!(parts == whole, "{method:?}: {count} parts change bits");
+        }
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub fn adapter_tests() -> Vec<Trial> {
     vec![
         test("a_training_step_is_at_most_twenty_dispatches", dispatches),
+        test("a_graphics_card_gets_long_dispatches_in_parts", in_parts),
         test("memory_that_runs_out_anywhere_halves_the_wave", every_allocation_fails),
         test("an_ensemble_that_is_too_large_for_the_device_is_halved", too_large),
         test("whatever_memory_there_is_as_many_models_are_trained_as_fit", every_limit),
@@ -124,6 +125,39 @@ fn dispatches() -> Outcome {
         println!("{kernels}: {} dispatches a step", of_ten as f64 / 10.0);
         require!(of_ten > 0 && of_ten % 10 == 0 && of_ten <= 10 * most, "{kernels}: {of_ten} dispatches in ten steps");
     }
+    Ok(())
+}
+
+/// 32 models have products that are estimated to take more than 0.2 s, so already the first step launches them in parts, each a
+/// submission of its own.
+fn in_parts() -> Outcome {
+    let desk = Desk::new()?;
+    let plan = [
+        "--p",
+        "59",
+        "--models",
+        "32",
+        "--steps",
+        "2",
+        "--kernels",
+        "wide",
+        "--eval-every",
+        "1000",
+        "--checkpoint-every",
+        "1000",
+    ];
+    let trace = desk.path("trace");
+    let variables = [("GROKSCOPE_LAYER_GPU", "1"), ("GROKSCOPE_LAYER_TRACE", support::utf8(&trace)?)];
+    desk.train("parts", &plan, &variables)?;
+    let whole = desk.counts("whole", &plan)?.dispatches;
+    same(&desk.path("parts"), &desk.path("whole"))?;
+    let text = std::fs::read_to_string(&trace)?;
+    let dispatches = |line: &str| line.strip_prefix("submit ")?.split(' ').nth(1)?.parse::<u64>().ok();
+    let submissions: Vec<u64> = text.lines().filter_map(dispatches).collect();
+    let most = submissions.iter().max();
+    println!("{} submissions with at most {most:?} dispatches, {whole} dispatches in whole", submissions.len());
+    require!(most == Some(&1), "a submission has {most:?} dispatches");
+    require!(submissions.len() as u64 > whole, "{} submissions for {whole} dispatches", submissions.len());
     Ok(())
 }
 

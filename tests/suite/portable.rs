@@ -7,7 +7,10 @@ use grokscope::shaders;
 use libtest_mimic::{Failed, Trial};
 use naga::proc::TypeResolution;
 use naga::valid::{Capabilities, FunctionInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, BinaryOperator, Block, Expression, Function, Handle, Module, Span, Statement, TypeInner};
+use naga::{
+    AddressSpace, BinaryOperator, Binding, Block, BuiltIn, Expression, Function, Handle, Module, Span, Statement,
+    TypeInner,
+};
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -63,6 +66,12 @@ const PLANTED: &[(&str, &str, &str)] = &[
         "let x = out[0]; if (x != x) { out[0] = 0.0; }",
         "let x = out[0]; if (x != out[1]) { out[0] = 0.0; }",
     ),
+    (NOT_FROM_HERE, "out[group.x] = 1.0;", "out[here(group).x] = 1.0;"),
+    (NOT_FROM_HERE, "let n = group; out[n.y * 4u + n.x] = 1.0;", "let n = here(group); out[n.y * 4u + n.x] = 1.0;"),
+    (NOT_FROM_HERE, "var n = group; out[n.x] = 1.0;", "var n = here(group); out[n.x] = 1.0;"),
+    (NOT_FROM_HERE, "out[here(group).x + group.y] = 1.0;", "out[here(group).x + here(group).y] = 1.0;"),
+    (NOT_FROM_HERE, "out[first(group)] = 1.0;", "out[first(here(group))] = 1.0;"),
+    (NOT_FROM_HERE, "out[(group + group).x] = 1.0;", "out[(here(group) + here(group)).x] = 1.0;"),
 ];
 
 const PLANTED_IN: &str = "
@@ -71,8 +80,10 @@ const PLANTED_IN: &str = "
 var<workgroup> shared_: array<vec4<f32>, 64>;
 fn put(a: ptr<function, array<f32, 4>>, i: u32) { (*a)[i] = 1.0; }
 fn chosen(n: u32) { switch n { case 0u: { out[0] = 1.0; } default: {} } }
+fn here(launched: vec3<u32>) -> vec3<u32> { return launched + vec3(1u); }
+fn first(group: vec3<u32>) -> u32 { return group.x; }
 @compute @workgroup_size(64)
-fn main(@builtin(local_invocation_index) i: u32) { BODY }
+fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) group: vec3<u32>) { BODY }
 ";
 
 fn planted_faults_are_found() -> Outcome {
@@ -94,6 +105,7 @@ const RUN_TIME_INDEX: &str = "private memory is indexed at run time";
 const SHARED_COMPONENT: &str = "a component of a vector in workgroup memory is written";
 const SWITCH_IN_LOOP: &str = "a switch in a loop";
 const NAN_BY_COMPARISON: &str = "a value is compared with itself";
+const NOT_FROM_HERE: &str = "workgroup_id or global_invocation_id is used as it is: take it from here(), or every part of a dispatch begins at 0";
 
 /// The rules that a shader breaks, with line numbers.
 fn violations(source: &str) -> Result<Vec<String>, Failed> {
@@ -108,6 +120,7 @@ fn violations(source: &str) -> Result<Vec<String>, Failed> {
         let judge = Judge { module: &module, function, of_function, source };
         judge.expressions(&mut found);
         judge.statements(&function.body, false, &mut found);
+        judge.places_in_launch(&mut found);
     }
     Ok(found)
 }
@@ -165,6 +178,37 @@ impl Judge<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Reports workgroup_id and global_invocation_id wherever they are used other than as the argument of `here`.
+    fn places_in_launch(&self, found: &mut Vec<String>) {
+        for (handle, expression) in self.function.expressions.iter() {
+            let Expression::FunctionArgument(number) = *expression else { continue };
+            let binding = &self.function.arguments[number as usize].binding;
+            if matches!(binding, Some(Binding::BuiltIn(BuiltIn::WorkGroupId | BuiltIn::GlobalInvocationId)))
+                && self.of_function[handle].ref_count != self.calls_of_here(&self.function.body, handle)
+            {
+                found.push(self.report(NOT_FROM_HERE, self.function.expressions.get_span(handle)));
+            }
+        }
+    }
+
+    fn calls_of_here(&self, block: &Block, argument: Handle<Expression>) -> usize {
+        let of_statement = |statement: &Statement| match statement {
+            Statement::Block(inner) => self.calls_of_here(inner, argument),
+            Statement::If { accept, reject, .. } => {
+                self.calls_of_here(accept, argument) + self.calls_of_here(reject, argument)
+            }
+            Statement::Loop { body, continuing, .. } => {
+                self.calls_of_here(body, argument) + self.calls_of_here(continuing, argument)
+            }
+            Statement::Call { function, arguments, .. } => {
+                let is_here = self.module.functions[*function].name.as_deref() == Some("here");
+                usize::from(is_here && arguments.contains(&argument))
+            }
+            _ => 0,
+        };
+        block.iter().map(of_statement).sum()
     }
 
     fn inner(&self, expression: Handle<Expression>) -> &TypeInner {

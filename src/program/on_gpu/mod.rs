@@ -1,20 +1,24 @@
 //! The machine of kernels: a program's calls as dispatches with their tensors bound by name, recorded once and replayed.
 
+mod launches;
 mod memory;
+mod parts;
 
 use super::arenas::Homes;
 use super::batch::{Batch, Layout, pick};
-use super::dispatches::{Planned, groups, plan, record, variants};
+use super::dispatches::{LAUNCH_FIRST, Planned, Source, groups, plan, record, variants};
 use super::sharing::Shared;
-use super::{Call, Program, State};
-use crate::gpu::device::{Family, Gpu, title};
+use super::{Call, Cost, Program, State, cost};
+use crate::gpu::device::{Family, Gpu, is_real, title};
 use crate::gpu::kernel::{Constants, Kernel, Record};
 use crate::gpu::pass::{Compiled, Dispatch, Pipeline, encode, submit, timed};
 use crate::gpu::tensors::{self, Staging, Window};
 use crate::model::{NOTHING_BAD, NotFinite, Sizes, Tensor, WINDOW, Weights};
 use crate::plan::Update;
 use anyhow::{Context, Result, ensure};
+use launches::{Counted, Launches};
 use memory::{Memory, Places, whole};
+use parts::Part;
 use rayon::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -42,39 +46,16 @@ pub struct OnGpu {
     /// Calls that differ only in their tensors and rows share one: software adapters take a second to compile it.
     pipelines: HashMap<PipelineKey, Pipeline>,
     update: Record,
-    step: Vec<Dispatch>,
-    evaluation: Vec<Dispatch>,
+    /// Of a step, and of an evaluation of one block.
+    launches: [Launches; 2],
     /// Of each dispatch of an evaluation, whether it does rows. The others are done once, those that do rows for one block after the other.
     does_rows: Vec<bool>,
-    pace: Pace,
 }
+
+const BATCHES: [Batch; 2] = [Batch::Train, Batch::Grid];
 
 /// Submissions that run while the next is recorded.
 const IN_FLIGHT: usize = 2;
-/// Seconds that a submission should take at most,
-const SUBMISSION_S: f64 = 30e-3;
-/// and steps that it has at most.
-const MOST_STEPS: usize = 16;
-/// Seconds of a step from which on it is submitted in pieces.
-const SLOW_S: f64 = 0.2;
-
-/// How fast a device is, as far as is known.
-#[derive(Default)]
-struct Pace {
-    seconds_a_step: Option<f64>,
-}
-
-impl Pace {
-    /// Steps of the next submission.
-    fn steps(&self) -> usize {
-        self.seconds_a_step.map_or(1, |seconds| ((SUBMISSION_S / seconds) as usize).clamp(1, MOST_STEPS))
-    }
-
-    /// Whether a single step might be too long for a submission.
-    fn is_slow(&self) -> bool {
-        self.seconds_a_step.is_none_or(|seconds| seconds > SLOW_S)
-    }
-}
 
 /// Whether tensors take turns in buffers.
 #[derive(Clone, Copy, PartialEq)]
@@ -132,15 +113,19 @@ impl OnGpu {
             groups,
             places,
             pipelines: HashMap::new(),
-            step: Vec::new(),
-            evaluation: Vec::new(),
+            launches: Default::default(),
             does_rows,
-            pace: Pace::default(),
             layout,
             gpu,
         };
+        machine.launches = BATCHES.map(|batch| Launches::estimated(machine.estimated_parts(batch)));
         machine.build().await?;
         Ok(machine)
+    }
+
+    /// Dispatches of a step, or of an evaluation where the batch is the grid.
+    pub fn dispatch_count(&self, batch: Batch) -> usize {
+        self.groups[batch as usize].len()
     }
 
     /// The places in the program of the calls that each dispatch of a step does.
@@ -159,26 +144,29 @@ impl OnGpu {
         pick(&mut states, models);
         self.layout.keep(models);
         // The old buffers go before the new ones come.
-        for part in [&mut self.step, &mut self.evaluation] {
-            part.clear();
-        }
+        self.launches.iter_mut().for_each(|launches| launches.dispatches.clear());
         self.memory = Memory::default();
         self.memory = Memory::new(&self.gpu, &self.places, &self.layout)?;
         self.build().await?;
         states.iter().enumerate().try_for_each(|(model, state)| self.write_state(model, state))
     }
 
-    /// The dispatches, which depend on how many models there are.
+    /// Records all dispatches, which depend on the number of models.
     async fn build(&mut self) -> Result<()> {
-        let (kernels, calls) = (self.kernels.clone(), self.calls.clone());
+        for batch in BATCHES {
+            self.record(batch).await?;
+        }
+        BATCHES.into_iter().try_for_each(|batch| self.write_rows(batch, 0))
+    }
+
+    /// Records the dispatches of a step, or of an evaluation, in the parts that they are to have.
+    async fn record(&mut self, batch: Batch) -> Result<()> {
+        let (kernels, calls) = (self.kernels.clone(), self.calls[batch as usize].clone());
         let kernels = variants(&kernels, self.gpu.family);
-        let step = self.plan_calls(&kernels, &calls[0], &self.groups[0], Batch::Train)?;
-        let evaluation = self.plan_calls(&kernels, &calls[1], &self.groups[1], Batch::Grid)?;
-        self.make_pipelines(step.iter().chain(&evaluation)).await?;
-        self.step = self.record(&step, Batch::Train).await?;
-        self.evaluation = self.record(&evaluation, Batch::Grid).await?;
-        self.write_rows(Batch::Train, 0)?;
-        self.write_rows(Batch::Grid, 0)
+        let planned = self.plan_calls(&kernels, &calls, &self.groups[batch as usize], batch)?;
+        self.make_pipelines(planned.iter()).await?;
+        self.launches[batch as usize].dispatches = self.dispatches(&planned, batch).await?;
+        Ok(())
     }
 
     fn plan_calls<'k>(
@@ -222,16 +210,25 @@ impl OnGpu {
         Ok(())
     }
 
-    /// The calls of a step, or of an evaluation, as dispatches.
-    async fn record(&mut self, calls: &[Planned<'_>], batch: Batch) -> Result<Vec<Dispatch>> {
+    async fn dispatches(&mut self, calls: &[Planned<'_>], batch: Batch) -> Result<Vec<Vec<Dispatch>>> {
         let mut dispatches = Vec::new();
-        for planned in calls {
-            let mut windows = Vec::new();
-            for source in &planned.sources {
-                windows.push(self.memory.of_source(&self.gpu, &self.places, &self.layout, source, batch)?);
-            }
+        for (place, planned) in calls.iter().enumerate() {
             let pipeline = &self.pipelines[&pipeline_key(planned)?];
-            dispatches.push(pipeline.dispatch(&self.gpu, &planned.entry, planned.workgroups, &windows).await?);
+            let mut parts = Vec::new();
+            for Part { first, workgroups } in parts::of(planned, self.launches[batch as usize].counts[place]) {
+                let mut windows = Vec::new();
+                for source in &planned.sources {
+                    let from_here = match source {
+                        Source::Words(LAUNCH_FIRST, _) => {
+                            &Source::Words(LAUNCH_FIRST, vec![first[0], first[1], first[2], 0])
+                        }
+                        source => source,
+                    };
+                    windows.push(self.memory.of_source(&self.gpu, &self.places, &self.layout, from_here, batch)?);
+                }
+                parts.push(pipeline.dispatch(&self.gpu, &planned.entry, workgroups, &windows).await?);
+            }
+            dispatches.push(parts);
         }
         Ok(dispatches)
     }
@@ -310,18 +307,30 @@ impl OnGpu {
         let mut mark = (self.gpu.clock.now)();
         let mut left = updates[0].len();
         while left > 0 {
-            let steps = self.pace.steps().min(left);
-            if self.pace.is_slow() {
-                running.push_back((self.submit_in_pieces(&self.step.iter().collect::<Vec<_>>())?, steps));
+            if self.has_to_be_timed(Batch::Train) {
+                if running.is_empty() {
+                    self.launch_timed(Batch::Train).await?;
+                    mark = (self.gpu.clock.now)();
+                    left -= 1;
+                } else {
+                    self.wait_for_first(&mut running, &mut mark)?;
+                }
+                continue;
+            }
+            let step = &self.launches[Batch::Train as usize];
+            let steps = step.steps().min(left);
+            if step.may_be_slow() {
+                let all: Vec<_> = step.dispatches.iter().collect();
+                running.push_back((self.submit_in_pieces(Batch::Train, &all)?, steps));
             } else {
-                let next = encode(&self.gpu, self.step.iter(), steps);
+                let next = encode(&self.gpu, step.dispatches.iter().flatten(), steps);
                 if running.len() == IN_FLIGHT {
                     self.wait_for_first(&mut running, &mut mark)?;
                 }
                 running.push_back((self.gpu.submit(next), steps));
             }
             left -= steps;
-            if self.pace.is_slow() {
+            if self.launches[Batch::Train as usize].may_be_slow() {
                 self.wait_for_first(&mut running, &mut mark)?;
             }
         }
@@ -333,7 +342,7 @@ impl OnGpu {
         if let Some((index, steps)) = running.pop_front() {
             self.gpu.wait_for(Some(index))?;
             let now = (self.gpu.clock.now)();
-            self.pace.seconds_a_step = Some((now - *mark) / steps as f64);
+            self.launches[Batch::Train as usize].seconds = Some((now - *mark) / steps as f64);
             *mark = now;
         }
         Ok(())
@@ -346,11 +355,67 @@ impl OnGpu {
         Ok(codes[..self.layout.models()].iter().map(|&code| NotFinite::from_code(code)).collect())
     }
 
-    /// As several submissions: where a step is slow, a display driver's watchdog would take a long one for a hang.
-    fn submit_in_pieces(&self, dispatches: &[&Dispatch]) -> Result<SubmissionIndex> {
-        const PIECE: usize = 8;
+    /// Estimates for a slow GPU into how many parts each dispatch has to be split. A renderer on the CPU has no watchdog.
+    fn estimated_parts(&self, batch: Batch) -> Vec<u32> {
+        let groups = &self.groups[batch as usize];
+        if !is_real(&self.gpu.info) {
+            return vec![1; groups.len()];
+        }
+        let (sizes, calls) = (self.layout.sizes(batch), &self.calls[batch as usize]);
+        let models = self.layout.models() as u64;
+        let of_group = |group: &Vec<usize>| {
+            let costs = || group.iter().map(|&place| cost(&calls[place], &sizes));
+            let flops = models * costs().map(|cost| cost.flops).sum::<u64>();
+            let bytes = models * costs().map(|cost| cost.bytes).sum::<u64>();
+            parts::count(parts::estimate(Cost { flops, bytes }))
+        };
+        groups.iter().map(of_group).collect()
+    }
+
+    fn has_to_be_timed(&self, batch: Batch) -> bool {
+        is_real(&self.gpu.info) && self.launches[batch as usize].have_to_be_timed()
+    }
+
+    /// Runs a step, or an evaluation of the first block, part by part, and times each dispatch. Later launches split the slow ones.
+    async fn launch_timed(&mut self, batch: Batch) -> Result<()> {
+        let mut seconds = Vec::new();
+        for dispatch in &self.launches[batch as usize].dispatches {
+            let began = (self.gpu.clock.now)();
+            for part in dispatch {
+                self.gpu.wait_for(Some(submit(&self.gpu, std::iter::once(part), 1)))?;
+            }
+            seconds.push((self.gpu.clock.now)() - began);
+        }
+        let counts = self.launches[batch as usize].take_times(&seconds);
+        self.set_counts(batch, counts).await
+    }
+
+    /// Launches each dispatch in at most as many parts as `counts` says. Changes no bit.
+    ///
+    /// # Errors
+    /// `counts` does not have a number for each dispatch, or the device reports an error.
+    pub async fn launch_in_parts(&mut self, batch: Batch, counts: Vec<u32>) -> Result<()> {
+        let dispatches = self.dispatch_count(batch);
+        ensure!(counts.len() == dispatches, "{} part counts were given for {dispatches} dispatches", counts.len());
+        self.launches[batch as usize].source = Counted::Known;
+        self.set_counts(batch, counts).await
+    }
+
+    async fn set_counts(&mut self, batch: Batch, counts: Vec<u32>) -> Result<()> {
+        if self.launches[batch as usize].counts == counts {
+            return Ok(());
+        }
+        self.launches[batch as usize].counts = counts;
+        self.record(batch).await
+    }
+
+    /// Submits in several pieces, because a display driver's watchdog takes a long submission for a hang.
+    fn submit_in_pieces(&self, batch: Batch, dispatches: &[&Vec<Dispatch>]) -> Result<SubmissionIndex> {
+        let one_by_one = is_real(&self.gpu.info) && self.launches[batch as usize].may_have_slow_ones();
+        let piece = if one_by_one { 1 } else { 8 };
+        let dispatches: Vec<&Dispatch> = dispatches.iter().copied().flatten().collect();
         let mut last = None;
-        for piece in dispatches.chunks(PIECE) {
+        for piece in dispatches.chunks(piece) {
             last = Some(submit(&self.gpu, piece.iter().copied(), 1));
         }
         last.context("a program has calls")
@@ -373,18 +438,26 @@ impl OnGpu {
     /// Loss and hit of every row of every model's grid, which is taken block by block and read back once.
     pub async fn evaluate(&mut self) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
         let (models, blocks) = (self.layout.models(), self.layout.blocks());
-        let windows = [self.tensor("row_loss", Batch::Grid)?, self.tensor("row_correct", Batch::Grid)?];
+        let window = |name| self.tensor(name, Batch::Grid).cloned();
+        let windows = [window("row_loss")?, window("row_correct")?];
         let words: Vec<usize> = windows.iter().map(|window| (window.bytes / 4) as usize).collect();
         let mut staging = Staging::new(&self.gpu, (4 * blocks * (words[0] + words[1])) as u64);
+        let began = (self.gpu.clock.now)();
         for block in 0..blocks {
             if blocks > 1 {
                 self.write_rows(Batch::Grid, block)?;
             }
-            let wanted = self.evaluation.iter().zip(&self.does_rows).filter(|(_, does_rows)| block == 0 || **does_rows);
-            self.submit_in_pieces(&wanted.map(|(dispatch, _)| dispatch).collect::<Vec<_>>())?;
-            staging.copy(&self.gpu, &windows);
+            if block == 0 && self.has_to_be_timed(Batch::Grid) {
+                self.launch_timed(Batch::Grid).await?;
+            } else {
+                let evaluation = &self.launches[Batch::Grid as usize].dispatches;
+                let wanted = evaluation.iter().zip(&self.does_rows).filter(|(_, does_rows)| block == 0 || **does_rows);
+                self.submit_in_pieces(Batch::Grid, &wanted.map(|(dispatch, _)| dispatch).collect::<Vec<_>>())?;
+            }
+            staging.copy(&self.gpu, &windows.each_ref());
         }
         let read = staging.read(&self.gpu).await?;
+        self.launches[Batch::Grid as usize].seconds = Some(((self.gpu.clock.now)() - began) / blocks as f64);
         let of_rows = |model: usize, which: usize| {
             let part = |block: usize| {
                 let first = block * (words[0] + words[1]) + which * words[0] + model * windows[which].stride;
@@ -418,18 +491,22 @@ impl OnGpu {
     /// Runs some dispatches of the training step, or of the evaluation where the batch is the grid.
     pub async fn run_dispatches(&self, batch: Batch, indices: &[usize], updates: &[Vec<Update>]) -> Result<()> {
         self.write_updates(updates)?;
-        let dispatches = match batch {
-            Batch::Train => &self.step,
-            Batch::Grid => &self.evaluation,
-        };
-        submit(&self.gpu, indices.iter().map(|&index| &dispatches[index]), 1);
+        let dispatches = &self.launches[batch as usize].dispatches;
+        let wanted: Vec<_> = indices.iter().map(|&index| &dispatches[index]).collect();
+        if !wanted.is_empty() {
+            self.submit_in_pieces(batch, &wanted)?;
+        }
         self.gpu.wait().await
     }
 
     /// Seconds of each dispatch of a training step by the device's own clock, where it has one.
     pub async fn time_step(&self, updates: &[Vec<Update>]) -> Result<Option<Vec<f64>>> {
         self.write_updates(updates)?;
-        timed(&self.gpu, &self.step).await
+        let step = &self.launches[Batch::Train as usize].dispatches;
+        let parts: Vec<&Dispatch> = step.iter().flatten().collect();
+        let Some(seconds) = timed(&self.gpu, &parts).await? else { return Ok(None) };
+        let mut seconds = seconds.into_iter();
+        Ok(Some(step.iter().map(|dispatch| seconds.by_ref().take(dispatch.len()).sum()).collect()))
     }
 
     /// The names of the tensors that have memory.
