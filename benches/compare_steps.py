@@ -1,6 +1,7 @@
 """Processor time of a training step in two builds of the program, in interleaved rounds.
 
     python3 benches/compare_steps.py OLD NEW --device llvmpipe --preset default --rounds 7 --steps 40
+    python3 benches/compare_steps.py OLD NEW --device llvmpipe --train "--models 16 --program layered"
 
 Each round trains 1 step and 1 + STEPS steps with both programs, in alternating order; the difference is the time of STEPS
 steps without start and end. Prints milliseconds of processor time per step and their ratio, round by round, then the median and
@@ -20,7 +21,7 @@ def processor_seconds(program, steps, options):
     """Trains for some steps and returns the user and system time that it took."""
     with tempfile.TemporaryDirectory() as directory:
         command = [program, "train", "--quiet", "--preset", options.preset, "--device", options.device, "--steps", str(steps)]
-        command += ["--eval-every", "100000", "--checkpoint-every", "100000", "--out", str(Path(directory) / "run")]
+        command += [*options.train.split(), "--eval-every", "100000", "--checkpoint-every", "100000", "--out", str(Path(directory) / "run")]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -35,6 +36,7 @@ def main():
     parser.add_argument("--preset", default="default")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--train", default="", help="more arguments of train")
     options = parser.parse_args()
     ratios, starts = [], []
     for number in range(options.rounds):
