@@ -7,7 +7,7 @@ pub mod self_checks;
 pub mod tiles;
 
 use crate::gpu::device::{self, Family, Gpu, KernelChoice, adapters, is_real, matches, preference, title};
-use crate::gpu::tensors::SPARE_BYTES;
+use crate::gpu::tensors::{SPARE_BYTES, largest_buffer};
 use crate::model::Sizes;
 use crate::plan::Plan;
 use crate::program::batch::{Layout, block_of_grid};
@@ -291,7 +291,7 @@ pub fn fitting(program: &Program, plan: &Plan, train_rows: usize, chosen: &Chose
             let (name, largest) = buffers.into_iter().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
             let (limits, machine) = (adapter.limits(), title(&adapter.get_info()));
             // Kernels count elements with 32 bits, and a buffer has some bytes to spare.
-            let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size).min(4 * u64::from(u32::MAX));
+            let limit = largest_buffer(&limits).min(4 * u64::from(u32::MAX));
             let limit = limit.saturating_sub(SPARE_BYTES);
             // Workgroups count models along z.
             let groups = limits.max_compute_workgroups_per_dimension as usize;
@@ -352,7 +352,7 @@ pub fn list() -> Result<String> {
             device::memory(adapter).map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20)),
             info.driver,
             info.driver_info,
-            limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) >> 20,
+            largest_buffer(&limits) >> 20,
             limits.max_storage_buffers_per_shader_stage,
             limits.max_compute_invocations_per_workgroup,
             limits.max_compute_workgroup_storage_size >> 10,

@@ -4,7 +4,7 @@ use super::Ceilings;
 use crate::gpu::device::{Gpu, is_real};
 use crate::gpu::kernel::{Binding, Kernel};
 use crate::gpu::pass::{Compiled, Dispatch, submit, timed};
-use crate::gpu::tensors;
+use crate::gpu::tensors::{self, largest_buffer};
 use anyhow::{Context, Result};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -110,7 +110,7 @@ pub async fn of_gpu(gpu: &Gpu) -> Result<Ceilings> {
     let compiled = Compiled::start(gpu, &kernel).ready().await?;
     let limits = gpu.device.limits();
     let real = is_real(&gpu.info);
-    let room = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size) as usize;
+    let room = largest_buffer(&limits) as usize;
     let bytes = (if real { 256 << 20 } else { 32 << 20 }).min(room / 2) / 4096 * 4096;
     // A workgroup of 64 lanes copies 1024 bytes.
     let groups = (bytes / 1024) as u32;

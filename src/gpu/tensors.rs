@@ -53,12 +53,16 @@ pub fn bytes_of_one(len: usize) -> u64 {
 /// Bytes to spare at the end of each buffer.
 pub const SPARE_BYTES: u64 = (BLOCK * 4) as u64;
 
+/// Bytes of the largest buffer that a kernel can bind.
+pub fn largest_buffer(limits: &wgpu::Limits) -> u64 {
+    limits.max_buffer_size.min(limits.max_storage_buffer_binding_size)
+}
+
 /// One zeroed buffer that holds several tensors end to end, and a block to spare behind the last.
 pub fn allocate(gpu: &Gpu, label: &str, lens: &[usize], models: usize) -> Result<Vec<Window>> {
     let sizes = lens.iter().map(|len| (padded(*len) * models * 4) as u64);
     let total = sizes.clone().sum::<u64>() + SPARE_BYTES;
-    let limits = gpu.device.limits();
-    let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+    let limit = largest_buffer(&gpu.device.limits());
     ensure!(
         total <= limit,
         "{label} needs {} MiB in one buffer, and {} allows {} MiB: expected a smaller p, d_mlp or number of models",

@@ -32,11 +32,9 @@ impl AtOnce {
         match text {
             "auto" => Ok(Self::Fastest),
             "0" => Ok(Self::Fitting),
-            _ => {
-                text.parse().map(Self::Most).ok().with_context(|| {
-                    format!("--at-once {text}: expected auto, 0 (as many as fit) or a number of models")
-                })
-            }
+            _ => text.parse().map(Self::Most).ok().with_context(|| {
+                format!("--at-once {text}: expected auto, 0 for as many as fit, or a number of models")
+            }),
         }
     }
 
