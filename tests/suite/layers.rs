@@ -83,6 +83,14 @@ impl Desk {
         self.train(out, arguments, &[("GROKSCOPE_LAYER_COUNTS", support::utf8(&file)?)])?;
         Counts::read(&file)
     }
+
+    /// The most bytes of device memory that an ensemble takes with all models at once, and with fewer.
+    fn bytes(&self, ensemble: &[&str], fewer: &str) -> Result<[u64; 2], Failed> {
+        let all = self.counts("whole", ensemble)?.bytes;
+        let less = self.counts("fewer", &[ensemble, &["--at-once", fewer]].concat())?.bytes;
+        require!(less < all, "all models take {all} bytes, and {fewer} at once {less}");
+        Ok([all, less])
+    }
 }
 
 /// What the layer counts.
@@ -186,9 +194,7 @@ fn every_allocation_fails() -> Outcome {
 fn too_large() -> Outcome {
     let desk = Desk::new()?;
     let ensemble = [&LARGE[..], &["--models", "8", "--steps", "2"]].concat();
-    let whole = desk.counts("whole", &ensemble)?.bytes;
-    let half = desk.counts("half", &[&ensemble[..], &["--at-once", "4"]].concat())?.bytes;
-    require!(half < whole, "eight models take {whole} bytes, and four {half}");
+    let [_, half] = desk.bytes(&ensemble, "4")?;
     let said = desk.train("halved", &ensemble, &[("GROKSCOPE_LAYER_BYTES", &half.to_string())])?;
     require!(said.contains("going on with 4 models at once"), "{said}");
     same(&desk.path("whole"), &desk.path("halved"))
@@ -199,9 +205,7 @@ fn too_large() -> Outcome {
 fn every_limit() -> Outcome {
     let desk = Desk::new()?;
     let models = [&LARGE[..], &["--models", "4", "--steps", "4"]].concat();
-    let whole = desk.counts("whole", &models)?.bytes;
-    let one = desk.counts("one", &[&models[..], &["--at-once", "1"]].concat())?.bytes;
-    require!(one < whole, "one model takes {one} bytes, and four {whole}");
+    let [whole, one] = desk.bytes(&models, "1")?;
     for part in 0..6 {
         let (out, limit) = (format!("limit-{part}"), one + (whole - one) * part / 6);
         for (name, more) in [("", &[][..]), ("-auto", &["--at-once", "auto"])] {
