@@ -25,6 +25,20 @@ macro_rules! with {
     ($($names:literal),+) => { with!(@ [] $($names),+) };
 }
 
+/// The same kernel under another stem, for renderers on a CPU: workgroups of the few lanes that such a renderer's vectors have.
+macro_rules! with_few_lanes {
+    ($stem:literal, $of:literal) => {
+        (
+            $stem,
+            concat!(
+                include_str!(concat!("../shaders/", $of, ".wgsl")),
+                include_str!("../shaders/shared/few_lanes.wgsl"),
+                include_str!("../shaders/shared/sum_of_lanes.wgsl"),
+            ),
+        )
+    };
+}
+
 /// Stem and text of every operation.
 pub const OPERATIONS: &[(&str, &str)] = &[
     shader!("embed"),
@@ -35,15 +49,18 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     with!("loss", "row_a_lane", "loss_software"),
     with!("loss", "tree", "stablemax"),
     with!("loss", "row_a_lane", "stablemax_software"),
-    with!("table", "copy"),
+    with!("table", "copy", "copy"),
+    with!("table", "copy", "copy_software"),
     with!("update", "grokfast"),
     shader!("orthogonal"),
     with!("update", "adamw"),
     with!("update", "sgd"),
     with!("update", "muon"),
     shader!("orthonormal"),
-    with!("lanes", "compose"),
-    with!("lanes", "slots"),
+    with!("lanes", "sum_of_lanes", "compose"),
+    with_few_lanes!("compose_software", "compose"),
+    with!("lanes", "sum_of_lanes", "slots"),
+    with_few_lanes!("slots_software", "slots"),
     with!("rows", "rows"),
     with!("rows", "rows_software"),
     with!("dots", "dots"),

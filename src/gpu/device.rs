@@ -115,7 +115,10 @@ impl KernelChoice {
             "wide" => Self::Wide(None),
             size => match TILES.iter().find(|tiles| size_of_tiles(tiles) == size) {
                 Some(tiles) => Self::Wide(Some(tiles)),
-                None => bail!("--kernels {size}: expected auto, software, wide, 32x32 or 64x64"),
+                None => {
+                    let sizes: Vec<_> = TILES.iter().map(|tiles| size_of_tiles(tiles)).collect();
+                    bail!("--kernels {size}: expected auto, software, wide, {}", sizes.join(" or "))
+                }
             },
         })
     }

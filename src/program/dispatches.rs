@@ -40,7 +40,8 @@ pub enum Source {
     Whole(Home),
     /// Numbers that the plan sets, under a name.
     Words(&'static str, Vec<u32>),
-    /// Nothing: the kernel's other entries use the binding, or other calls do. Writable ones are different from each other.
+    /// Nothing: the kernel's other entries use the binding, or other calls do. 0 is for reading, each other one for one binding that may
+    /// be written.
     Spare(usize),
 }
 
@@ -72,15 +73,22 @@ fn is_entry(call: &Call) -> bool {
 
 /// Which calls are dispatched together: those that do not need each other and are entries of one table.
 pub fn groups(kernels: &[&Kernel], calls: &[Call], sizes: &Sizes) -> Result<Vec<Vec<usize>>> {
-    // Products of software adapters take their factors from bindings of their own.
-    let has_own = |kernel: &Kernel| kernel.stem.ends_with(SUBGROUP) || kernel.stem.ends_with(SOFTWARE);
-    let merges = |call: &Call| is_entry(call) && kernel_of(kernels, call).is_ok_and(|kernel| !has_own(kernel));
+    let merges = |call: &Call| is_entry(call) && kernel_of(kernels, call).is_ok_and(|kernel| !has_one_entry(kernel));
     let kind = |call: &Call| {
         let together = if merges(call) { Together::Independent } else { Together::Never };
         ((call.kernel, entry_of(call)), together)
     };
     Ok(schedule::groups(calls, sizes, kind))
 }
+
+/// Whether a kernel's table has one entry, whose operands have bindings of their own: `from0` shows the first of [`OPERANDS`]. The
+/// products for renderers on a CPU do, where choosing a buffer for each load is slow.
+fn has_one_entry(kernel: &Kernel) -> bool {
+    stem(kernel) == TILES[0] && !TILES.contains(&&kernel.stem[..])
+}
+
+/// The roles of a product, in the order of such bindings.
+const OPERANDS: [&str; 3] = ["A", "B", "gate"];
 
 fn kernel_of<'a>(kernels: &[&'a Kernel], call: &Call) -> Result<&'a Kernel> {
     let kernel = kernels.iter().find(|kernel| stem(kernel) == call.kernel);
@@ -122,21 +130,28 @@ pub fn plan<'a>(
     };
     let row_capacity = layout.sizes(batch).rows as u32;
     let ticks = of_group.iter().any(|call| call.entry == "tick");
+    // What `from0` and so on show where a table has one entry.
+    let operand = |name: &str| {
+        let role = OPERANDS.get(name.strip_prefix("from")?.parse::<usize>().ok()?)?;
+        Some(match call.roles.iter().find(|(other, _)| other == role) {
+            Some((_, tensor)) => find(tensor).map(|tensor| Source::Whole(homes.find(tensor.whole(), layout).0)),
+            None => Ok(Source::Spare(0)),
+        })
+    };
     let source = |binding: &Binding| {
         let numbered = |prefix: &str, list: &[Home]| {
             let number: usize = binding.name.strip_prefix(prefix)?.parse().ok()?;
-            Some(match list.get(number) {
-                Some(&home) => Source::Whole(home),
-                None => Source::Spare(number),
-            })
+            let spare = if binding.writable { 1 + number } else { 0 };
+            Some(list.get(number).map_or(Source::Spare(spare), |&home| Source::Whole(home)))
         };
         Ok(match (&table, &binding.name[..]) {
             (_, LAUNCH_FIRST) => Source::Words(LAUNCH_FIRST, vec![0; 4]),
             (_, "row_capacity") => Source::Words("row_capacity", vec![row_capacity]),
             (Some(table), "table") => Source::Words("table", table.words.clone()),
-            (Some(_), "step") if !ticks => Source::Spare(INTO_BINDINGS),
+            (Some(_), "step") if !ticks => Source::Spare(1 + INTO_BINDINGS),
             (Some(Table { from, into, .. }), name) => {
-                let found = numbered("from", from).or_else(|| numbered("into", into));
+                let of_from = if has_one_entry(kernel) { operand(name).transpose()? } else { numbered("from", from) };
+                let found = of_from.or_else(|| numbered("into", into));
                 found.map_or_else(|| find(name).map(Source::Tensor), Ok)?
             }
             (None, name) => Source::Tensor(find(call.tensor(name))?),

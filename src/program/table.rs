@@ -38,14 +38,6 @@ pub fn table(calls: &[&Call], kernel: &Kernel, layout: &Layout, batch: Batch, ho
         batch,
         homes,
     };
-    // Of a single call each operand has a buffer of its own, in the order of its roles, which some kernels rely on.
-    if let [call] = calls {
-        let role = |name: &str| call.roles.iter().find(|(role, _)| *role == name).map(|(_, tensor)| *tensor);
-        for tensor in ["A", "B", "gate"].into_iter().filter_map(role) {
-            let home = made.home(tensor)?.0;
-            made.table.from.push(home);
-        }
-    }
     for call in calls {
         let groups = match call.kernel {
             "product" => made.product(call, kernel)?,

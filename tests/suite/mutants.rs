@@ -163,17 +163,25 @@ pub const MUTANTS: &[Mutant] = &[
     ("copy", "bitcast<f32>(how.z) * outer_at", "outer_at"),
     ("copy", "spot.row >= matrix.rows || ", ""),
     ("copy", ") * bitcast<f32>(how.z);", ");"),
-    ("copy", "+ parts_at(operand(found.at + 4u), spot)", ""),
+    ("copy", "+ source_at(operand(found.at + 4u), spot)", ""),
     ("copy", "operand(found.at + 7u), operand(found.at + 10u)", "operand(found.at + 10u), operand(found.at + 7u)"),
     ("copy", "element(of_row, spot.row % 4u)", "element(of_row, 0u)"),
     ("copy", "spot.row / 4u);", "spot.row);"),
-    ("copy", "if (x.parts == 0u)", "if (x.parts == 1u)"),
+    ("copy", "part < x.parts", "part + 1u < x.parts"),
     ("copy", "min(4u, into.columns - 4u * spot.column)", "4u"),
     ("copy", "(into.columns + 3u) / 4u", "into.columns / 4u"),
     ("copy", "head < heads)", "head + 1u < heads)"),
     ("copy", "into.buffer == 0u", "into.buffer == 1u"),
     ("copy", "+ model * matrix.model", ""),
     ("copy", "+ head * matrix.head", ""),
+    ("copy_software", "at + part * matrix.part); }", "at); }"),
+    ("copy_software", "part < matrix.parts; part++", "part + 1u < matrix.parts; part++"),
+    ("copy_software", "spot.row % 4u", "spot.column % 4u"),
+    ("copy_software", "|| column >= matrix.columns", ""),
+    ("copy_software", "step[group.z] += 1u", "step[group.z] += 2u"),
+    ("compose_software", "LANES / 2u", "LANES / 4u"),
+    ("compose_software", "entry += LANES", "entry += 64u"),
+    ("slots_software", "LANES / 2u", "LANES / 4u"),
     ("copy", "sizes.z, sizes.w, table[at + 2u].x", "sizes.w, sizes.z, table[at + 2u].x"),
     ("compose", "d_pattern[first + pos] - dot(weight, d)", "d_pattern[first + pos] + dot(weight, d)"),
     ("compose", "(n_rows[model] + CHUNK - 1u) / CHUNK;", "n_rows[model] / CHUNK;"),
@@ -442,6 +450,9 @@ const OF_BITS: &[Mutant] = &[
     ("product", "n - first, n < total", "n, n < total"),
     ("product_64x64", "n - first, n < total", "n, n < total"),
     ("copy", "n - first, n < total", "n, n < total"),
+    ("copy_software", "n - first, n < total", "n, n < total"),
+    ("copy_software", "four = from2[i]", "four = from2[i / 2u]"),
+    ("copy_software", "four = from1[i]", "four = from1[i / 2u]"),
     ("product", "reached(table[1], n) + reached(table[2], n)", "reached(table[1], n)"),
     ("copy", "last_reached(table[1], n), last_reached(table[2], n)", "last_reached(table[1], n), 0u"),
     // Trees for a maximum, which moves what the exponential is taken of.
@@ -490,9 +501,7 @@ fn trained(kernels: &[Kernel], family: Family, shape: Shape, rows: &[usize]) -> 
 fn changes_bits(mutant: Mutant) -> Outcome {
     let (stem, there, instead) = mutant;
     let (kernels, right) = (mutated(mutant)?, grokscope::shaders::kernels()?);
-    // Of the kernels for devices with many cores: the others' tables have one entry.
-    let tiles = TILES.iter().copied().find(|tiles| *tiles == stem).unwrap_or(TILES[0]);
-    let family = Family::Wide(Some(tiles));
+    let family = family_of(stem, Family::Wide(Some(TILES[0])));
     for (shape, rows) in [(MORE_NEURONS, ROWS), (LARGER, MORE_ROWS)] {
         let expected = trained(right, family, shape, rows)?;
         require!(trained(right, family, shape, rows)? == expected, "the kernels make other bits each time");
@@ -574,7 +583,7 @@ fn rejects(mutant: Mutant) -> Outcome {
         None => program,
     });
     let updates: &[&str] = match stem {
-        "shared" | "copy" => &["adamw"],
+        "shared" | "copy" | "copy_software" => &["adamw"],
         "adamw" => &["adamw", "adam", "muon"],
         "sgd" => &["sgd"],
         "grokfast" => &["ema", "ma"],

@@ -11,8 +11,8 @@ use crate::program::sharing::Shared;
 use anyhow::Result;
 use std::collections::HashMap;
 
-/// Unused buffers. A dispatch with a table binds one wherever its table needs no buffer.
-const SPARES: usize = 3;
+/// Unused buffers. A dispatch with a table binds one wherever its table needs no buffer: one to read, and three that may be written.
+const SPARES: usize = 4;
 
 /// Where tensors lie, whichever device it is.
 pub struct Places {

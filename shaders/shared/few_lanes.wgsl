@@ -1,0 +1,3 @@
+
+// A vector of a software adapter: workgroups of more would wait for each other at barriers.
+const LANES = 8u;
