@@ -1,6 +1,4 @@
-// into = factor from, 0 beyond its edges (pad);  into = from + also + factor x^T y, of which some may be missing (unpack);  step += 1 (tick)
-//
-// Parameters in whole vec4s, the way back to them, and the counter of updates. A dispatch does all of a table.
+// What copies read on hardware.
 
 fn four_at(buffer: u32, i: u32) -> vec4<f32> {
     if (buffer == 0u) { return from0[i]; }

@@ -1,6 +1,4 @@
-// into = factor from, 0 beyond its edges (pad);  into = from + also + factor x^T y, of which some may be missing (unpack);  step += 1 (tick)
-//
-// The same as copy.wgsl for software adapters, which execute both branches of an `if`, but not a loop without iterations.
+// What copies read on software adapters, which execute both branches of an `if`, but not a loop without iterations.
 
 fn four_at(buffer: u32, i: u32) -> vec4<f32> {
     var four = vec4<f32>();

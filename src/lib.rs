@@ -75,6 +75,7 @@ pub mod gpu;
 pub mod matrices;
 pub mod method;
 pub mod model;
+pub mod not_finite;
 pub mod plan;
 pub mod program;
 pub mod progress;

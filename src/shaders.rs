@@ -10,33 +10,20 @@ macro_rules! shader {
     };
 }
 
-/// The same with what its family shares: the shared files, and the stem last.
+/// The same with what its family shares: the shared files, and last the file of the kernel. Its name is the stem, unless `as` gives another.
 macro_rules! with {
-    (@ [$($shared:literal)*] $stem:literal) => {
+    (@ [$($shared:literal)*] $file:literal) => { with!(@ [$($shared)*] $file as $file) };
+    (@ [$($shared:literal)*] $file:literal as $stem:literal) => {
         (
             $stem,
             concat!(
-                include_str!(concat!("../shaders/", $stem, ".wgsl")),
+                include_str!(concat!("../shaders/", $file, ".wgsl")),
                 $(include_str!(concat!("../shaders/shared/", $shared, ".wgsl"))),*
             ),
         )
     };
-    (@ [$($shared:literal)*] $next:literal, $($rest:literal),+) => { with!(@ [$($shared)* $next] $($rest),+) };
-    ($($names:literal),+) => { with!(@ [] $($names),+) };
-}
-
-/// The same kernel under another stem, for renderers on a CPU: workgroups of the few lanes that such a renderer's vectors have.
-macro_rules! with_few_lanes {
-    ($stem:literal, $of:literal) => {
-        (
-            $stem,
-            concat!(
-                include_str!(concat!("../shaders/", $of, ".wgsl")),
-                include_str!("../shaders/shared/few_lanes.wgsl"),
-                include_str!("../shaders/shared/sum_of_lanes.wgsl"),
-            ),
-        )
-    };
+    (@ [$($shared:literal)*] $next:literal, $($rest:tt)+) => { with!(@ [$($shared)* $next] $($rest)+) };
+    ($($names:tt)+) => { with!(@ [] $($names)+) };
 }
 
 /// Stem and text of every operation.
@@ -58,9 +45,9 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     with!("update", "muon"),
     shader!("orthonormal"),
     with!("lanes", "sum_of_lanes", "compose"),
-    with_few_lanes!("compose_software", "compose"),
+    with!("few_lanes", "sum_of_lanes", "compose" as "compose_software"),
     with!("lanes", "sum_of_lanes", "slots"),
-    with_few_lanes!("slots_software", "slots"),
+    with!("few_lanes", "sum_of_lanes", "slots" as "slots_software"),
     with!("rows", "rows"),
     with!("rows", "rows_software"),
     with!("dots", "dots"),

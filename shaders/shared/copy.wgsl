@@ -1,5 +1,9 @@
 
-// Copies from and to parameters: what copy.wgsl and copy_software.wgsl have in common. Each has its own `four_at` and `parts_at`.
+// into = factor from, 0 beyond its edges (pad);  into = from + also + factor x^T y, of which some may be missing (unpack);  step += 1 (tick)
+//
+// Parameters in whole vec4s, the way back to them, and the counter of updates. A dispatch does all of a table. copy.wgsl and
+// copy_software.wgsl each add `four_at` and `parts_at`.
+
 @group(0) @binding(0) var<storage, read> table: array<vec4<u32>>;          // [entry, vec4]
 @group(0) @binding(1) var<storage, read> params: array<f32>;               // [parameter, model, element]
 @group(0) @binding(2) var<storage, read_write> into0: array<vec4<f32>>;    // two buffers that parameters go to

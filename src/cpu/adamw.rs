@@ -1,7 +1,8 @@
 //! Twin of `adamw.wgsl`.
 
 use super::{Arguments, Real, Twin, in_progress, wide};
-use crate::model::{NotFinite, PARAMETERS, PARTS, Part};
+use crate::model::PARAMETERS;
+use crate::not_finite::{NotFinite, PARTS, Part};
 use crate::plan::Update;
 use rayon::prelude::*;
 

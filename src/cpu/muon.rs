@@ -2,7 +2,8 @@
 
 use super::adamw::note_bad;
 use super::{Arguments, Real, Twin, in_progress};
-use crate::model::{PARAMETERS, Part};
+use crate::model::PARAMETERS;
+use crate::not_finite::Part;
 use crate::plan::Update;
 
 /// The twin of an entry point of `muon.wgsl`.

@@ -2,7 +2,7 @@
 
 use super::adamw::{is_trained, note_bad};
 use super::{Arguments, Real, Twin, in_progress};
-use crate::model::Part;
+use crate::not_finite::Part;
 use crate::plan::Update;
 use rayon::prelude::*;
 

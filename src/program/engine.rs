@@ -5,7 +5,8 @@ use super::on_cpu::OnCpu;
 use super::on_gpu::OnGpu;
 use super::{Program, State};
 use crate::gpu::device::Gpu;
-use crate::model::{NotFinite, Weights};
+use crate::model::Weights;
+use crate::not_finite::NotFinite;
 use crate::plan::Update;
 use anyhow::Result;
 

@@ -20,7 +20,8 @@ pub mod sharing;
 pub mod table;
 
 pub use crate::matrices::Factor;
-use crate::model::{Axis, NotFinite, Part, Role, Sizes, Tensor, Weights};
+use crate::model::{Axis, Role, Sizes, Tensor, Weights};
+use crate::not_finite::{NotFinite, Part};
 use crate::plan::{Plan, Shape};
 use anyhow::{Context, Result, bail};
 pub use geometry::Per;

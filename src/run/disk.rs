@@ -358,7 +358,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         write_whole(&path, b"old").unwrap();
-        // A reader that lets nobody else open the file.
+        // A reader that opens the file exclusively.
         let open = || fs::OpenOptions::new().read(true).share_mode(0).open(&path).unwrap();
         let reader = open();
         let closing = std::thread::spawn(move || {

@@ -33,7 +33,7 @@ impl AtOnce {
             "auto" => Ok(Self::Fastest),
             "0" => Ok(Self::Fitting),
             _ => text.parse().map(Self::Most).ok().with_context(|| {
-                format!("--at-once {text}: expected auto, 0 for as many as fit, or a number of models")
+                format!("--at-once {text}: expected auto, a number of models, or 0 for as many as fit")
             }),
         }
     }

@@ -3,7 +3,8 @@
 
 use crate::kernels::{methods, with_method};
 use crate::support::{Outcome, gpu, layout, require, shape, test};
-use grokscope::model::{NotFinite, PARAMETERS, PARTS, Parameter, Part, WINDOW, initial_weights};
+use grokscope::model::{PARAMETERS, Parameter, WINDOW, initial_weights};
+use grokscope::not_finite::{NotFinite, PARTS, Part};
 use grokscope::plan::{Plan, Update, preset};
 use grokscope::program::batch::Batch;
 use grokscope::program::engine::Engine;
@@ -57,7 +58,7 @@ fn codes() -> Outcome {
             }
         }
     }
-    require!(NotFinite::from_code(grokscope::model::NOTHING_BAD).is_none(), "nothing has a code");
+    require!(NotFinite::from_code(grokscope::not_finite::NOTHING_BAD).is_none(), "nothing has a code");
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! missing. With GROKSCOPE_NO_ADAPTER=1 they are ignored, and say so.
 
 mod bench;
+mod bound_faults;
 mod bounds;
 mod determinism;
 mod exchange;
@@ -20,6 +21,7 @@ mod loaders;
 mod loss;
 mod losses;
 mod methods;
+mod mutant_list;
 mod mutants;
 mod peers;
 mod planted;
@@ -34,6 +36,7 @@ mod soak;
 mod step_model;
 mod stores;
 mod support;
+mod sweep_directories;
 mod sweeps;
 mod traces;
 
@@ -76,6 +79,7 @@ fn main() -> std::process::ExitCode {
         exchange::lens_tests(),
         shell::tests(),
         signals::tests(),
+        sweep_directories::tests(),
         sweeps::tests(),
         stores::tests(),
         bounds::tests(),

@@ -2,7 +2,8 @@
 
 use crate::faults::times;
 use crate::kernels::passed;
-use crate::mutants::{MUTANTS, Mutant, gpu_of};
+use crate::mutant_list::{MUTANTS, Mutant};
+use crate::mutants::gpu_of;
 use crate::support::{Outcome, gpu, grokscope, require, test, wanted_adapter};
 use grokscope::devices::cache::CACHE_DIR;
 use grokscope::devices::self_checks::{Key, SelfChecks, Timed};

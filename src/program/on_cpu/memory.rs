@@ -2,7 +2,8 @@
 
 use super::groups::{Group, How, Line, whole};
 use crate::cpu::{Arguments, Context, Real, Taken};
-use crate::model::{Axis, NOTHING_BAD, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
+use crate::model::{Axis, PARAMETERS, Parameter, Role, Sizes, TENSORS, Tensor, Weights};
+use crate::not_finite::NOTHING_BAD;
 use crate::plan::{Shape, Update};
 use crate::program::batch::{Batch, Key, Layout, key};
 use rayon::prelude::*;

@@ -5,14 +5,11 @@ use crate::gpu::tensors::{self, Window, padded};
 use crate::model::{PARAMETERS, Role, Sizes, TENSORS, Tensor};
 use crate::program::arenas::{Home, Homes};
 use crate::program::batch::{Batch, Key, Layout, key};
-use crate::program::dispatches::{Extent, Source, block_owner, extent, tensor_edges};
+use crate::program::dispatches::{Extent, SPARES, Source, block_owner, extent, tensor_edges};
 use crate::program::find;
 use crate::program::sharing::Shared;
 use anyhow::Result;
 use std::collections::HashMap;
-
-/// Unused buffers. A dispatch with a table binds one wherever its table needs no buffer: one to read, and three that may be written.
-const SPARES: usize = 4;
 
 /// Where tensors lie, whichever device it is.
 pub struct Places {
