@@ -135,20 +135,20 @@ pub fn plan<'a>(
         let role = OPERANDS.get(name.strip_prefix("from")?.parse::<usize>().ok()?)?;
         Some(match call.roles.iter().find(|(other, _)| other == role) {
             Some((_, tensor)) => find(tensor).map(|tensor| Source::Whole(homes.find(tensor.whole(), layout).0)),
-            None => Ok(Source::Spare(SPARE_TO_READ)),
+            None => Ok(Spare::ToRead.source()),
         })
     };
     let source = |binding: &Binding| {
         let numbered = |prefix: &str, list: &[Home]| {
             let number: usize = binding.name.strip_prefix(prefix)?.parse().ok()?;
-            let spare = SPARE_TO_READ + if binding.writable { 1 + number } else { 0 };
-            Some(list.get(number).map_or(Source::Spare(spare), |&home| Source::Whole(home)))
+            let spare = if binding.writable { Spare::Into(number) } else { Spare::ToRead };
+            Some(list.get(number).map_or(spare.source(), |&home| Source::Whole(home)))
         };
         Ok(match (&table, &binding.name[..]) {
             (_, LAUNCH_FIRST) => Source::Words(LAUNCH_FIRST, vec![0; 4]),
             (_, "row_capacity") => Source::Words("row_capacity", vec![row_capacity]),
             (Some(table), "table") => Source::Words("table", table.words.clone()),
-            (Some(_), "step") if !ticks => Source::Spare(SPARE_TO_READ + 1 + INTO_BINDINGS),
+            (Some(_), "step") if !ticks => Spare::Step.source(),
             (Some(Table { from, into, .. }), name) => {
                 let of_from = if has_one_entry(kernel) { operand(name).transpose()? } else { numbered("from", from) };
                 let found = of_from.or_else(|| numbered("into", into));
@@ -194,11 +194,26 @@ const ENOUGH_WORKGROUPS: usize = 256;
 /// Bindings that kernels with tables write to, for each of which there may be nothing to write.
 const INTO_BINDINGS: usize = 2;
 
-/// The spare buffer of all bindings that have nothing to read. After it come those to write to: each of `INTO_BINDINGS`, and `step`.
-const SPARE_TO_READ: usize = 0;
-
 /// Spare buffers: a dispatch with a table binds one wherever its table needs no buffer.
-pub const SPARES: usize = SPARE_TO_READ + 1 + INTO_BINDINGS + 1;
+pub const SPARES: usize = 1 + INTO_BINDINGS + 1;
+
+/// The binding that a spare buffer is for. All bindings to read share one; each binding to write to has its own.
+enum Spare {
+    ToRead,
+    /// The numbered one of [`INTO_BINDINGS`].
+    Into(usize),
+    Step,
+}
+
+impl Spare {
+    fn source(self) -> Source {
+        Source::Spare(match self {
+            Self::ToRead => 0,
+            Self::Into(number) => 1 + number,
+            Self::Step => 1 + INTO_BINDINGS,
+        })
+    }
+}
 
 /// How a tensor lies in memory, in elements.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -84,24 +84,35 @@ fn write_by_way_of(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Writes files into a directory that appears under its name only when all of them are there.
+/// Writes files into a directory that appears under its name only when all of them are there. For directories inside a run:
+/// what a killed process left under the temporary name `path.tmp` is removed.
 pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     let temporary = path.with_extension("tmp");
+    let clear = match temporary.is_dir() {
+        true => fs::remove_dir_all(&temporary),
+        false if temporary.exists() => fs::remove_file(&temporary),
+        false => Ok(()),
+    };
+    clear.map_err(|error| failed(path, error))?;
+    write_directory_by_way_of(&temporary, path, files)
+}
+
+/// The same for a directory that a user names, beside which anything may be.
+pub fn write_new_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
+    write_directory_by_way_of(&nobody_elses(path), path, files)
+}
+
+fn write_directory_by_way_of(temporary: &Path, path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     let write = || {
-        if temporary.is_dir() {
-            fs::remove_dir_all(&temporary)?;
-        } else if temporary.exists() {
-            fs::remove_file(&temporary)?;
-        }
-        retried(|| fs::create_dir_all(&temporary))?;
+        retried(|| fs::create_dir_all(temporary))?;
         for (name, bytes) in files {
             write_synced(&temporary.join(name), bytes)?;
         }
-        sync_directory(&temporary)?;
-        put_in_place(&temporary, path)
+        sync_directory(temporary)?;
+        put_in_place(temporary, path)
     };
     write().map_err(|error| {
-        let _ = fs::remove_dir_all(&temporary);
+        let _ = fs::remove_dir_all(temporary);
         failed(path, error)
     })
 }

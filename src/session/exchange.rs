@@ -101,5 +101,5 @@ pub fn import(file: &Path, out: &Path, origin: &Origin) -> Result<()> {
     }
     let config = crate::run::pretty(&lens::config_of(&shape, own))?;
     let model = lens::model_bytes(&weights, &shape)?;
-    disk::write_directory(out, &[("config.json", config), ("model.safetensors", model)])
+    disk::write_new_directory(out, &[("config.json", config), ("model.safetensors", model)])
 }

@@ -1,4 +1,4 @@
-//! The mistakes that the kernel tests must find, one to a shader.
+//! The mistakes that the kernel tests must find; each mutant is a shader with one of them.
 
 /// Shader (or "shared" for a helper of all), the text to replace, the replacement. The text of a shader
 /// includes the files that it shares with others, such as `shared/block.wgsl`. The first occurrence is replaced.

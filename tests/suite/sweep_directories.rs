@@ -99,7 +99,7 @@ fn files_go_along() -> Outcome {
     Ok(())
 }
 
-/// Train pairs of a file, and first weights of another; what lies beside the plan is gone when it goes on.
+/// A sweep whose plan names a file of train pairs and one of weights goes on after both files were deleted.
 fn files_go_on() -> Outcome {
     let desk = Desk::new(&format!("{BASE}[grid]\nseed = [0]\n"))?;
     desk.run("first", &["--quiet"])?;
