@@ -57,6 +57,8 @@ fields! {
     train_biases: bool, "whether the biases of the MLP are trained; they begin at zero";
     /// One of [`super::INITS`], or the path of a file.
     init: String, "initial weights: paper, transformer-lens or a .safetensors file";
+    /// Also of weights and biases that come from a file.
+    init_scale: f64, "factor on all initial weights";
     /// Model k of an ensemble has seed + k.
     seed: u64 >= 0, "seed of the initial weights";
     models: usize >= 1, "networks trained side by side";
@@ -97,6 +99,7 @@ fields! {
 /// Fields that plans of earlier versions do not have. Those runs did what the preset `default` says.
 pub(super) const LATER: &[&str] = &[
     "train_biases",
+    "init_scale",
     "loss",
     "optimizer",
     "momentum",
@@ -108,6 +111,10 @@ pub(super) const LATER: &[&str] = &[
     "grokfast_window",
     "orthogonal_grad",
 ];
+
+/// Fields that came after sweeps had begun to name runs by their plans. A run's name leaves them out where they are those of the
+/// preset `default`, so that existing runs keep their names.
+pub const UNNAMED: &[&str] = &["init_scale"];
 
 /// The fields that a resumed run may change without becoming another run.
 pub const CHANGEABLE: &[&str] = &["steps", "stop_at_test_loss", "stop_after_cleanup"];

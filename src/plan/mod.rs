@@ -11,7 +11,7 @@ pub use crate::method::Update;
 use crate::method::{Filter, Loss, Method, Optimizer};
 use anyhow::{Context, Result, ensure};
 pub use draft::{Draft, table_of};
-pub use fields::{CHANGEABLE, Plan, is_field, is_number};
+pub use fields::{CHANGEABLE, Plan, UNNAMED, is_field, is_number};
 use fields::{FIELDS, LATER};
 pub use presets::{PRESETS, preset};
 use toml::Table;
@@ -137,6 +137,9 @@ impl Plan {
             ensure!(value >= 0.0, "{name} = {value}: expected a number >= 0");
         }
         ensure!(self.eps > 0.0, "eps = {}: expected a number > 0", self.eps);
+        // Beyond, float32 weights vanish or products of them overflow.
+        let scales = 1e-6..=1e6;
+        ensure!(scales.contains(&self.init_scale), "init_scale = {}: expected a number in 1e-6..=1e6", self.init_scale);
         let decays = [
             ("beta1", self.beta1),
             ("beta2", self.beta2),

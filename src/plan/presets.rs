@@ -24,6 +24,7 @@ pub fn preset(name: &str) -> Result<Plan> {
         equals_class: false,
         train_biases: true,
         init: "paper".into(),
+        init_scale: 1.0,
         seed: 0,
         models: 1,
         loss: "cross-entropy".into(),

@@ -21,10 +21,13 @@ pub fn train_pairs(plan: &Plan, kept: Option<String>) -> Result<Pairs> {
 
 /// The weights that a plan begins with.
 pub fn first_weights(plan: &Plan) -> Result<Weights<f32>> {
-    match INITS.contains(&plan.init.as_str()) {
-        true => Ok(initial_weights(&plan.init, plan.seed, &plan.shape())),
-        false => lens::read_init(&disk::read(Path::new(&plan.init))?, &plan.shape(), &plan.init),
-    }
+    let mut weights = match INITS.contains(&plan.init.as_str()) {
+        true => initial_weights(&plan.init, plan.seed, &plan.shape()),
+        false => lens::read_init(&disk::read(Path::new(&plan.init))?, &plan.shape(), &plan.init)?,
+    };
+    // 1 changes no bit.
+    weights.tensors.iter_mut().flatten().for_each(|x| *x *= plan.init_scale as f32);
+    Ok(weights)
 }
 
 /// The plan of model k of an ensemble: a run of its own with the next seed.

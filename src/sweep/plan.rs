@@ -1,6 +1,6 @@
 //! The plan of a sweep: a grid, or draws, over fields of the plan of a run.
 
-use crate::plan::{Draft, Plan, is_field, is_number, table_of};
+use crate::plan::{Draft, Plan, UNNAMED, is_field, is_number, preset, table_of};
 use crate::random::Philox;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -389,7 +389,9 @@ impl Files<'_> {
             named.train_fraction = 1.0;
         }
         // Without the meanings that stand beside the fields.
-        hash.update(toml::to_string(&named).context("a plan")?);
+        let (mut fields, default) = (toml::Table::try_from(&named)?, toml::Table::try_from(preset("default")?)?);
+        fields.retain(|name, value| !UNNAMED.contains(&name) || default.get(name) != Some(value));
+        hash.update(toml::to_string(&fields).context("a plan")?);
         Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 }
