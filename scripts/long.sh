@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long forms of the tests of reliability, whose short ones are part of scripts/test.sh.
+# The long forms of tests whose short ones are part of scripts/test.sh.
 #
 #   scripts/long.sh kills      1,000 kills at random moments                               two minutes
 #   scripts/long.sh losses     100 devices destroyed at random moments                     a minute
@@ -8,6 +8,8 @@
 #   scripts/long.sh soak       100 trainers and an hour of training on each engine         two hours
 #   scripts/long.sh swiftshader   scripts/devices.sh on the driver that Chromium carries   ten minutes
 #   scripts/long.sh wide          the kernels for devices with many cores, on that driver and on llvmpipe   forty minutes
+#   scripts/long.sh claims        every claim of the certificate, on 17 networks and 153 that break one        two hours
+#   scripts/long.sh keys          key frequencies of 280 networks                                              an hour
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in
@@ -27,6 +29,14 @@ guard)
     done
     echo "20 full runs, no false alarm"
     ;;
+claims) GROKSCOPE_CLAIMS=$PWD/target/claims scripts/test.sh --test suite -- every_claim_is_failed ;;
+keys)
+    cargo build --release --locked
+    for sweep in wide small narrow; do
+        target/release/grokscope sweep run "tests/keys/$sweep.toml" --out "target/keys/$sweep" --device cpu --quiet
+    done
+    GROKSCOPE_KEYS=target/keys/wide,target/keys/small,target/keys/narrow scripts/test.sh --test suite -- keys_carry_the_answers
+    ;;
 swiftshader)
     driver=$(find /usr/lib/chromium -name vk_swiftshader_icd.json)
     VK_DRIVER_FILES=$driver VK_ICD_FILENAMES=$driver GROKSCOPE_TEST_ADAPTER=SwiftShader scripts/devices.sh
@@ -37,7 +47,7 @@ wide)
     GROKSCOPE_TEST_ADAPTER=llvmpipe scripts/devices.sh
     ;;
 *)
-    sed -n '2,10p' "$0"
+    sed -n '2,12p' "$0"
     exit 1
     ;;
 esac

@@ -31,6 +31,8 @@ pub enum Command {
     Export(Export),
     /// Make a directory that analyze takes from a state dict in safetensors: TransformerLens's, or one of the paper's code
     Import(Import),
+    /// Compute 2D Fourier components of activations over all pairs (x, y), from a .npy or .npz file of any network
+    Transform(Transform),
     /// Time every kernel and whole training steps on the CPU engine and the adapters
     Bench(Bench),
     /// Train many networks by one plan: a grid, or draws, over fields of the plan
@@ -214,6 +216,30 @@ pub struct Export {
     /// The file; by default one in DIR that is called after the format
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// `grokscope transform`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  grokscope transform acts.npz                                     every array over pairs
+  grokscope transform acts.npz --array blocks.0.mlp.hook_post --out fourier
+Arrays are [n, n], [n, n, m], or [n * n, m] as `grokscope export --activations` writes them: axis 0 is x, axis 1 is y.")]
+pub struct Transform {
+    /// A .npz or .npy file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Array to transform, repeatable [default: every array over pairs]
+    #[arg(long, value_name = "NAME")]
+    pub array: Vec<String>,
+    /// Output directory [default: FILE without its extension, plus -transform]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Threads; 0 takes one for each core
+    #[arg(long, default_value = "0", value_name = "N", allow_hyphen_values = true)]
+    pub threads: String,
+    /// Only errors
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `grokscope import`

@@ -72,6 +72,7 @@ pub mod cli;
 pub mod cpu;
 pub mod devices;
 pub mod gpu;
+pub mod learning;
 pub mod matrices;
 pub mod method;
 pub mod model;

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::{CommandFactory, Parser};
 use grokscope::bench;
-use grokscope::cli::{Analyze, Bench, Cli, Command, Export, Import, Report, Sweep, SweepEmit, SweepRun, Train};
+use grokscope::cli::{
+    Analyze, Bench, Cli, Command, Export, Import, Report, Sweep, SweepEmit, SweepRun, Train, Transform,
+};
 use grokscope::devices;
 use grokscope::gpu::device::KernelChoice;
 use grokscope::plan::{Draft, Plan, one_line};
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench(&arguments),
         Command::Export(arguments) => export(&arguments),
         Command::Import(arguments) => import(&arguments),
+        Command::Transform(arguments) => transform(&arguments),
         Command::Sweep(Sweep::Run(arguments)) => sweep_run(&arguments),
         Command::Sweep(Sweep::Merge { directory, figures, store }) => {
             or_another_time(sweep_merge(&directory, figures.as_deref(), store.as_deref()))
@@ -376,6 +379,17 @@ fn import(arguments: &Import) -> Result<u8> {
     Ok(0)
 }
 
+fn transform(arguments: &Transform) -> Result<u8> {
+    let options = options("cpu", &arguments.threads, arguments.quiet, false)?;
+    let stem = arguments.file.file_stem().map_or("array".into(), |stem| stem.to_string_lossy().into_owned());
+    let beside = || arguments.file.with_file_name(format!("{stem}-transform"));
+    let out = arguments.out.clone().unwrap_or_else(beside);
+    let written = session::transform::transform_file(&arguments.file, &arguments.array, &out, &options)?;
+    say(&written.lines.join("\n"));
+    say(&written.page.display().to_string());
+    Ok(0)
+}
+
 fn completions(shell: clap_complete::Shell) -> Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "grokscope", &mut script);
@@ -566,7 +580,8 @@ fn ending(summary: &Summary) -> String {
     };
     let keys = summary.key_frequencies.as_ref().map_or("not analysed".into(), |keys| {
         let keys: Vec<_> = keys.iter().map(usize::to_string).collect();
-        format!("{{{}}}", keys.join(", "))
+        let cut = summary.key_cut().filter(|cut| cut != "clear").map_or(String::new(), |cut| format!(" ({cut})"));
+        format!("{{{}}}{cut}", keys.join(", "))
     });
     let pace = summary.ms_per_step.map_or("-".into(), |ms| format!("{ms:.1} ms"));
     format!(

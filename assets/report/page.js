@@ -228,6 +228,108 @@ function redraw() {
   at("neuron-output").textContent = `at the last step ${of}; ${followed ? "followed through training" : "shown at the last step only"}`;
 }
 
+const logits = { wLogit: unpack(data.wLogit), wU: unpack(data.wU), constant: unpack(data.constant) };
+
+/** The logits of a pair of indices by path: each head past the MLP, the MLP, and what is the same for all pairs. */
+function paths(a, b) {
+  const rows = [a, n + b, 2 * n];
+  const written = Array.from({ length: heads }, () => new Float64Array(dModel));
+  for (let head = 0; head < heads; head++) {
+    const scores = rows.map((slot) => explorer.scores[slot * heads + head]);
+    const top = Math.max(...scores);
+    const weights = scores.map((score) => Math.exp(score - top));
+    const total = weights[0] + weights[1] + weights[2];
+    rows.forEach((slot, pos) => {
+      const at = (head * slots + slot) * dModel;
+      for (let i = 0; i < dModel; i++) written[head][i] += (weights[pos] / total) * explorer.written[at + i];
+    });
+  }
+  const through = (x, table) => {
+    const out = new Float64Array(n);
+    x.forEach((value, i) => {
+      if (value !== 0) for (let c = 0; c < n; c++) out[c] += value * table[i * n + c];
+    });
+    return out;
+  };
+  const mid = written[0].map((_, i) => written.reduce((sum, own) => sum + own[i], 0));
+  const post = Float64Array.from({ length: dMlp }, (_, j) => {
+    let pre = explorer.bias[j];
+    for (let i = 0; i < dModel; i++) pre += mid[i] * explorer.wIn[j * dModel + i];
+    return Math.max(pre, 0);
+  });
+  return [...written.map((own) => through(own, logits.wU)), through(post, logits.wLogit), logits.constant];
+}
+
+/** The component of frequency k of values over the classes. */
+function component(values, k) {
+  const out = new Float64Array(n);
+  for (let row = 2 * k - 1; row <= 2 * k && row < n; row++) {
+    let along = 0;
+    for (let c = 0; c < n; c++) along += values[c] * basis[row][c];
+    for (let c = 0; c < n; c++) out[c] += along * basis[row][c];
+  }
+  return out;
+}
+
+function drawPair() {
+  const value = (id) => Number(at(id).value);
+  const [a, b] = [data.elements.indexOf(value("pair-x")), data.elements.indexOf(value("pair-y"))];
+  if (a < 0 || b < 0) {
+    at("pair-output").textContent = `no such pair: x and y are among the ${n} elements of the group`;
+    return;
+  }
+  const label = data.difference ? (a - b + n) % n : (a + b) % n;
+  const parts = paths(a, b);
+  const whole = Float64Array.from({ length: n }, (_, c) => parts.reduce((sum, part) => sum + part[c], 0));
+  const mean = (part) => part.reduce((sum, x) => sum + x, 0) / n;
+  const centred = (part) => part[label] - mean(part);
+  const best = whole.reduce((best, x, c) => (c !== label && (best < 0 || x > whole[best]) ? c : best), -1);
+  at("pair-output").textContent =
+    `class ${data.elements[label]}: logit ${short(whole[label])}, the next class ${data.elements[best]} has ${short(whole[best])}`;
+  const names = [...Array.from({ length: heads }, (_, head) => `head ${head}`), "MLP", "constant", "sum"];
+  const rowOf = (name, values) => [name, ...values, values.reduce((sum, x) => sum + x, 0)];
+  const ofKeys = keys.map((k) => rowOf(`k = ${k}`, parts.map((part) => component(part, k)[label])));
+  const all = rowOf("correct logit, mean over classes taken away", parts.map(centred));
+  const others = all.map((x, i) => (i === 0 ? "others" : x - ofKeys.reduce((sum, row) => sum + row[i], 0)));
+  const cells = (tag, values) => values.map((x) => `<${tag}>${typeof x === "number" ? short(x) : x}</${tag}>`).join("");
+  const body = [...ofKeys, others, all].map((row) => `<tr>${cells("td", row)}</tr>`).join("");
+  at("pair-table").innerHTML = `<thead><tr>${cells("th", ["frequency", ...names])}</tr></thead><tbody>${body}</tbody>`;
+  drawWaves(keys.map((k) => component(whole, k)), whole.map((x) => x - mean(whole)), label);
+}
+
+/** The waves of the keys over the classes about the label, and their sum with all others. */
+function drawWaves(waves, whole, label) {
+  const [width, height, left, top] = [360, 200, 40, 42];
+  const half = Math.floor(n / 2);
+  const places = Array.from({ length: n }, (_, i) => (label + i - half + n) % n);
+  const values = [...waves, whole].flatMap((wave) => [...wave]);
+  const [lo, hi] = [Math.min(...values), Math.max(...values)];
+  const x = (i) => left + (i / (n - 1)) * (width - left - 14);
+  const y = (value) => top + (1 - (value - lo) / (hi - lo || 1)) * (height - top - 34);
+  const path = (wave) => places.map((c, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(wave[c]).toFixed(1)}`).join("");
+  const name = (i) => (i < keys.length ? `k = ${keys[i]}` : "all");
+  const line = (wave, i) => `<path class="line c${i % 7}" d="${path(wave)}"><title>${name(i)}</title></path>`;
+  const legend = [...keys, "all"].map((_, i) =>
+    `<path class="line c${i % 7}" d="M${left + 62 * (i % 5)} ${24 + 12 * Math.floor(i / 5)}h16"/><text class="small" x="${left + 20 + 62 * (i % 5)}" y="${28 + 12 * Math.floor(i / 5)}">${name(i)}</text>`).join("");
+  at("figure-pair").innerHTML =
+    `<svg class="figure" viewBox="0 0 ${width} ${height}" role="img" aria-label="Waves of the keys over the classes">
+      <text class="title" x="8" y="14">Waves of the keys for this pair</text>${legend}
+      <line class="grid" x1="${left}" x2="${width - 14}" y1="${y(0)}" y2="${y(0)}"/>
+      <line class="mark" x1="${x(half)}" x2="${x(half)}" y1="${top}" y2="${height - 34}"/>
+      <text class="small" x="${left - 4}" y="${top + 4}" text-anchor="end">${short(hi)}</text>
+      <text class="small" x="${left - 4}" y="${height - 34}" text-anchor="end">${short(lo)}</text>
+      ${[...waves, whole].map(line).join("")}
+      <text class="axis-name" x="${(left + width) / 2}" y="${height - 8}" text-anchor="middle">class minus label, -${half} to ${n - 1 - half}</text>
+    </svg>`;
+}
+
+if (at("pair")) {
+  at("pair-x").addEventListener("input", drawPair);
+  at("pair-y").addEventListener("input", drawPair);
+  at("pair").hidden = false;
+  drawPair();
+}
+
 at("step-slider").addEventListener("input", redraw);
 at("neuron").addEventListener("input", redraw);
 document.addEventListener("pointermove", hover);

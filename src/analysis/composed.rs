@@ -21,6 +21,8 @@ pub struct Composed {
     n: usize,
     m: usize,
     heads: usize,
+    /// resid_pre[=] W_Q: [head, d_head]
+    pub q: Vec<f64>,
     /// [slot, head]
     pub scores: Vec<f64>,
     /// What a head writes to the residual stream from each slot, r_s W_V W_O: [head, slot, d_model]
@@ -49,6 +51,7 @@ impl Composed {
         }
         let equals = &resid_pre[2 * n * d..];
         let mut scores = vec![0.0; slots * heads];
+        let mut queries = Vec::with_capacity(d);
         let mut written = Vec::with_capacity(heads * slots * d);
         for head in 0..heads {
             let part = |name: &str| &network.get(name)[head * d * e..][..d * e];
@@ -56,6 +59,7 @@ impl Composed {
             for (slot, k) in product(&resid_pre, part("W_K"), d).chunks_exact(e).enumerate() {
                 scores[slot * heads + head] = dot(k, &q) / (e as f64).sqrt();
             }
+            queries.extend(q);
             written.extend(product(&product(&resid_pre, part("W_V"), d), part("W_O"), e));
         }
         let mut pre_bias = product(equals, network.get("W_in"), d);
@@ -71,6 +75,7 @@ impl Composed {
             pre_bias,
             bias: product(&round, network.get("W_U"), d),
             w_logit: network.w_logit(),
+            q: queries,
             scores,
             written,
         }
@@ -81,9 +86,30 @@ impl Composed {
         [row / self.n, self.n + row % self.n, 2 * self.n]
     }
 
+    /// What a unit of a head's attention to a slot gives to pre: `[d_mlp]`
+    pub fn neurons_of(&self, head: usize, slot: usize) -> &[f64] {
+        &self.neur[(head * (2 * self.n + 1) + slot) * self.m..][..self.m]
+    }
+
+    /// (resid_pre[=] + b_out) W_U: `[class]`
+    pub fn bias(&self) -> &[f64] {
+        &self.bias
+    }
+
+    /// What a unit of a head's attention to a slot gives to the logits past the MLP: `[class]`
+    pub fn logits_of(&self, head: usize, slot: usize) -> &[f64] {
+        &self.skip[(head * (2 * self.n + 1) + slot) * self.n..][..self.n]
+    }
+
     /// A head's attention from "=" for a row: softmax of its slots' scores.
     pub fn pattern(&self, row: usize, head: usize) -> [f64; 3] {
-        let scores = self.slots(row).map(|slot| self.scores[slot * self.heads + head]);
+        self.pattern_shifted(row, head, [0.0; 3])
+    }
+
+    /// The same with something added to the scores of the row's slots.
+    pub fn pattern_shifted(&self, row: usize, head: usize, shift: [f64; 3]) -> [f64; 3] {
+        let mut scores = self.slots(row).map(|slot| self.scores[slot * self.heads + head]);
+        scores.iter_mut().zip(shift).for_each(|(score, shift)| *score += shift);
         let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights = scores.map(|score| (score - top).exp());
         let total: f64 = weights.iter().sum();

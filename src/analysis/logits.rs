@@ -1,11 +1,13 @@
 //! The logits as a sum of waves, and the directions in neuron space that carry them.
 
 use super::fourier::Fourier;
+use super::keys::KeyFrequencies;
 use super::network::{Activations, Network, product, restore_means};
 use super::neurons::{EXPLAINED, Neurons, Planes};
 use super::restricted::mean_by_label;
 use super::scores::{Judge, Scores};
 use super::spectrum::norm;
+use super::terms::{self, Terms};
 use crate::cpu;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,8 @@ pub struct LogitFormula {
     pub alpha: Vec<f64>,
     /// Share of the logits' variance about their grand mean that sum over the keys of alpha_k cos explains.
     pub explained: f64,
+    /// The same share for each random set of as many frequencies.
+    pub controls: Vec<f64>,
     /// Root of the mean square of what that sum leaves, over the standard deviation of the logits.
     pub residual: f64,
     /// Scores of sum over the keys of alpha_k cos w_k (a + b - c).
@@ -61,74 +65,49 @@ pub struct DroppedKey {
     pub scores: Scores,
 }
 
-/// Fits alpha for every frequency; formula, terms and directions are those of the keys.
+/// Formula, terms and directions of the keys. alpha_k is what frequency k contributes to the correct logit; `planes` are
+/// those of the logits, a plane for each class.
 pub fn logit_formula(
     network: &Network,
     activations: &Activations,
     fourier: &Fourier,
     judge: &Judge,
-    keys: &[usize],
+    found: &KeyFrequencies,
+    controls: &[Vec<usize>],
+    planes: &Planes,
 ) -> LogitFormula {
     let (n, logits) = (network.order(), &activations.logits);
-    let means = mean_by_label(network, logits, n);
-    // Over the classes as well: S[d] = sum over labels of the mean logit of class label - d.
-    let mut by_difference = vec![0.0; n];
-    for (i, mean) in means.iter().enumerate() {
-        by_difference[(i / n + n - i % n) % n] += mean;
-    }
+    let (keys, alpha) = (found.keys(), found.contributions.clone());
     let wave = |k: usize, t: usize| (2.0 * std::f64::consts::PI * (k * t % n) as f64 / n as f64).cos();
-    let alpha: Vec<f64> = (fourier.frequencies())
-        .map(|k| {
-            let product: f64 = by_difference.iter().enumerate().map(|(t, sum)| sum * wave(k, t)).sum();
-            // The mean square of a cosine is 1/2, and 1 at n/2.
-            product * if 2 * k == n { 1.0 } else { 2.0 } / (n * n) as f64
-        })
-        .collect();
-    let sum_of_waves: Vec<f64> = (0..n).map(|t| keys.iter().map(|&k| alpha[k - 1] * wave(k, t)).sum()).collect();
-    let table: Vec<f64> = (0..n * n).map(|i| sum_of_waves[(i / n + n - i % n) % n]).collect();
+    let table = |set: &[usize]| -> Vec<f64> {
+        let sum_of_waves: Vec<f64> = (0..n).map(|t| set.iter().map(|&k| alpha[k - 1] * wave(k, t)).sum()).collect();
+        (0..n * n).map(|i| sum_of_waves[(i / n + n - i % n) % n]).collect()
+    };
     let grand = logits.iter().sum::<f64>() / logits.len() as f64;
-    let (mut total, mut left) = (0.0, 0.0);
-    for (row, logits) in logits.chunks_exact(n).enumerate() {
-        let formula = &table[judge.labels()[row] as usize * n..][..n];
-        for (&logit, &formula) in logits.iter().zip(formula) {
-            total += (logit - grand).powi(2);
-            left += (logit - grand - formula).powi(2);
+    let total: f64 = logits.iter().map(|logit| (logit - grand).powi(2)).sum();
+    let left = |set: &[usize]| {
+        let table = table(set);
+        let mut left = 0.0;
+        for (row, logits) in logits.chunks_exact(n).enumerate() {
+            let formula = &table[judge.labels()[row] as usize * n..][..n];
+            left += logits.iter().zip(formula).map(|(logit, formula)| (logit - grand - formula).powi(2)).sum::<f64>();
         }
-    }
+        left
+    };
+    let explained = |left: f64| if total > 0.0 { 1.0 - left / total } else { 0.0 };
+    let of_keys = left(keys);
     LogitFormula {
-        explained: if total > 0.0 { 1.0 - left / total } else { 0.0 },
-        residual: if total > 0.0 { (left / total).sqrt() } else { 0.0 },
-        formula: judge.scores_by_label(network, &table),
-        key_terms: judge.scores(network, &key_terms(network, fourier, logits, keys)),
+        explained: explained(of_keys),
+        controls: controls.iter().map(|set| explained(left(set))).collect(),
+        residual: if total > 0.0 { (of_keys / total).sqrt() } else { 0.0 },
+        formula: judge.scores_by_label(network, &table(keys)),
+        key_terms: judge.scores(network, &{
+            let terms = Terms::All.of(fourier, keys);
+            terms::sum(fourier, &planes.means, &terms, &terms::coefficients(planes, n, &terms))
+        }),
         directions: directions(network, activations, fourier, keys),
         alpha,
     }
-}
-
-/// The 2D Fourier terms of the keys and the mean, of every class: [row, class].
-fn key_terms(network: &Network, fourier: &Fourier, logits: &[f64], keys: &[usize]) -> Vec<f64> {
-    let n = network.order();
-    let planes = Planes::of(fourier, logits, n);
-    let mut terms: Vec<(usize, usize)> = keys.iter().flat_map(|&k| fourier.terms_of(k)).collect();
-    terms.sort();
-    terms.dedup();
-    let coefficient = |class: usize, (i, j): (usize, usize)| planes.plane(class)[i * n + j];
-    let coefficients: Vec<f64> =
-        terms.iter().flat_map(|&term| (0..n).map(move |class| (class, term))).map(|(c, t)| coefficient(c, t)).collect();
-    sum_of_terms(fourier, &planes.means, &terms, &coefficients)
-}
-
-/// constant + sum of coefficient times its 2D wave, for every class: [row, class]. `coefficients` are [term, class].
-fn sum_of_terms(fourier: &Fourier, constant: &[f64], terms: &[(usize, usize)], coefficients: &[f64]) -> Vec<f64> {
-    let n = fourier.n();
-    let mut out = vec![0.0; n * n * n];
-    cpu::rows(&mut out, n, |row, out| {
-        out.copy_from_slice(constant);
-        for (&(i, j), coefficients) in terms.iter().zip(coefficients.chunks_exact(n)) {
-            cpu::add_scaled(out, fourier.row(i)[row / n] * fourier.row(j)[row % n], coefficients);
-        }
-    });
-    out
 }
 
 /// For each key the projections of the neurons on u_k and v_k, beside the waves they should be.
@@ -195,7 +174,7 @@ pub fn dropped(
                 cpu::add_scaled(out, planes.plane(neuron)[i * n + j], to_logits);
             }
         }
-        sum_of_terms(fourier, &constant, &terms, &coefficients)
+        terms::sum(fourier, &constant, &terms, &coefficients)
     };
     for cluster in &neurons.clusters {
         cpu::add(&mut whole, &of_cluster(cluster.frequency));

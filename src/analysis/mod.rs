@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod certificate;
+pub mod coherence;
 pub mod composed;
 pub mod effective;
 pub mod embedding;
@@ -16,20 +17,28 @@ pub mod keys;
 pub mod logits;
 pub mod network;
 pub mod neurons;
+pub mod paths;
 pub mod pictures;
 pub mod pizza;
 pub mod progress;
+pub mod published;
+mod ranking;
 pub mod representations;
 pub mod restricted;
+pub mod rotation;
 pub mod scores;
 pub mod skips;
 pub mod spectrum;
 pub mod survey;
 pub mod sweep;
+pub mod terms;
+pub mod transform;
 
 use crate::plan::Shape;
 use crate::random::Philox;
+use certificate::Verdict;
 use fourier::Fourier;
+use keys::KeyFrequencies;
 use network::{Activations, Network};
 use neurons::Planes;
 use scores::{Judge, Scores};
@@ -37,7 +46,7 @@ use serde::{Deserialize, Serialize};
 use spectrum::Spectrum;
 
 /// Version of the fields of `findings.json`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What the network is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,10 +82,20 @@ pub struct Findings {
     pub schema: u32,
     /// What was looked at.
     pub model: Model,
-    /// The headline set, sorted: frequencies that stand out in W_L and have a cluster of neurons.
+    /// The headline set, sorted: the frequencies before the best cut of `keys`.
     pub key_frequencies: Vec<usize>,
-    /// What each rule of key frequencies says by itself.
+    /// What each frequency contributes to the correct logit, and where that is cut.
+    pub keys: keys::KeyFrequencies,
+    /// What other rules say.
     pub key_rules: keys::KeyRules,
+    /// Share of the squares of W_E's and W_L's components, the constant left out, that lies at the keys.
+    pub key_power: KeyPower,
+    /// Which plane of W_E moves which component of the logits.
+    pub rotation: rotation::Rotation,
+    /// Mean contributions to the correct logit by frequency and path.
+    pub paths: paths::Paths,
+    /// Whether the neurons of each key write what they read.
+    pub coherence: Vec<coherence::Coherence>,
     /// Losses and accuracies of the network as it is.
     pub scores: Scores,
     /// The claims about the network, and whether they hold.
@@ -119,6 +138,16 @@ pub struct Spectra {
     pub W_L: Spectrum,
 }
 
+/// Shares of the squares of two matrices' Fourier components at the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(non_snake_case, reason = "tensors keep their names")]
+pub struct KeyPower {
+    /// Along the tokens.
+    pub W_E: f64,
+    /// Along the classes: near 1 once a network has cleaned up.
+    pub W_L: f64,
+}
+
 /// What an analysis found: `findings.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -143,6 +172,14 @@ impl Analysis {
         match self {
             Self::Findings(findings) => &findings.model,
             Self::Survey(survey) => &survey.model,
+        }
+    }
+
+    /// How clear the headline set is; none where no frequency contributes, or the operation is no cyclic group.
+    pub fn key_cut(&self) -> Option<keys::KeyCut> {
+        match self {
+            Self::Findings(findings) => keys::KeyCut::of(&findings.keys),
+            Self::Survey(_) => None,
         }
     }
 
@@ -180,17 +217,24 @@ impl Subject {
     }
 
     /// Everything but the progress over other checkpoints. `done` is told of each part that is finished, of [`PARTS`].
-    pub fn findings(&self, model: Model, mut done: impl FnMut()) -> Findings {
+    pub fn findings(&self, model: Model, done: impl FnMut()) -> Findings {
+        let Self { network, fourier, judge, activations, .. } = self;
+        let keys = keys::key_frequencies(network, fourier, judge, &activations.logits);
+        self.findings_of_keys(model, keys, done)
+    }
+
+    /// The same for keys that are given: those of another network make a control.
+    pub fn findings_of_keys(&self, model: Model, found: KeyFrequencies, mut done: impl FnMut()) -> Findings {
         let Self { network, fourier, judge, activations, planes } = self;
         let neurons = neurons::neurons(fourier, planes, &activations.post);
         let (w_e, w_l) = progress::spectra(network, fourier);
         let key_rules = keys::key_rules(fourier, &w_e, &w_l, &neurons);
-        let keys = keys::headline(&key_rules, &neurons);
+        let keys = found.keys().to_vec();
         let scores = judge.scores(network, &activations.logits);
-        let controls = restricted::control_sets(fourier, &keys);
+        let controls = restricted::control_sets(fourier, &keys, &found.contributing());
         done();
         let composed = composed::Composed::new(network);
-        let attention = attention::attention(network, activations, &composed, judge);
+        let attention = attention::attention(network, activations, &composed, fourier, judge);
         done();
         let ablations = skips::ablations(network, activations, &composed, judge);
         done();
@@ -199,20 +243,36 @@ impl Subject {
         done();
         let embedding = embedding::embedding_ablations(network, fourier, judge, &keys, &controls, scores);
         done();
-        let restricted = restricted::restricted_losses(network, activations, fourier, judge, &keys, &controls);
+        let logit_planes = Planes::of(fourier, &activations.logits, network.order());
+        let restricted = restricted::restricted_losses(self, &logit_planes, &keys, &controls);
         done();
-        let logits = logits::logit_formula(network, activations, fourier, judge, &keys);
+        let logits = logits::logit_formula(network, activations, fourier, judge, &found, &controls, &logit_planes);
+        drop(logit_planes);
         let dropped = logits::dropped(network, activations, fourier, planes, &neurons, judge, &keys);
+        let paths = paths::paths(network, activations, &composed, fourier, judge);
         done();
-        let clock_or_pizza = pizza::clock_or_pizza(network, activations, fourier);
+        let rotation = rotation::rotation(network, &composed, fourier, &keys, &key_rules.W_E);
+        let coherence = coherence::coherences(network, fourier, planes, &neurons, &keys);
+        done();
+        let clock_or_pizza = pizza::clock_or_pizza(
+            network,
+            activations,
+            fourier,
+            scores.all.accuracy > keys::no_answers(network.order()),
+        );
         done();
         let mut findings = Findings {
             schema: SCHEMA,
             model,
-            key_frequencies: keys,
+            key_frequencies: keys.clone(),
+            keys: found,
             key_rules,
+            key_power: KeyPower { W_E: w_e.share(&keys), W_L: w_l.share(&keys) },
+            rotation,
+            paths,
+            coherence,
             scores,
-            certificate: certificate::Certificate { passed: false, claims: Vec::new() },
+            certificate: certificate::Certificate { passed: false, verdict: Verdict::Unknown, claims: Vec::new() },
             random_gini: random_gini(fourier, network.shape.d_model),
             spectra: Spectra { W_E: w_e, W_L: w_l },
             neurons,
@@ -233,7 +293,7 @@ impl Subject {
 }
 
 /// Parts that [`Subject::findings`] tells of.
-pub const PARTS: usize = 8;
+pub const PARTS: usize = 9;
 
 /// Gini coefficient of the spectrum of normal numbers in the place of W_E, from a stream that no tensor is drawn from.
 fn random_gini(fourier: &Fourier, d_model: usize) -> f64 {

@@ -70,11 +70,20 @@ impl Planes {
 
     /// Mean over the neurons of |G|: [n, n].
     pub fn mean_magnitude(&self) -> Vec<f64> {
+        self.mean(f64::abs)
+    }
+
+    /// Mean over the neurons of G^2: [n, n]. A neuron twice as large counts four times.
+    pub fn mean_power(&self) -> Vec<f64> {
+        self.mean(|g| g * g)
+    }
+
+    fn mean(&self, of: impl Fn(f64) -> f64) -> Vec<f64> {
         let neurons = self.means.len();
         let mut mean = vec![0.0; self.n * self.n];
         for neuron in 0..neurons {
-            for (mean, g) in mean.iter_mut().zip(self.plane(neuron)) {
-                *mean += g.abs() / neurons as f64;
+            for (mean, &g) in mean.iter_mut().zip(self.plane(neuron)) {
+                *mean += of(g) / neurons as f64;
             }
         }
         mean

@@ -26,6 +26,8 @@ pub struct Pictures {
     pub planes: Vec<Vec<f64>>,
     /// Mean over all neurons of |G|: [n * n]
     pub mean_plane: Vec<f64>,
+    /// Mean over all neurons of G^2: [n * n]
+    pub power_plane: Vec<f64>,
     /// Mean logit over all pairs and classes with class - label = t, about the mean of them all: `[n]`
     pub logit_by_difference: Vec<f64>,
     /// What the explorer shows of the network itself.
@@ -45,6 +47,12 @@ pub struct Explorer {
     pub bias: Vec<f64>,
     /// [slot, head]
     pub scores: Vec<f64>,
+    /// W_L: [d_mlp, class]
+    pub w_logit: Vec<f64>,
+    /// W_U: [d_model, class]
+    pub w_u: Vec<f64>,
+    /// (resid_pre[=] + b_out) W_U: `[class]`
+    pub constant: Vec<f64>,
 }
 
 /// What a slider through training shows at one step.
@@ -86,6 +94,7 @@ impl Pictures {
             activations: tracked.iter().map(|&i| over_grid(&|row| activations.post[row * m + i])).collect(),
             planes: tracked.iter().map(|&i| planes.plane(i).to_vec()).collect(),
             mean_plane: planes.mean_magnitude(),
+            power_plane: planes.mean_power(),
             logit_by_difference: by_difference.iter().map(|x| x - grand).collect(),
             explorer: Explorer::new(network),
             frames,
@@ -115,15 +124,25 @@ fn turned(w_in: &[f64], m: usize) -> Vec<f64> {
 
 impl Explorer {
     fn new(network: &Network) -> Self {
-        let Composed { written, pre_bias, scores, .. } = Composed::new(network);
-        Self { written, w_in: turned(network.get("W_in"), network.shape.d_mlp), bias: pre_bias, scores }
+        let composed = Composed::new(network);
+        let constant = composed.bias().to_vec();
+        let Composed { written, pre_bias, scores, .. } = composed;
+        Self {
+            written,
+            w_in: turned(network.get("W_in"), network.shape.d_mlp),
+            bias: pre_bias,
+            scores,
+            w_logit: network.w_logit(),
+            w_u: network.get("W_U").to_vec(),
+            constant,
+        }
     }
 }
 
 /// A checkpoint as the slider shows it.
 pub fn frame(step: Option<u64>, network: &Network, fourier: &Fourier, keys: &[usize], tracked: &[usize]) -> Frame {
     let (n, d) = (network.order(), network.shape.d_model);
-    let Explorer { written, w_in, bias, scores } = Explorer::new(network);
+    let Explorer { written, w_in, bias, scores, .. } = Explorer::new(network);
     let table = |&i: &usize| written.chunks_exact(d).map(|row| dot(row, &w_in[i * d..][..d])).collect::<Vec<f64>>();
     // Classes as rows, like tokens.
     let classes: Vec<f64> = (0..n).flat_map(|c| network.get("W_U").chunks_exact(n).map(move |row| row[c])).collect();

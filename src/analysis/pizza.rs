@@ -1,7 +1,8 @@
-//! Clock or Pizza (Zhong et al. 2023): three measures that tell the two algorithms apart.
+//! Clock or Pizza (Zhong et al. 2023): three measures that tell the two algorithms apart, and what they say together.
 
 use super::fourier::Fourier;
 use super::network::{Activations, Network, mean_row, product};
+use super::published;
 use super::spectrum::norm;
 use crate::cpu::{add, add_scaled, dot, matmul, rows};
 use crate::task::{philox_permutation, python_permutation};
@@ -21,18 +22,63 @@ pub struct ClockOrPizza {
     /// Mean cosine of dL_c/dE_a and dL_c/dE_b over the published 100 triples: near 1 for a Pizza, well below for a Clock.
     /// Null above n = 406, where the shuffle would be of more than 2^26 triples.
     pub gradient_symmetricity: Option<f64>,
+    /// Standard error of that mean.
+    pub gradient_symmetricity_error: Option<f64>,
     /// The same over 256 inputs and all classes.
     pub gradient_symmetricity_wide: f64,
+    /// Standard error of that mean, over the inputs.
+    pub gradient_symmetricity_wide_error: f64,
     /// Mean over a - b of the standard deviation over a + b of the correct logit, over its standard deviation at large:
-    /// near 0 for a Pizza, near 1 for a Clock. Null for even n, where (a + b, a - b) is no coordinate system.
+    /// 0.71 to 0.96 for published Clocks, 0.16 to 0.81 for Pizzas. Null for even n, where (a + b, a - b) is no coordinate system.
     pub distance_irrelevance: Option<f64>,
     /// Mean over the first principal components of W_E of the largest share of one frequency: 1 for circles. Null where
     /// W_E has fewer than 4 components. Keys of equal strength mix, so a low value proves nothing.
     pub circularity: Option<f64>,
+    /// What symmetricity and irrelevance say together.
+    pub algorithm: Algorithm,
 }
 
-/// All of them, by the definitions of Zhong et al. 2023, sections 3 and 4.
-pub fn clock_or_pizza(network: &Network, activations: &Activations, fourier: &Fourier) -> ClockOrPizza {
+/// Which of the two algorithms the measures are those of, by the published networks with the least and the most attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Symmetricity at most the 95th percentile, irrelevance at least the 5th, of published networks with full attention.
+    Clock,
+    /// Symmetricity at least 0.95, irrelevance at most the 95th percentile of published networks with constant attention.
+    Pizza,
+    /// Symmetricity lies between the two.
+    Between,
+    /// Symmetricity is that of one algorithm, irrelevance is not.
+    Neither,
+    /// The network does not answer, so it has no algorithm.
+    #[serde(rename = "does-not-apply")]
+    DoesNotApply,
+}
+
+impl Algorithm {
+    /// Of the wide symmetricity with its standard error, and of irrelevance where there is one. A symmetricity within two
+    /// standard errors of a bound has not passed it.
+    pub fn of(symmetricity: f64, error: f64, irrelevance: Option<f64>) -> Self {
+        let (gradients, distances) = (published::gradient_symmetricity(), published::distance_irrelevance());
+        let is_clock = symmetricity + 2.0 * error <= gradients.clock.values[4];
+        // The published Pizzas are so close together that a percentile of theirs would shut out most others.
+        let is_pizza = symmetricity - 2.0 * error >= PIZZA;
+        let near_clock = irrelevance.is_none_or(|x| x >= distances.clock.values[0]);
+        let near_pizza = irrelevance.is_none_or(|x| x <= distances.pizza.values[4]);
+        match (is_clock, is_pizza) {
+            (true, _) if near_clock => Self::Clock,
+            (_, true) if near_pizza => Self::Pizza,
+            (false, false) => Self::Between,
+            _ => Self::Neither,
+        }
+    }
+}
+
+/// Symmetricity from which a network is a Pizza.
+pub const PIZZA: f64 = 0.95;
+
+/// Measures all of them, by the definitions of Zhong et al. 2023, sections 3 and 4. `answers` says whether the network does.
+pub fn clock_or_pizza(network: &Network, activations: &Activations, fourier: &Fourier, answers: bool) -> ClockOrPizza {
     let n = network.order();
     let gradients = Gradients::new(network, activations);
     let triples = (n as u64).pow(3);
@@ -42,8 +88,7 @@ pub fn clock_or_pizza(network: &Network, activations: &Activations, fourier: &Fo
             let triple = *triple as usize;
             gradients.cosines(triple / n / n, triple / n % n, &[triple % n])[0]
         };
-        let cosines: Vec<f64> = order.iter().take(TRIPLES).map(of).collect();
-        cosines.iter().sum::<f64>() / cosines.len() as f64
+        mean_and_error(&order.iter().take(TRIPLES).map(of).collect::<Vec<_>>())
     });
     let classes: Vec<usize> = (0..n).collect();
     let order = philox_permutation(0, n * n);
@@ -53,12 +98,25 @@ pub fn clock_or_pizza(network: &Network, activations: &Activations, fourier: &Fo
         let cosines = gradients.cosines(inputs[i] / n, inputs[i] % n, &classes);
         mean[0] = cosines.iter().sum::<f64>() / n as f64;
     });
+    let (wide, wide_error) = mean_and_error(&means);
+    let irrelevance = distance_irrelevance(network, activations);
     ClockOrPizza {
-        gradient_symmetricity: published,
-        gradient_symmetricity_wide: means.iter().sum::<f64>() / means.len() as f64,
-        distance_irrelevance: distance_irrelevance(network, activations),
+        gradient_symmetricity: published.map(|(mean, _)| mean),
+        gradient_symmetricity_error: published.map(|(_, error)| error),
+        gradient_symmetricity_wide: wide,
+        gradient_symmetricity_wide_error: wide_error,
+        distance_irrelevance: irrelevance,
         circularity: circularity(network, fourier),
+        algorithm: if answers { Algorithm::of(wide, wide_error, irrelevance) } else { Algorithm::DoesNotApply },
     }
+}
+
+/// Mean of a sample and its standard error, s / sqrt(count) with s^2 the sum of squared differences over count - 1.
+fn mean_and_error(sample: &[f64]) -> (f64, f64) {
+    let count = sample.len() as f64;
+    let mean = sample.iter().sum::<f64>() / count;
+    let squares: f64 = sample.iter().map(|x| (x - mean).powi(2)).sum();
+    (mean, (squares / (count - 1.0).max(1.0) / count).sqrt())
 }
 
 /// Gradients of logits with respect to the two embeddings, each taken as an input of its own.

@@ -4,9 +4,12 @@
 //! a - b) the label's index. Such a projection depends on c alone, so a table [label, class] holds it.
 //! Restricted = mean over the grid + P_K L; excluded = L - P_K L.
 
+use super::Subject;
 use super::fourier::Fourier;
-use super::network::{Activations, Network, product};
+use super::network::{Network, product};
+use super::neurons::Planes;
 use super::scores::{Judge, Scores};
+use super::terms::{self, Terms};
 use crate::cpu;
 use crate::task::philox_permutation;
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,32 @@ pub struct RestrictedLosses {
     pub neurons: KeyLosses,
     /// The same at the logits for random sets of the same size, harmonics of keys excluded.
     pub controls: Vec<KeyLoss>,
+    /// The same with other terms, as published elsewhere.
+    pub variants: Vec<Variant>,
+}
+
+/// Restricted and excluded loss as published elsewhere: Nanda et al.'s text has the constant and four products for each key
+/// ("the constant and 20 terms" for five keys) where their code, and [`KeyLosses`], have two waves of the label; for neurons
+/// they take all eight terms. Which pairs are averaged over is in the scores: the paper has restricted loss on all pairs and
+/// on test pairs, excluded loss on train pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Variant {
+    /// Terms of each frequency.
+    pub terms: Terms,
+    /// Whether they are kept or taken out at the logits, or at the neurons.
+    pub place: Place,
+    /// All keys, or one of them.
+    pub loss: KeyLoss,
+}
+
+/// Where terms are kept or taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// The logits of every class.
+    Logits,
+    /// The neurons, everything else as it is.
+    Neurons,
 }
 
 /// For all keys together, and for each.
@@ -121,13 +150,12 @@ pub fn at_logits(
 
 /// For the keys, and for random sets of as many frequencies.
 pub fn restricted_losses(
-    network: &Network,
-    activations: &Activations,
-    fourier: &Fourier,
-    judge: &Judge,
+    subject: &Subject,
+    logit_planes: &Planes,
     keys: &[usize],
     controls: &[Vec<usize>],
 ) -> RestrictedLosses {
+    let Subject { network, fourier, judge, activations, planes } = subject;
     let (n, m) = (network.order(), network.shape.d_mlp);
     let logits = &activations.logits;
     let waves = Waves::of(network, fourier, logits);
@@ -147,12 +175,46 @@ pub fn restricted_losses(
             excluded: judge.scores(network, &plus_by_label(judge, logits, -1.0, &projection, n)),
         }
     };
+    let with_terms = |terms: Terms, place: Place, keys: &[usize]| {
+        let of = terms.of(fourier, keys);
+        let zeros = vec![0.0; n];
+        let (part, kept) = match place {
+            Place::Logits => {
+                let part = terms::sum(fourier, &zeros, &of, &terms::coefficients(logit_planes, n, &of));
+                let mut kept = part.clone();
+                cpu::rows(&mut kept, n, |_, row| cpu::add(row, &logit_planes.means));
+                (part, kept)
+            }
+            Place::Neurons => {
+                let part = terms::sum(fourier, &zeros, &of, &terms::through(planes, n, &of, &w_logit));
+                let mut kept = round.clone();
+                cpu::add(&mut kept, &part);
+                let mean = product(&planes.means, &w_logit, m);
+                cpu::rows(&mut kept, n, |_, row| cpu::add(row, &mean));
+                (part, kept)
+            }
+        };
+        let mut rest = logits.clone();
+        cpu::add_scaled(&mut rest, -1.0, &part);
+        let loss = KeyLoss {
+            frequencies: keys.to_vec(),
+            restricted: judge.scores(network, &kept),
+            excluded: judge.scores(network, &rest),
+        };
+        Variant { terms, place, loss }
+    };
+    let mut variants = Vec::new();
+    for terms in [Terms::Products, Terms::All] {
+        variants.extend([Place::Logits, Place::Neurons].map(|place| with_terms(terms, place, keys)));
+    }
+    variants.extend(keys.iter().map(|&k| with_terms(Terms::Products, Place::Logits, &[k])));
     let each =
         |of: &dyn Fn(&[usize]) -> KeyLoss| KeyLosses { all: of(keys), each: keys.iter().map(|&k| of(&[k])).collect() };
     RestrictedLosses {
         logits: each(&of_logits),
         neurons: each(&of_neurons),
         controls: controls.iter().map(|set| of_logits(set)).collect(),
+        variants,
     }
 }
 
@@ -169,12 +231,13 @@ fn multiples(fourier: &Fourier, keys: &[usize], factors: &[usize]) -> Vec<usize>
     found
 }
 
-/// Random sets of as many frequencies as there are keys, all different. Keys and their folded multiples by 2, 3 and 4 are
-/// left out of the draw; a set is the head of a Philox permutation of the rest. Fewer than five, or none, where too few
-/// frequencies are left.
-pub fn control_sets(fourier: &Fourier, keys: &[usize]) -> Vec<Vec<usize>> {
+/// Random sets of as many frequencies as there are keys, all different. Keys, their folded multiples by 2, 3 and 4, and
+/// what contributes to the correct logit are left out of the draw; a set is the head of a Philox permutation of the rest.
+/// Fewer than five, or none, where too few frequencies are left.
+pub fn control_sets(fourier: &Fourier, keys: &[usize], contributing: &[usize]) -> Vec<Vec<usize>> {
     let harmonics = multiples(fourier, keys, &[2, 3, 4]);
-    let rest: Vec<usize> = fourier.frequencies().filter(|k| !keys.contains(k) && !harmonics.contains(k)).collect();
+    let is_left_out = |k: &usize| [keys, &harmonics, contributing].iter().any(|set| set.contains(k));
+    let rest: Vec<usize> = fourier.frequencies().filter(|k| !is_left_out(k)).collect();
     if keys.is_empty() || rest.len() < keys.len() {
         return Vec::new();
     }
@@ -201,21 +264,21 @@ mod tests {
     fn control_sets_are_distinct_and_hold_no_key_and_no_harmonic() {
         let fourier = Fourier::new(113);
         let keys = [14, 35, 41, 42, 52];
-        let sets = control_sets(&fourier, &keys);
-        assert_eq!(sets, control_sets(&fourier, &keys));
+        let sets = control_sets(&fourier, &keys, &[1]);
+        assert_eq!(sets, control_sets(&fourier, &keys, &[1]));
         assert_eq!(sets.len(), CONTROLS);
         // 2 * 14 = 28, 2 * 42 = 84 -> 29, 3 * 41 = 123 -> 10, 4 * 52 = 208 -> 18.
         for (i, set) in sets.iter().enumerate() {
             assert!(set.len() == 5 && set.windows(2).all(|w| w[0] < w[1]) && !sets[..i].contains(set), "{sets:?}");
-            assert!(set.iter().all(|k| !keys.contains(k) && ![28, 29, 10, 18].contains(k)), "{set:?}");
+            assert!(set.iter().all(|k| !keys.contains(k) && ![28, 29, 10, 18, 1].contains(k)), "{set:?}");
         }
         // Five random sets are not the first frequencies: their mean is near the middle of 1..=56.
         let mean = sets.iter().flatten().sum::<usize>() as f64 / 25.0;
         assert!((18.0..40.0).contains(&mean), "{sets:?}");
         assert_eq!(doubles(&fourier, &[28, 56, 1]), [2]);
         // Eleven frequencies, of which four are no harmonic: four sets of one at most.
-        let few = control_sets(&Fourier::new(23), &[1]);
-        assert!(few.len() == CONTROLS && control_sets(&fourier, &[]).is_empty(), "{few:?}");
-        assert!(control_sets(&Fourier::new(7), &[1]).is_empty());
+        let few = control_sets(&Fourier::new(23), &[1], &[]);
+        assert!(few.len() == CONTROLS && control_sets(&fourier, &[], &[]).is_empty(), "{few:?}");
+        assert!(control_sets(&Fourier::new(7), &[1], &[]).is_empty());
     }
 }

@@ -44,6 +44,13 @@ impl Spectrum {
         self.of(k).iter().copied().fold(0.0, f64::max)
     }
 
+    /// Share of the sum of squares, the constant left out, that lies at some frequencies; 0 of nothing.
+    pub fn share(&self, frequencies: &[usize]) -> f64 {
+        let total: f64 = self.components[1..].iter().map(|c| c * c).sum();
+        let of: f64 = frequencies.iter().map(|&k| self.merged(k).powi(2)).sum();
+        if total > 0.0 { of / total } else { 0.0 }
+    }
+
     /// Cosine and sine of frequency k together.
     pub fn merged(&self, k: usize) -> f64 {
         norm(self.of(k))

@@ -69,6 +69,11 @@ pub fn data(findings: &Findings, pictures: &Pictures) -> String {
         "wIn": packed(&explorer.w_in),
         "bias": packed(&explorer.bias),
         "scores": packed(&explorer.scores),
+        "wLogit": packed(&explorer.w_logit),
+        "wU": packed(&explorer.w_u),
+        "constant": packed(&explorer.constant),
+        "elements": pictures.elements,
+        "difference": matches!(model.op.as_str(), "sub" | "div"),
         "frames": pictures.frames.iter().map(frame).collect::<Vec<_>>(),
     });
     // Nothing of it may end the script element that it stands in.

@@ -13,6 +13,10 @@ use crate::analysis::spectrum::Spectrum;
 pub struct Figures {
     /// Loss and accuracy over training.
     pub curves: Vec<Figure>,
+    /// What each frequency contributes to the correct logit.
+    pub keys: Vec<Figure>,
+    /// Planes of W_E by components of the logits, and contributions by path.
+    pub causes: Vec<Figure>,
     /// Each head's weight on x over (x, y), and the mean weights.
     pub attention: Vec<Figure>,
     /// Losses with simpler patterns in the place of the attention.
@@ -48,6 +52,8 @@ impl Figures {
     pub fn new(findings: &Findings, pictures: &Pictures) -> Self {
         Self {
             curves: findings.progress.as_ref().map_or(Vec::new(), curves),
+            keys: vec![super::keys::figure(findings)],
+            causes: super::causes::figures(findings),
             attention: attention(findings, pictures),
             simpler_attention: vec![simpler_attention(findings)],
             skips: vec![skips(findings)],
@@ -58,7 +64,7 @@ impl Figures {
             clusters: clusters(findings),
             logits: logits(findings, pictures),
             progress: findings.progress.as_ref().map_or(Vec::new(), progress),
-            pizza: vec![pizza(findings)],
+            pizza: super::pizza::figures(findings),
             explorer: explorer(findings, pictures),
             frames: pictures.frames.len(),
             first_neuron: pictures.tracked[0],
@@ -67,7 +73,15 @@ impl Figures {
 
     /// All of them, in the order of the page.
     pub fn all(&self) -> impl Iterator<Item = &Figure> {
-        let sections = [&self.curves, &self.attention, &self.simpler_attention, &self.skips, &self.equations];
+        let sections = [
+            &self.curves,
+            &self.keys,
+            &self.causes,
+            &self.attention,
+            &self.simpler_attention,
+            &self.skips,
+            &self.equations,
+        ];
         let more = [&self.effective, &self.embedding, &self.neurons, &self.clusters, &self.logits, &self.progress];
         sections.into_iter().chain(more).chain([&self.pizza, &self.explorer]).flatten()
     }
@@ -311,6 +325,15 @@ fn neurons(findings: &Findings, pictures: &Pictures) -> Vec<Figure> {
         Plane::Components,
         "mean of |coefficient|",
     ));
+    all.push(svg::map(
+        "neurons-mean-power",
+        "All neurons: mean power in the basis",
+        &pictures.power_plane,
+        pictures.n,
+        Palette::Sequential,
+        Plane::Components,
+        "mean of coefficient^2",
+    ));
     all
 }
 
@@ -415,28 +438,6 @@ fn progress(progress: &Progress) -> Vec<Figure> {
         svg::chart("gini", "Sparsity of the spectra", steps(progress), gini, &ginis, &marks),
         svg::chart("squares", "Squared weights of the heaviest tensors", steps(progress), norm, &norms, &marks),
     ]
-}
-
-/// The measures beside those of the two networks of Zhong et al. 2023.
-fn pizza(findings: &Findings) -> Figure {
-    let measures = &findings.clock_or_pizza;
-    let rows = [
-        ("gradient symmetricity", measures.gradient_symmetricity, [Some(0.3336), Some(0.9937)]),
-        ("distance irrelevance", measures.distance_irrelevance, [Some(0.85), Some(0.17)]),
-        ("circularity", measures.circularity, [None, None]),
-    ];
-    let row =
-        |(name, own, [clock, pizza]): (&str, Option<f64>, [Option<f64>; 2])| (name.into(), vec![own, clock, pizza]);
-    let rows: Vec<_> = rows.into_iter().map(row).collect();
-    let lowest = rows.iter().flat_map(|(_, values)| values.iter().flatten()).fold(0.0f64, |lo, &x| lo.min(x));
-    let axis = Axis { name: "measure (1 at most)", scale: Scale::linear((5.0 * lowest).floor() / 5.0, 1.0) };
-    svg::named_bars(
-        "clock-or-pizza",
-        "Clock or Pizza",
-        axis,
-        &rows,
-        &["this network", "Clock example", "Pizza example"],
-    )
 }
 
 /// Figures that the page's slider and its choice of neuron redraw.

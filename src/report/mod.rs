@@ -1,11 +1,15 @@
 //! The page, its figures and tables, and the summary for a terminal. Sees what the analysis found, never a network.
 
 mod article;
+mod causes;
 mod data;
 mod figures;
 mod heat;
+mod keys;
 mod lattice;
 mod math;
+mod matrix;
+mod pizza;
 mod plain;
 mod scale;
 mod survey;
@@ -13,6 +17,7 @@ mod svg;
 pub mod sweep;
 mod tables;
 mod terminal;
+pub mod transform;
 
 use crate::analysis::pictures::Pictures;
 use crate::analysis::survey::Survey;

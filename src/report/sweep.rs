@@ -47,7 +47,7 @@ pub struct Place {
     pub p: usize,
     /// Near 1 for a Pizza.
     pub symmetricity: Option<f64>,
-    /// Near 1 for a Pizza, near 0 for a Clock.
+    /// Near 1 for a Clock; lower for a Pizza.
     pub irrelevance: Option<f64>,
 }
 
@@ -365,21 +365,22 @@ fn frequencies(shown: &Shown) -> Vec<Figure> {
             scale: Scale::linear_over(points.iter().map(|p| p.1).collect::<Vec<_>>().into_iter()),
         };
         let series = Series { look: Look::Points, ..line("", 0, points.into_iter()) };
-        figures.push(svg::chart("clock-pizza", "Clock (lower left) or Pizza (upper right)", x, y, &[series], &[]));
+        figures.push(svg::chart("clock-pizza", "Clock (lower right) or Pizza (upper left)", x, y, &[series], &[]));
     }
     figures
 }
 
 fn keys(shown: &Shown) -> Markup {
+    let unclear = grokked(shown).iter().filter(|run| shown.cell(run, "key_cut").starts_with("not clear")).count();
     html! {
-        p { "Networks that have grokked: " (grokked(shown).len()) ". Of sums mod a prime every frequency is, by symmetry, as likely as any other; what differs between settings is how many there are." }
+        p { "Networks that have grokked: " (grokked(shown).len()) ". The cut after the key frequencies is not clear in " (unclear) " of them (column key_cut). Of sums mod a prime every frequency is, by symmetry, as likely as any other; what differs between settings is how many there are." }
         (show(&frequencies(shown)))
     }
 }
 
 fn runs(shown: &Shown) -> Markup {
     const RESULTS: &[&str] =
-        &["status", "phase", "grok_step", "ended_at_step", "test_loss", "test_accuracy", "key_frequencies"];
+        &["status", "phase", "grok_step", "ended_at_step", "test_loss", "test_accuracy", "key_frequencies", "key_cut"];
     let fields: Vec<&str> = shown.varied.iter().map(String::as_str).chain(RESULTS.iter().copied()).collect();
     let head: Vec<&str> = std::iter::once("run").chain(fields.iter().copied()).collect();
     let row = |run: &Place| {

@@ -1,9 +1,19 @@
 //! Every table as CSV.
 
 use crate::analysis::Findings;
+use crate::analysis::certificate::Verdict;
 use crate::analysis::scores::{Score, Scores};
 
 type Row = Vec<String>;
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Holds => "holds",
+        Verdict::Fails => "fails",
+        Verdict::Unknown => "unknown",
+        Verdict::DoesNotApply => "does-not-apply",
+    }
+}
 
 /// Name, and lines of the table with its header.
 pub struct Table {
@@ -110,6 +120,7 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
     };
     let heads = |name: &str| (0..weights.W_attn.len()).map(|h| format!("{name}_{h}")).collect::<Vec<_>>();
     let claims = &findings.certificate.claims;
+    let (rotation, paths) = (&findings.rotation, &findings.paths);
     let optional = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     let mut all = vec![
         Table {
@@ -137,6 +148,41 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
                         c.mean_fve.to_string(),
                         c.mean_fires.to_string(),
                     ]
+                })
+                .collect(),
+        },
+        Table {
+            name: "contributions",
+            header: [plain(&["frequency", "key", "contribution"]), paths.paths.clone()].concat(),
+            rows: (findings.keys.contributions.iter().zip(&paths.contributions).enumerate())
+                .map(|(i, (contribution, by_path))| {
+                    let is_key = findings.key_frequencies.contains(&(i + 1));
+                    let own = vec![(i + 1).to_string(), is_key.to_string(), contribution.to_string()];
+                    own.into_iter().chain(by_path.iter().map(f64::to_string)).collect()
+                })
+                .collect(),
+        },
+        Table {
+            name: "rotation",
+            header: plain(&["plane", "component", "explained", "changed"]),
+            rows: (rotation.planes.iter().enumerate())
+                .flat_map(|(j, plane)| {
+                    let cells = rotation.components.iter().enumerate();
+                    cells.map(move |(k, component)| {
+                        let values = (rotation.explained[j][k], rotation.changed[j][k]);
+                        vec![plane.to_string(), component.to_string(), values.0.to_string(), values.1.to_string()]
+                    })
+                })
+                .collect(),
+        },
+        Table {
+            name: "coherence",
+            header: plain(&["frequency", "neurons", "coherence", "angle", "permuted", "unrelated"]),
+            rows: (findings.coherence.iter())
+                .map(|c| {
+                    let numbers = [c.coherence, c.angle, c.permuted, c.unrelated];
+                    let counts = [c.frequency.to_string(), c.neurons.to_string()];
+                    counts.into_iter().chain(numbers.iter().map(f64::to_string)).collect()
                 })
                 .collect(),
         },
@@ -175,6 +221,7 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
                 "control",
                 "control_value",
                 "passed",
+                "verdict",
             ]),
             rows: (claims.iter())
                 .map(|c| {
@@ -189,6 +236,7 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
                         control.map_or(String::new(), |control| control.what.clone()),
                         optional(control.and_then(|control| control.value)),
                         c.passed.to_string(),
+                        verdict(c.verdict).into(),
                     ]
                 })
                 .collect(),

@@ -2,7 +2,7 @@
 
 use super::svg::short;
 use crate::analysis::Findings;
-use crate::analysis::certificate::{Certificate, Claim, Control, Kind, Range};
+use crate::analysis::certificate::{Certificate, Claim, Control, Kind, Range, Verdict};
 use crate::analysis::spectrum::Spectrum;
 
 const WIDTH: usize = 64;
@@ -22,8 +22,7 @@ pub fn summary(findings: &Findings) -> String {
     lines.push(spectrum("W_E", &findings.spectra.W_E));
     lines.push(spectrum("W_L", &findings.spectra.W_L));
     lines.push(frequencies(findings.spectra.W_E.components.len() / 2));
-    let keys: Vec<_> = findings.key_frequencies.iter().map(usize::to_string).collect();
-    lines.push(format!("keys      {{{}}}", keys.join(", ")));
+    lines.push(format!("keys      {}", super::keys::short_form(&findings.keys)));
     let neurons = &findings.neurons;
     let mut clusters: Vec<_> =
         neurons.clusters.iter().take(4).map(|c| format!("{} at {}", c.neurons, c.frequency)).collect();
@@ -39,17 +38,26 @@ pub fn summary(findings: &Findings) -> String {
 /// Whether the claims about the computation hold, in a line.
 pub fn verdict(certificate: &Certificate) -> String {
     let computation = certificate.claims.iter().filter(|claim| claim.kind == Kind::Computation);
-    let failed = computation.clone().filter(|claim| !claim.passed).count();
-    match (failed, computation.count()) {
-        (0, count) => format!("certificate  passed: all {count} claims hold"),
-        (failed, count) => format!("certificate  failed: {failed} of {count} claims do not hold"),
+    let with = |verdict: Verdict| computation.clone().filter(|claim| claim.verdict == verdict).count();
+    let (count, failed, unknown) = (computation.clone().count(), with(Verdict::Fails), with(Verdict::Unknown));
+    match certificate.verdict {
+        Verdict::Holds => {
+            format!("certificate  passed: all {} claims that apply hold", count - with(Verdict::DoesNotApply))
+        }
+        Verdict::Fails => format!("certificate  failed: {failed} of {count} claims do not hold"),
+        Verdict::Unknown => format!("certificate  undecided: {unknown} of {count} claims are unknown, none fails"),
+        Verdict::DoesNotApply => "certificate  does not apply: the group is too small".into(),
     }
 }
+
+/// Lines of the certificate at most, before "and N more".
+const ROOM: usize = 7;
 
 /// Which claims hold, those that do not first.
 fn certificate(certificate: &Certificate) -> Vec<String> {
     let of = |kind: Kind| certificate.claims.iter().filter(move |claim| claim.kind == kind);
-    let failed: Vec<&Claim> = of(Kind::Computation).filter(|claim| !claim.passed).collect();
+    let told: Vec<&Claim> =
+        of(Kind::Computation).filter(|claim| matches!(claim.verdict, Verdict::Fails | Verdict::Unknown)).collect();
     let tell = |claim: &&Claim| {
         let measured = |value: Option<f64>, expected: &Range| {
             let bound = match (expected.at_least, expected.at_most) {
@@ -60,19 +68,28 @@ fn certificate(certificate: &Certificate) -> Vec<String> {
             };
             format!("{} (expected {bound})", value.map_or("none".into(), short))
         };
-        let failing = |control: &&Control| !control.value.is_some_and(|value| control.expected.holds(value));
+        if let Some(why) = claim.why.as_ref().filter(|_| claim.verdict == Verdict::Unknown) {
+            return format!("  {}: unknown,\n    {why}", claim.claim);
+        }
+        if claim.value.is_none() {
+            return format!("  {}: nothing to measure", claim.claim);
+        }
+        let failing = |control: &&Control| control.value.is_some_and(|value| !control.expected.holds(value));
         let control = claim.control.as_ref().filter(failing);
-        let control =
-            control.map_or(String::new(), |c| format!("; control, {}: {}", c.what, measured(c.value, &c.expected)));
+        let control = control.map_or(String::new(), |c| format!("\n    control: {}", measured(c.value, &c.expected)));
         format!("  {}: {}{control}", claim.claim, measured(claim.value, &claim.expected))
     };
     let mut lines = vec![verdict(certificate)];
-    lines.extend(failed.iter().take(6).map(tell));
-    if failed.len() > 6 {
-        lines.push(format!("  and {} more", failed.len() - 6));
+    for (i, claim) in told.iter().enumerate() {
+        let text = tell(claim);
+        if lines.len() + text.lines().count() > ROOM {
+            lines.push(format!("  and {} more", told.len() - i));
+            break;
+        }
+        lines.extend(text.lines().map(String::from));
     }
     if certificate.passed {
-        let simplifications = of(Kind::Simplification).filter(|claim| !claim.passed);
+        let simplifications = of(Kind::Simplification).filter(|claim| claim.verdict == Verdict::Fails);
         lines.extend(simplifications.map(|claim| format!("  but no simplification: {}", tell(&claim).trim_start())));
     }
     lines

@@ -23,18 +23,17 @@ pub fn card(plan: &Plan, summary: &Summary) -> Result<String> {
         )?;
     }
     let shape = plan.shape();
-    let grokked = match (summary.grokked, summary.grok_step) {
-        (true, Some(step)) => format!("It has grokked: 99.9 % of the test pairs from step {step} on."),
-        (false, Some(step)) => format!("It grokked at step {step} and lost it again."),
-        _ => "It has not grokked.".into(),
-    };
+    let grokking = summary.grokking();
     let keys = match summary.key_frequencies.as_deref() {
         None | Some([]) => "none".into(),
-        Some(keys) => keys.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+        Some(keys) => {
+            let list = keys.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            summary.key_cut().filter(|cut| cut != "clear").map_or(list.clone(), |cut| format!("{list} ({cut})"))
+        }
     };
     write!(
         text,
-        "---\n\n# A transformer on {task}\n\nA one-layer transformer without LayerNorm, trained by grokscope {version} for {steps} steps. {grokked}\n\n\
+        "---\n\n# A transformer on {task}\n\nA one-layer transformer without LayerNorm, trained by grokscope {version} for {steps} steps. It {grokking}.\n\n\
         | | |\n|---|---|\n\
         | tokens | x, y and \"=\" (token {p}); the answer is read off at \"=\" |\n\
         | d_model, heads, d_mlp | {d_model}, {n_heads}, {d_mlp} |\n\
@@ -140,9 +139,11 @@ mod tests {
             train_accuracy: 1.0,
             test_accuracy: Some(1.0),
             key_frequencies: Some(vec![3, 5]),
+            key_cut: Some(crate::analysis::keys::KeyCut { clear: true, ratio: 40.0, in_question: Vec::new() }),
             ms_per_step: None,
             device: "cpu".into(),
             program: "composed".into(),
+            learning: None,
             stopped_by: None,
         };
         let card = card(&crate::plan::preset("demo").unwrap(), &summary).unwrap();
@@ -151,6 +152,6 @@ mod tests {
                 && card.contains("| key frequencies | 3, 5 |")
                 && card.contains("# A transformer on x + y mod 59")
         );
-        assert!(!is_own(&card.replace("It has grokked", "It has not grokked")) && !is_own("# Mine") && !is_own(""));
+        assert!(!is_own(&card.replace("It grokked", "It did not grok")) && !is_own("# Mine") && !is_own(""));
     }
 }

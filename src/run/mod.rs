@@ -1,5 +1,6 @@
 //! The run directory: plan, metrics, checkpoints, the final model and how it ended.
 
+pub mod arrays;
 mod card;
 pub mod disk;
 pub mod events;
@@ -8,6 +9,8 @@ pub mod inputs;
 pub mod json;
 pub mod lens;
 
+use crate::analysis::keys::KeyCut;
+use crate::learning::{Learning, Outcome};
 use crate::model::Weights;
 use crate::plan::Plan;
 use crate::program::State;
@@ -62,24 +65,63 @@ pub struct Summary {
     pub test_accuracy: Option<f64>,
     /// Null where the network could not be analysed.
     pub key_frequencies: Option<Vec<usize>>,
+    /// How clear these are; null where there are none to tell, and in runs of earlier versions, whose rule was another.
+    #[serde(default)]
+    pub key_cut: Option<KeyCut>,
     /// Median of a training step in milliseconds, of the session that ended the run.
     pub ms_per_step: Option<f64>,
     /// The adapter's name, or the CPU engine.
     pub device: String,
     /// The program that trained.
     pub program: String,
+    /// When it memorised and generalised, and what that amounts to; runs of earlier versions do not say.
+    #[serde(default)]
+    pub learning: Option<Learning>,
     /// The field of the plan by which it ended; runs of earlier versions do not say.
     #[serde(default)]
     pub stopped_by: Option<String>,
 }
 
 impl Summary {
-    /// Whether and when it grokked, for people.
+    /// "clear", "not clear", "not clear: 18 20" or "earlier rule"; none where there are no key frequencies.
+    pub fn key_cut(&self) -> Option<String> {
+        if self.key_frequencies.as_ref().is_none_or(Vec::is_empty) {
+            return None;
+        }
+        Some(match &self.key_cut {
+            None => "earlier rule".into(),
+            Some(KeyCut { clear: true, .. }) => "clear".into(),
+            Some(KeyCut { in_question, .. }) if in_question.is_empty() => "not clear".into(),
+            Some(KeyCut { in_question, .. }) => {
+                format!("not clear: {}", in_question.iter().map(usize::to_string).collect::<Vec<_>>().join(" "))
+            }
+        })
+    }
+
+    /// Returns when it learned, in a line: "grokked at step 1900 (memorised at 200, generalised at 1800)".
+    ///
+    /// A network that generalises soon after it memorises has not grokked, whatever its accuracy.
     pub fn grokking(&self) -> String {
-        match (self.grokked, self.grok_step) {
-            (true, Some(step)) => format!("grokked at step {step}"),
-            (false, Some(step)) => format!("grokked at step {step} and lost it again"),
-            (_, None) => "did not grok".into(),
+        let generalised = self.learning.as_ref().and_then(|learning| learning.generalised_step);
+        let memorised = self.learning.as_ref().and_then(|learning| learning.memorised_step);
+        let outcome = self.learning.as_ref().and_then(|learning| learning.outcome);
+        match (self.grokked, self.grok_step, outcome) {
+            (true, Some(0), _) => "already generalised at step 0".into(),
+            (true, Some(step), Some(Outcome::Generalised)) => {
+                let after = memorised.map_or("without memorising first".into(), |m| format!("memorised at {m}"));
+                let at = generalised.unwrap_or(step);
+                format!("generalised at step {at} without a grokking delay ({after}, 99.9 % at {step})")
+            }
+            (true, Some(step), _) => {
+                let steps = memorised.zip(generalised);
+                let steps = steps.map_or(String::new(), |(m, g)| format!(" (memorised at {m}, generalised at {g})"));
+                format!("grokked at step {step}{steps}")
+            }
+            (false, Some(step), _) => format!("reached 99.9 % test accuracy at step {step}, then fell below it"),
+            (_, None, Some(Outcome::Generalised)) => {
+                format!("generalised at step {}, but not to 99.9 %", generalised.unwrap_or(self.steps))
+            }
+            (_, None, _) => "did not grok".into(),
         }
     }
 }

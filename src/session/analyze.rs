@@ -13,9 +13,10 @@ use crate::plan::Shape;
 use crate::progress::Bar;
 use crate::report;
 use crate::run::lens::Config;
-use crate::run::{RunDir, disk, lens};
+use crate::run::{RunDir, Summary, disk, lens};
 use crate::task::{Op, Pairs, Split};
 use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// What to analyse.
@@ -51,8 +52,25 @@ struct Source {
 }
 
 /// Analyses what `request` names and writes findings and page beside it. Nothing is written before all of it is there.
+/// Key frequencies in a run's summary become those found now, where an earlier version wrote it.
 pub fn analyze(request: &Request, options: &Options) -> Result<Analysed> {
-    analyze_and_show(request, options, |_| Ok(()))
+    let analysed = analyze_and_show(request, options, |_| Ok(()))?;
+    if request.step.is_none() && request.directory.join("plan.toml").is_file() {
+        renew_summary(&RunDir::open(request.directory)?, &analysed.findings)?;
+    }
+    Ok(analysed)
+}
+
+/// Writes the key frequencies of these findings to the summary of a run that has ended, where it has others.
+fn renew_summary(run: &RunDir, findings: &Analysis) -> Result<()> {
+    let Some(summary) = run.summary()?.filter(|summary| Some(summary.steps) == findings.model().step) else {
+        return Ok(());
+    };
+    let found = (Some(findings.key_frequencies().to_vec()), findings.key_cut());
+    if (&summary.key_frequencies, &summary.key_cut) == (&found.0, &found.1) {
+        return Ok(());
+    }
+    run.write_summary(&Summary { key_frequencies: found.0, key_cut: found.1, ..summary })
 }
 
 /// The same, and hands on what the page is made of.
@@ -119,14 +137,18 @@ pub fn report(
         "{}: not there: expected the findings that grokscope analyze makes",
         findings_path.display()
     );
-    let findings = self::findings(&findings_path)?;
+    let findings = self::findings(&findings_path)?.with_context(|| {
+        format!(
+            "{}: written by an earlier version with a different rule for key frequencies. Run grokscope analyze {}",
+            findings_path.display(),
+            source.directory.display()
+        )
+    })?;
     // The page needs no split, so a model made elsewhere need not come with it again.
     let here = Model { train_pairs: findings.model().train_pairs, ..facts(&source) };
     let group = Group::of(source.op, source.shape.p);
     ensure!(
-        findings.schema() == analysis::SCHEMA
-            && *findings.model() == here
-            && matches!(findings, Analysis::Findings(_)) == group.is_some(),
+        *findings.model() == here && matches!(findings, Analysis::Findings(_)) == group.is_some(),
         "{}: of another network than the one here: expected to be made again by grokscope analyze",
         findings_path.display()
     );
@@ -156,10 +178,25 @@ pub fn report(
     Ok(written)
 }
 
-/// Reads the findings of an analysis.
-pub fn findings(path: &Path) -> Result<Analysis> {
-    serde_json::from_slice(&disk::read(path)?)
-        .with_context(|| format!("{}: not the findings of an analysis", path.display()))
+/// Reads the findings of an analysis; none where an earlier version made them, whose definitions were others.
+pub fn findings(path: &Path) -> Result<Option<Analysis>> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let text = disk::read(path)?;
+    let malformed = || format!("{}: not the findings of an analysis", path.display());
+    let Version { schema } = serde_json::from_slice(&text).with_context(malformed)?;
+    ensure!(
+        schema <= analysis::SCHEMA,
+        "{}: schema {schema} is newer than the latest this version reads ({}). Use a newer grokscope",
+        path.display(),
+        analysis::SCHEMA
+    );
+    match schema {
+        analysis::SCHEMA => Ok(Some(serde_json::from_slice(&text).with_context(malformed)?)),
+        _ => Ok(None),
+    }
 }
 
 /// What the page shows: findings with their pictures, or a survey, which has none.

@@ -4,6 +4,7 @@ use super::board::Board;
 use super::many::{End, Watch};
 use super::{Options, analyze};
 use crate::analysis::Analysis;
+use crate::learning::Learning;
 use crate::program::State;
 use crate::progress::{Progress, Style, note};
 use crate::report;
@@ -172,17 +173,17 @@ impl Observer for Keeper<'_> {
                 None => Ok(()),
             }
         });
-        let key_frequencies = match analysed {
+        let (key_frequencies, key_cut) = match analysed {
             Ok(findings) => {
-                let keys = findings.key_frequencies().to_vec();
+                let (keys, cut) = (findings.key_frequencies().to_vec(), findings.key_cut());
                 self.findings.push(findings);
-                Some(keys)
+                (Some(keys), cut)
             }
             // Where files cannot be written the run is not done.
             Err(problem) if kind_of(&problem).is_some() => return Err(problem),
             Err(problem) => {
                 note(&format!("{}: trained, but not analysed: {problem:#}", run.path.display()));
-                None
+                (None, None)
             }
         };
         let summary = Summary {
@@ -195,9 +196,11 @@ impl Observer for Keeper<'_> {
             train_accuracy: last.train_accuracy,
             test_accuracy: last.test_accuracy,
             key_frequencies,
+            key_cut,
             ms_per_step: self.all.median(),
             device: self.device.clone(),
             program: run.plan.program.clone(),
+            learning: Some(Learning::of(&member.history)),
             stopped_by: member.stop_rule(last.step).map(String::from),
         };
         run.write_summary(&summary)?;

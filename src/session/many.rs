@@ -152,7 +152,7 @@ fn look(job: &Job) -> Result<Found> {
     );
     // Without keys it could not be analysed.
     let analysis = match summary.key_frequencies {
-        Some(_) => Some(Box::new(analyze::findings(&run.path.join("findings.json"))?)),
+        Some(_) => analyze::findings(&run.path.join("findings.json"))?.map(Box::new),
         None => None,
     };
     Ok(Found::Ended(run, End::Done(summary.into()), analysis))

@@ -9,6 +9,7 @@ mod machine;
 pub mod many;
 mod resume;
 mod stopping;
+pub mod transform;
 
 pub use analyze::{analyze, report};
 pub use at_once::{AtOnce, estimate};

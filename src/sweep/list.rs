@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 const DEPTH: usize = 3;
 
 /// Columns of the results that are shown; those of the plan that differ stand before them.
-const SHOWN: [&str; 6] = ["phase", "grok_step", "ended_at_step", "test_loss", "test_accuracy", "key_frequencies"];
+const SHOWN: [&str; 7] =
+    ["phase", "grok_step", "ended_at_step", "test_loss", "test_accuracy", "key_frequencies", "key_cut"];
 
 /// Runs, and the fields in which their plans differ.
 pub struct Listed {

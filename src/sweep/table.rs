@@ -3,6 +3,7 @@
 use super::plan::SweepPlan;
 use crate::analysis::Analysis;
 use crate::analysis::sweep::{LEARNED, Phase};
+use crate::learning::{Delay, Learning};
 use crate::plan::Plan;
 use crate::report::short;
 use crate::run::{RunDir, Summary};
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub fitted_step: Option<u64>,
     /// The first with nine tenths of the test pairs right.
     pub generalised_step: Option<u64>,
+    /// When it memorised and generalised by [`crate::learning`]; none where it diverged.
+    pub learning: Option<Learning>,
     /// How it learned; none where there is no pair to test on, or where it diverged.
     pub phase: Option<Phase>,
     /// Updates done.
@@ -72,9 +75,11 @@ pub struct Outcome {
     pub last: Option<Evaluation>,
     /// What the analysis says it computes with.
     pub key_frequencies: Option<Vec<usize>>,
+    /// How clear these are, as [`Summary::key_cut`] says it.
+    pub key_cut: Option<String>,
     /// Near 1 for a Pizza; of cyclic groups.
     pub gradient_symmetricity: Option<f64>,
-    /// Near 1 for a Pizza, near 0 for a Clock.
+    /// Near 1 for a Clock, lower for a Pizza; of cyclic groups of odd order.
     pub distance_irrelevance: Option<f64>,
 }
 
@@ -141,8 +146,10 @@ fn outcome(run: &RunDir, summary: Summary, analysis: Option<&Analysis>, delay: u
         grok_step: summary.grok_step,
         fitted_step,
         generalised_step,
+        learning: Some(Learning::of(&rows)),
         phase: tested.then(|| Phase::of(fitted_step, generalised_step, delay)),
         steps: summary.steps,
+        key_cut: summary.key_cut(),
         stopped_by: summary.stopped_by,
         last: Some(last),
         key_frequencies: summary.key_frequencies,
@@ -201,6 +208,15 @@ pub fn columns(rows: &[Row], varied: &[String]) -> Result<Vec<Column>> {
     all.push(integer("grok_step", &|outcome| outcome.grok_step));
     all.push(integer("fitted_step", &|outcome| outcome.fitted_step));
     all.push(integer("generalised_step", &|outcome| outcome.generalised_step));
+    all.push(text("learned", &|row| Some(of(row)?.learning?.outcome?.name().into())));
+    all.push(integer("memorised_99_step", &|outcome| outcome.learning?.memorised_step));
+    all.push(integer("generalised_99_step", &|outcome| outcome.learning?.generalised_step));
+    let delay = |name: &str, get: &dyn Fn(Delay) -> Option<i64>| Column {
+        name: name.into(),
+        values: Values::Integers(rows.iter().map(|row| get(of(row)?.learning?.delay?)).collect()),
+    };
+    all.push(delay("delay_more_than", &|delay| Some(delay.more_than)));
+    all.push(delay("delay_less_than", &|delay| delay.less_than));
     all.push(integer("ended_at_step", &|outcome| Some(outcome.steps)));
     all.push(text("stopped_by", &|row| of(row)?.stopped_by));
     all.push(number("train_loss", &|outcome| Some(outcome.last?.train_loss)));
@@ -209,6 +225,7 @@ pub fn columns(rows: &[Row], varied: &[String]) -> Result<Vec<Column>> {
     all.push(number("test_accuracy", &|outcome| outcome.last?.test_accuracy));
     all.push(number("weight_norm", &|outcome| Some(outcome.last?.weight_norm)));
     all.push(text("key_frequencies", &|row| of(row)?.key_frequencies.map(list)));
+    all.push(text("key_cut", &|row| of(row)?.key_cut));
     all.push(integer("keys", &|outcome| outcome.key_frequencies.map(|keys| keys.len() as u64)));
     all.push(number("gradient_symmetricity", &|outcome| outcome.gradient_symmetricity));
     all.push(number("distance_irrelevance", &|outcome| outcome.distance_irrelevance));

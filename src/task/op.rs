@@ -46,7 +46,7 @@ const TABLE: [(Op, &str, &str); 9] = [
     (Op::Squares, "squares", "x^2 + y^2"),
     (Op::Quadratic, "quadratic", "x^2 + x y + y^2"),
     (Op::Cubic, "cubic", "x^3 + x y"),
-    (Op::Random, "random", "drawn once for each pair"),
+    (Op::Random, "random", "a label drawn once for each pair"),
     (Op::S5, "s5", "x after y, permutations of five things"),
 ];
 

@@ -111,7 +111,7 @@ def survey(check, model, op, p, pairs, raw, steps, weights_of):
     w_e, w_l = tables(w)
     largest = [int(np.argmax(shares(line[:, None])[0])) for line in w.W_out @ w.W_U]
     return {
-        "schema": 1, "model": model, "task": check.TEXT, "key_frequencies": [], "scores": check.score(task, act.logits),
+        "schema": 2, "model": model, "task": check.TEXT, "key_frequencies": [], "scores": check.score(task, act.logits),
         "representations": {
             "group": basis.group, "names": basis.names, "dimensions": basis.dimensions, "W_E": w_e, "W_L": w_l,
             "logits": shares(act.logits.T)[1],

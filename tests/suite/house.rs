@@ -22,8 +22,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["analysis"]),
     ("train", &["model", "plan", "program"]),
     ("signals", &["progress"]),
-    ("run", &["method", "model", "plan", "program", "task", "train"]),
-    ("sweep", &["analysis", "plan", "progress", "random", "report", "run", "session", "train"]),
+    ("learning", &["train"]),
+    ("run", &["analysis", "learning", "method", "model", "plan", "program", "task", "train"]),
+    ("sweep", &["analysis", "learning", "plan", "progress", "random", "report", "run", "session", "train"]),
     ("bench", &["devices", "gpu", "model", "plan", "program", "run", "sanitizer", "shaders", "task"]),
 ];
 
@@ -42,6 +43,7 @@ const FOR_THE_BROWSER: &[&str] = &[
     "self_check",
     "analysis",
     "train",
+    "learning",
     "report",
 ];
 

@@ -3,9 +3,11 @@
 //! Tests of kernels run on the adapter that GROKSCOPE_TEST_ADAPTER names (llvmpipe by default) and fail where it is
 //! missing. With GROKSCOPE_NO_ADAPTER=1 they are ignored, and say so.
 
+mod algorithms;
 mod bench;
 mod bound_faults;
 mod bounds;
+mod claims;
 mod determinism;
 mod exchange;
 mod faults;
@@ -16,6 +18,7 @@ mod history;
 mod house;
 mod input;
 mod kernels;
+mod keys;
 mod layers;
 mod loaders;
 mod loss;
@@ -23,6 +26,7 @@ mod losses;
 mod methods;
 mod mutant_list;
 mod mutants;
+mod near_misses;
 mod peers;
 mod planted;
 mod portable;
@@ -39,6 +43,7 @@ mod support;
 mod sweep_directories;
 mod sweeps;
 mod traces;
+mod transform;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -71,6 +76,10 @@ fn main() -> std::process::ExitCode {
         resumes::tests(),
         input::tests(),
         planted::tests(),
+        algorithms::tests(),
+        transform::tests(),
+        claims::tests(),
+        keys::tests(),
         peers::tests(),
         bench::tests(),
         step_model::tests(),

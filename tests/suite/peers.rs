@@ -69,8 +69,10 @@ fn numpy_on_runs() -> Outcome {
         &["--p", "120", "--op", "s5", "--steps", "100"],
         &["--p", "11", "--set", "equals_class=true", "--init", "transformer-lens"],
         &["--p", "11", "--train-fraction", "1"],
+        // Five times chance is everything.
+        &["--p", "5", "--train-fraction", "1"],
         // Wide enough for clusters and keys, and grown up.
-        &["--p", "31", "--d-model", "48", "--d-mlp", "96", "--train-fraction", "0.8", "--steps", "1200"],
+        GROWN_UP,
     ];
     for more in cases {
         let directory = tempfile::tempdir()?;
@@ -98,24 +100,57 @@ fn numpy_on_models() -> Outcome {
 
 /// The check has teeth: each of these changes of a digit has to be found.
 fn numpy_notices() -> Outcome {
+    notices(&["--p", "13"], SMALL_PLACES)?;
+    notices(GROWN_UP, KEY_PLACES)
+}
+
+/// Numbers of the findings of any network.
+const SMALL_PLACES: &[&str] = &[
+    "/spectra/W_E/gini",
+    "/spectra/W_L/components/3",
+    "/neurons/fve/5",
+    "/attention/heads/1/slope",
+    "/attention/heads/0/explained",
+    "/attention/linear/all/loss",
+    "/ablations/4/mean/test/loss",
+    "/effective_weights/simplified/rms",
+    "/logits/alpha/2",
+    "/clock_or_pizza/gradient_symmetricity_wide",
+    "/clock_or_pizza/gradient_symmetricity_error",
+    "/keys/contributions/4",
+    "/paths/contributions/1/0",
+    "/progress/checkpoints/1/W_L/gini",
+    "/squares/tensors/W_V",
+];
+
+/// A network wide enough for clusters and keys.
+const GROWN_UP: &[&str] =
+    &["--p", "31", "--d-model", "48", "--d-mlp", "96", "--train-fraction", "0.8", "--steps", "1200"];
+
+/// Numbers of the findings of a network with key frequencies.
+const KEY_PLACES: &[&str] = &[
+    "/keys/cuts/0/ratio",
+    "/keys/cuts/1/ratio",
+    "/keys/decided",
+    "/keys/kept/test/loss",
+    "/keys/removed/all/loss",
+    "/key_power/W_L",
+    "/key_power/W_E",
+    "/rotation/explained/0/0",
+    "/rotation/changed/0/0",
+    "/coherence/0/coherence",
+    "/coherence/0/angle",
+    "/coherence/0/permuted",
+    "/restricted/variants/0/loss/restricted/test/loss",
+    "/restricted/variants/1/loss/excluded/train/loss",
+];
+
+fn notices(arguments: &[&str], places: &[&str]) -> Outcome {
     let directory = tempfile::tempdir()?;
-    let run = train(directory.path(), &["--p", "13"])?;
+    let run = train(directory.path(), arguments)?;
     let path = run.join("findings.json");
     agrees("numpy/check.py", &[&run.display().to_string()])?;
     let findings: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    let places = [
-        "/spectra/W_E/gini",
-        "/spectra/W_L/components/3",
-        "/neurons/fve/5",
-        "/attention/heads/1/slope",
-        "/attention/linear/all/loss",
-        "/ablations/4/mean/test/loss",
-        "/effective_weights/simplified/rms",
-        "/logits/alpha/2",
-        "/clock_or_pizza/gradient_symmetricity_wide",
-        "/progress/checkpoints/1/W_L/gini",
-        "/squares/tensors/W_V",
-    ];
     for place in places {
         let mut wrong = findings.clone();
         let number = wrong.pointer_mut(place).ok_or(format!("{place} is not in the findings"))?;
