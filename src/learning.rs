@@ -25,7 +25,7 @@ pub struct Learning {
     pub generalised_step: Option<u64>,
     /// From the one to the other; null where the train pairs were not memorised or there are no test pairs.
     pub delay: Option<Delay>,
-    /// What came of it; null where there are no test pairs.
+    /// The result; null where there are no test pairs.
     pub outcome: Option<Outcome>,
 }
 
@@ -38,7 +38,7 @@ pub struct Delay {
     pub less_than: Option<i64>,
 }
 
-/// What came of training.
+/// The result of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {

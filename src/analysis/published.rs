@@ -20,11 +20,6 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// Reports whether a value lies between the 5th and the 95th percentile.
-    pub fn contains(&self, value: f64) -> bool {
-        (self.values[0]..=self.values[4]).contains(&value)
-    }
-
     /// "below the 5th percentile", "between the 25th and the 50th", "above the 95th".
     pub fn place(&self, value: f64) -> String {
         const NAMES: [&str; 5] = ["5th", "25th", "50th", "75th", "95th"];

@@ -1,4 +1,4 @@
-//! Contributions sorted downwards: where they fall off, and whether what lies before a cut can be overturned.
+//! Ranks contributions in descending order, and says whether the next frequency can overturn the margin of those before a cut.
 
 use super::keys::Cut;
 use std::f64::consts::TAU;

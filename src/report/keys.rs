@@ -63,7 +63,6 @@ fn why_not_clear(keys: &KeyFrequencies) -> String {
 /// Where other rules say something else, a sentence each: which frequencies, and what it means.
 pub fn disagreements(findings: &Findings) -> Vec<String> {
     let (keys, rules, neurons) = (&findings.key_frequencies, &findings.key_rules, &findings.neurons);
-    let n = findings.model.order;
     let contributions = &findings.keys.contributions;
     let largest = contributions.iter().copied().fold(0.0, f64::max);
     if keys.is_empty() {
@@ -75,7 +74,7 @@ pub fn disagreements(findings: &Findings) -> Vec<String> {
     };
     let beyond = |rule: &[usize]| -> Vec<usize> { rule.iter().copied().filter(|k| !keys.contains(k)).collect() };
     let without = |rule: &[usize]| -> Vec<usize> { keys.iter().copied().filter(|k| !rule.contains(k)).collect() };
-    let doubles: Vec<usize> = keys.iter().map(|k| (2 * k % n).min(n - 2 * k % n)).collect();
+    let doubles = &findings.embedding.all_doubles.frequencies;
     let mut sentences = Vec::new();
     let (twice, other): (Vec<usize>, Vec<usize>) = beyond(&rules.W_E).into_iter().partition(|k| doubles.contains(k));
     let mut say = |set_: Vec<usize>, rest: &dyn Fn(&[usize]) -> String| {
@@ -153,8 +152,8 @@ pub fn section(findings: &Findings, figures: &[Figure]) -> Markup {
     };
     let rule = |name: &str, value: String| vec![text(name), html! { div.long { (value) } }, text("")];
     let mut rows: Vec<Vec<Markup>> = Vec::new();
-    rows.extend(cut(0, "largest drop of the contributions: the key frequencies"));
-    rows.extend(cut(1, "second largest drop"));
+    rows.extend(cut(0, "contributions: the key frequencies"));
+    rows.extend(cut(1, "contributions: the best other cut"));
     rows.push(rule("cosine or sine above a quarter of the largest in W_E", set(&rules.W_E)));
     rows.push(rule("the same in W_L = W_out W_U", set(&rules.W_L)));
     rows.push(rule("above the largest gap in W_E", set(&rules.gap)));

@@ -61,7 +61,7 @@ pub fn read(path: &Path, wanted: &[String], room: &dyn Fn(&str, u64) -> Result<(
         }
         let unread = || format!("{origin}: could not be read");
         if wanted.is_empty() {
-            // What is not over pairs is left alone, since nobody asked for it.
+            // Without --array, arrays that are not over pairs are skipped.
             let member = archive.by_name(&format!("{name}.npy")).with_context(unread)?;
             let header = NpyFile::new(member).with_context(|| format!("{origin}: not a NumPy array"))?;
             let is_index = listed.is_some() && (name == PAIRS || name == LABELS);

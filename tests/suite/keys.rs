@@ -24,7 +24,7 @@ pub fn tests() -> Vec<Trial> {
 /// Draws of as many other frequencies as there are keys.
 const DRAWS: u64 = 20;
 
-/// What is told of a network.
+/// Measures of one network.
 struct Told {
     name: String,
     test: f64,

@@ -110,7 +110,7 @@ pub fn noisy_embedding(of: &Trained) -> Trained {
     found.expect("noise as large as that is all there is")
 }
 
-/// Three more neurons for each: they read mixtures of what the residual stream holds, and nobody reads them.
+/// Three extra neurons per neuron: they read mixtures of the residual stream, and their output weights are zero.
 pub fn idle_neurons(of: &Trained) -> Trained {
     let (d, m) = (of.shape.d_model, of.shape.d_mlp);
     let (more, reach) = (3 * m, largest(&of.network().run().resid_mid));
@@ -139,7 +139,7 @@ fn largest(x: &[f64]) -> f64 {
 pub fn equals_needed(of: &Trained) -> Trained {
     let network = of.network();
     let activations = network.run();
-    let (d, e, m, slots) = (of.shape.d_model, of.shape.d_head(), of.shape.d_mlp, network.shape.n_slots());
+    let (d, e, slots) = (of.shape.d_model, of.shape.d_head(), network.shape.n_slots());
     let heads = of.shape.n_heads;
     let rows = activations.pattern.len() / (3 * heads);
     let weights = |head: usize| (0..rows).map(move |row| (row * heads + head) * 3 + 2);
@@ -179,7 +179,6 @@ pub fn equals_needed(of: &Trained) -> Trained {
         let without = network.logits_from_mid(&mid);
         subject.accuracy(&network, &activations.logits) - subject.accuracy(&network, &without)
     };
-    let _ = m;
     let found = (0..60).map(|i| with(1e-3 * 1.3f64.powi(i))).find(|subject| lost(subject) > 0.02);
     found.unwrap_or_else(|| with(1.0))
 }
