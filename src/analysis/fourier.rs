@@ -101,6 +101,11 @@ impl Fourier {
         }
     }
 
+    /// The value at t of the part of frequency k, from coefficients in the order of the basis.
+    pub fn at(&self, coefficients: &[f64], k: usize, t: usize) -> f64 {
+        self.rows_of(k).map(|i| coefficients[i] * self.row(i)[t]).sum()
+    }
+
     /// Coefficients along the first axis of a [n, columns] array: row i is that of basis row i.
     pub fn transform_rows(&self, values: &[f64], columns: usize) -> Vec<f64> {
         let mut out = vec![0.0; self.n * columns];

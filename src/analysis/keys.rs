@@ -1,8 +1,8 @@
-//! The key frequencies: those that make the correct logit, and what three other rules say.
+//! Finds the key frequencies: those whose waves make the correct logit the largest.
 //!
 //! For each pair, the logits along the class axis are a sum of waves of the class. The value of frequency k's wave at the
-//! correct class is its contribution to the correct logit; C_k is the mean over all pairs. Sorted downwards, C falls off
-//! after the keys: the largest ratio between neighbours is the cut.
+//! correct class is its contribution to the correct logit; C_k is the mean over all pairs. In descending order, the C_k drop
+//! after the last key: the largest ratio between neighbours is the cut.
 //!
 //! Two conditions test whether the other frequencies could give the answers. Without the keys the accuracy is at most 5 / n,
 //! five times chance. And the next frequency cannot overturn their margin: one frequency alone tells neighbouring classes apart by
@@ -128,27 +128,21 @@ pub fn key_frequencies(network: &Network, fourier: &Fourier, judge: &Judge, logi
     let by_ratio = if answers { ranking.by_ratio() } else { Vec::new() };
     let carries = |cut: &Cut, removed: &Scores| !cut.overturned && removed.all.accuracy <= no_answers(n);
 
-    let largest = by_ratio.first().copied();
-    let mut cut = largest.map(|count| ranking.cut(count));
-    let keys_of = |cut: &Option<Cut>| cut.as_ref().map_or(Vec::new(), |cut| cut.frequencies.clone());
-    let mut parts = Parts::of(network, fourier, judge, logits, &keys_of(&cut));
-    if let Some(largest) = largest.filter(|&count| ranking.ratio(count) >= CLEAR_RATIO) {
-        // The next frequencies join until the keys carry the answers; half of all frequencies are no key frequencies.
-        let counts = largest..=(ranking.count() / 2).max(largest);
-        for count in counts {
-            let wider = ranking.cut(count);
-            if count > largest {
-                parts = Parts::of(network, fourier, judge, logits, &wider.frequencies);
-            }
-            let done = carries(&wider, &parts.removed);
-            cut = Some(wider);
-            if done {
-                break;
-            }
-        }
+    // How many frequencies come before the headline's cut.
+    let mut count = by_ratio.first().copied().unwrap_or(0);
+    let parts_of =
+        |cut: Option<&Cut>| Parts::of(network, fourier, judge, logits, cut.map_or(&[], |cut| &cut.frequencies));
+    let mut cut = (count > 0).then(|| ranking.cut(count));
+    let mut parts = parts_of(cut.as_ref());
+    // The next frequencies join until the keys carry the answers; half of all frequencies are no key frequencies.
+    let has_gap = count > 0 && ranking.ratio(count) >= CLEAR_RATIO;
+    while has_gap && count < ranking.count() / 2 && !cut.as_ref().is_some_and(|cut| carries(cut, &parts.removed)) {
+        count += 1;
+        cut = Some(ranking.cut(count));
+        parts = parts_of(cut.as_ref());
     }
     let clear = cut.as_ref().is_some_and(|cut| cut.ratio >= CLEAR_RATIO && carries(cut, &parts.removed));
-    let other = by_ratio.iter().map(|&count| ranking.cut(count)).find(|other| Some(other) != cut.as_ref());
+    let other = by_ratio.into_iter().find(|&other| other != count).map(|other| ranking.cut(other));
     let cuts = cut.into_iter().chain(other).collect();
     let Parts { kept, removed, decided } = parts;
     KeyFrequencies { contributions, cuts, clear, kept, removed, decided }
@@ -195,7 +189,7 @@ fn contributions(fourier: &Fourier, judge: &Judge, logits: &[f64]) -> Vec<f64> {
     cpu::rows(&mut of_pairs, count, |row, out| {
         let (coefficients, label) = (fourier.transform(&logits[row * n..][..n]), judge.labels()[row] as usize);
         for (k, out) in fourier.frequencies().zip(out) {
-            *out = fourier.rows_of(k).map(|i| coefficients[i] * fourier.row(i)[label]).sum();
+            *out = fourier.at(&coefficients, k, label);
         }
     });
     super::network::mean_row(&of_pairs, count)

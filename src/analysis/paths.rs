@@ -1,6 +1,6 @@
-//! Where the correct logit comes from: contributions by frequency and by path to the logits.
+//! Splits the correct logit by frequency and by the path through the network that gives it.
 //!
-//! The logits are a sum of paths: each head straight to the unembedding, the MLP, and what does not depend on the pair (the
+//! The logits are a sum over paths: each head straight to the unembedding, the MLP, and what does not depend on the pair (the
 //! embedding of "=" and the output bias). Along the classes each path is a sum of waves, and the value of frequency k's
 //! wave at the correct class is the path's contribution to the correct logit at k. Summed over the paths it is that of the
 //! logits ([`super::keys`]).
@@ -57,7 +57,7 @@ pub fn paths(
     cpu::rows(&mut of_labels, frequencies, |i, out| {
         let (waves, label) = (fourier.transform(&by_label[i * n..][..n]), i / count);
         for (k, out) in fourier.frequencies().zip(out) {
-            *out = fourier.rows_of(k).map(|row| waves[row] * fourier.row(row)[label]).sum();
+            *out = fourier.at(&waves, k, label);
         }
     });
     let means = mean_row(&of_labels, count * frequencies);

@@ -21,7 +21,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Draws of as many other frequencies as there are keys.
+/// Random sets of other frequencies drawn for each network, each as large as the set of keys.
 const DRAWS: u64 = 20;
 
 /// Measures of one network.
@@ -36,7 +36,7 @@ struct Told {
     clear: bool,
     /// Accuracy on all pairs without the keys in the logits, in units of guessing, 1 / n.
     without: f64,
-    /// Median over draws of the accuracy without as many others, over that of the network; 1 where there are too few.
+    /// Accuracy without a random set in the logits, over that of the network: the median of the sets.
     without_others: f64,
     kept: f64,
 }
