@@ -213,7 +213,7 @@ pub struct Export {
     /// The checkpoint whose weights are written; by default the last one
     #[arg(long, value_name = "N")]
     pub step: Option<u64>,
-    /// The file; by default one in DIR that is called after the format
+    /// The file; by default one in DIR, whose name is told
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

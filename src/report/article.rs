@@ -234,7 +234,7 @@ fn certificate(findings: &Findings) -> Markup {
     html! {
         p {
             "Does this network compute with its key frequencies? Each claim has a value and the range expected of it. Some have a control: the same measure where the claim "
-            "should not hold. Random sets hold as many frequencies as there are keys, without keys, their multiples by 2, 3 and 4 (mod n), and frequencies above 1 % of the largest contribution; the control "
+            "should not hold. Random sets hold as many frequencies as there are keys. They leave out the keys, their multiples by 2, 3 and 4 (mod n), and every frequency above 1 % of the largest contribution. The control "
             "is the set closest to breaking the claim. Where no set can be drawn, the claim is unknown. No verdict depends on the scale of the logits. "
             "docs/analysis.md shows how often networks that were made to break one claim pass each of them."
         }
@@ -373,7 +373,7 @@ fn equations(findings: &Findings, figures: &Figures) -> Markup {
     };
     html! {
         p {
-            "Drop what hardly matters, and the network is three equations. The query at “=” is the same for all pairs, so a head's score is linear in the "
+            "Three equations approximate the network; the table says how well. The query at “=” is the same for all pairs, so a head's score is linear in the "
             "embedding of the token it looks at, and everything between the embedding and the neurons is linear but the attention. With "
             (inline(r"u^h = W_K^h \, q^h / \sqrt{d_{\mathrm{head}}}")) ", products of weights are formed once:"
         }
@@ -430,7 +430,7 @@ fn embedding(findings: &Findings, figures: &Figures) -> Markup {
                 @if let Some(worst) = ablations.controls.iter().map(|r| r.scores.unseen().accuracy).reduce(f64::min) {
                     "; of the random sets the worst leaves " (percent(worst))
                 }
-                ". At each key frequency tokens and classes lie on circles; a point's colour says how far round a clock of that frequency it is."
+                ". In the plane of a key frequency an ideal network has its tokens and classes on a circle; a point's colour says how far round a clock of that frequency it is."
             }
         }
         (show(&figures.embedding))

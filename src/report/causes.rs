@@ -97,7 +97,7 @@ pub fn section(findings: &Findings, figures: &Figures) -> Markup {
         ul { @for sentence in followers(findings) { li { (sentence) } } }
         (show(&figures.causes[..2]))
         p {
-            "On " (percent(findings.keys.decided)) " of the pairs the margin of the keys exceeds the largest difference that the rest of the logits makes between the correct class and any other. "
+            "On " (percent(findings.keys.decided)) " of the pairs the margin of the keys exceeds the largest difference that the rest of the logits makes between the correct class and any other: there the rest cannot change the answer. Elsewhere it could, but need not. "
             "The keys hold " (percent(power.W_L)) " of W_L's power along the classes and " (percent(power.W_E)) " of W_E's along the tokens, the constant left out."
         }
         p {
@@ -120,7 +120,7 @@ pub fn section(findings: &Findings, figures: &Figures) -> Markup {
                 "Permuting their rows of W_L gives a coherence of about 1/√m."
             }
             (table(
-                &["frequency", "neurons (m)", "coherence", "angle (radians)", "permuted", "1/√m"],
+                &["frequency", "neurons best explained by it (m)", "coherence", "angle (radians)", "permuted", "1/√m"],
                 findings.coherence.iter().map(coherence).collect(),
             ))
         }

@@ -42,7 +42,11 @@ pub fn verdict(certificate: &Certificate) -> String {
     let (count, failed, unknown) = (computation.clone().count(), with(Verdict::Fails), with(Verdict::Unknown));
     match certificate.verdict {
         Verdict::Holds => {
-            format!("certificate  passed: all {} claims that apply hold", count - with(Verdict::DoesNotApply))
+            let (applies, which) = match count - with(Verdict::DoesNotApply) {
+                applies if applies == count => (count, ""),
+                applies => (applies, " that apply"),
+            };
+            format!("certificate  passed: all {applies} claims{which} hold")
         }
         Verdict::Fails => format!("certificate  failed: {failed} of {count} claims do not hold"),
         Verdict::Unknown => format!("certificate  undecided: {unknown} of {count} claims are unknown, none fails"),

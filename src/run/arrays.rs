@@ -21,10 +21,11 @@ pub struct Grid {
 
 /// Reads the arrays of `path` that are over pairs: those named in `wanted`, or all of a suitable shape where that is empty.
 ///
-/// [n, n] and [n, n, ..] are over pairs, and [n * n, ..] as `grokscope export --activations` writes it. An archive with `pairs`
-/// [n * n, 2] holds the latter kind alone, so that [64, 64] beside 64 pairs is 64 units. `room` is asked before an array is read
-/// whether its float64 values fit into memory. Errors for a file that is no archive, an array that is missing or of another
-/// shape or type, values that are not finite or out of float32's range, and truncated files.
+/// [n, n] and [n, n, ..] are over pairs, and [n * n, ..] as `grokscope export --activations` writes it; units are numbered in
+/// row-major order of the axes after these. An archive with `pairs` [n * n, 2] holds the latter kind alone, so that [64, 64]
+/// beside 64 pairs is 64 units, and its pairs have to be sorted by x, then y. `room` is asked before an array is read whether
+/// its float64 values fit into memory. Errors for a file that is no archive, an array that is missing or of another shape or
+/// type, values that are not finite or out of float32's range, pairs in another order, and truncated files.
 pub fn read(path: &Path, wanted: &[String], room: &dyn Fn(&str, u64) -> Result<()>) -> Result<Vec<Grid>> {
     let file = || File::open(path).with_context(|| format!("{}: could not be opened", path.display()));
     // A pipe would block, and can be read only once.
@@ -50,7 +51,7 @@ pub fn read(path: &Path, wanted: &[String], room: &dyn Fn(&str, u64) -> Result<(
         bail!("{}: no array named '{missing}'. Available arrays: {}", path.display(), names.join(", "));
     }
     let listed = match names.iter().any(|name| name == PAIRS) {
-        true => listed_pairs(&mut archive).with_context(|| format!("{}: array '{PAIRS}'", path.display()))?,
+        true => listed_pairs(&mut archive, &format!("{}: array '{PAIRS}'", path.display()), room)?,
         false => None,
     };
     let mut found = Vec::new();
@@ -85,13 +86,31 @@ pub fn read(path: &Path, wanted: &[String], room: &dyn Fn(&str, u64) -> Result<(
 const PAIRS: &str = "pairs";
 const LABELS: &str = "labels";
 
-/// How many pairs the archive's array `pairs` lists; none where that has another shape.
-fn listed_pairs<R: Read + std::io::Seek>(archive: &mut zip::ZipArchive<R>) -> Result<Option<u64>> {
-    let header = NpyFile::new(archive.by_name(&format!("{PAIRS}.npy"))?)?;
-    Ok(match header.shape() {
-        [rows, 2] => Some(*rows),
-        _ => None,
-    })
+/// How many pairs the archive's array `pairs` lists, row i being (i / n, i % n); none where that has another shape.
+fn listed_pairs<R: Read + std::io::Seek>(
+    archive: &mut zip::ZipArchive<R>,
+    origin: &str,
+    room: &dyn Fn(&str, u64) -> Result<()>,
+) -> Result<Option<u64>> {
+    let unread = || format!("{origin}: could not be read");
+    let member = archive.by_name(&format!("{PAIRS}.npy")).with_context(unread)?;
+    let file = NpyFile::new(member).with_context(|| format!("{origin}: not a NumPy array"))?;
+    let [rows, 2] = *file.shape() else { return Ok(None) };
+    let n = rows.isqrt();
+    if n * n == rows {
+        let pairs = numbers(file, rows.saturating_mul(2), origin, room)?;
+        let expected = (0..n).flat_map(|x| (0..n).map(move |y| [x as f64, y as f64]));
+        let wrong = pairs.chunks_exact(2).zip(expected).enumerate().find(|(_, (pair, expected))| *pair != expected);
+        if let Some((row, (pair, [x, y]))) = wrong {
+            bail!(
+                "{origin}: row {row} is ({}, {}), where ({x}, {y}) is expected. Sort the rows of all arrays by x, then y, \
+                 each pair once",
+                pair[0],
+                pair[1]
+            );
+        }
+    }
+    Ok(Some(rows))
 }
 
 /// n and the number of units, where an array of this shape is over pairs. With `listed` pairs its first axis is over these.
@@ -140,16 +159,42 @@ fn grid(
     let (n, units) = over_pairs(&shape, listed).with_context(|| {
         format!("{origin}: has shape {shape:?}. Give one of [n, n], [n, n, m] or [n * n, m], with n >= 3")
     })?;
+    // `NpyFile::len` wraps.
+    let count = [n, units].iter().fold(n as u64, |count, &more| count.saturating_mul(more as u64));
+    let values = numbers(file, count, origin, room)?;
+    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+        let (pair, unit) = (at / units, at % units);
+        bail!(
+            "{origin}: unit {unit} at x = {}, y = {} is {}. Name the arrays to read with --array, or replace values that \
+             are not finite",
+            pair / n,
+            pair % n,
+            values[at]
+        );
+    }
+    let largest = values.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    ensure!(
+        largest == 0.0 || (1e-30..=1e30).contains(&largest),
+        "{origin}: its largest value is {largest:e}, and coefficients are float32. Divide the array by that"
+    );
+    Ok(Grid { name, n, units, values })
+}
+
+/// The values of an array of real numbers, `count` of them, in row-major order.
+fn numbers(
+    file: NpyFile<impl Read>,
+    count: u64,
+    origin: &str,
+    room: &dyn Fn(&str, u64) -> Result<()>,
+) -> Result<Vec<f64>> {
     let number = reader_of(&file.dtype()).with_context(|| {
         format!(
-            "{origin}: unsupported dtype {}. Convert it to real numbers, as with x.astype('float32')",
+            "{origin}: unsupported dtype {}. Convert it to float32 or float64 (complex numbers: x.real or x.imag)",
             file.dtype().descr()
         )
     })?;
-    // `NpyFile::len` wraps.
-    let count = [n, units].iter().fold(n as u64, |count, &more| count.saturating_mul(more as u64));
     room(origin, count.saturating_mul(8))?;
-    let is_fortran = file.order() == npyz::Order::Fortran;
+    let shape = (file.order() == npyz::Order::Fortran).then(|| file.shape().to_vec());
     let cut_off = || format!("{origin}: truncated: its header promises {count} values");
     let values = match number {
         Number::F32 => all::<f32, _>(file, f64::from),
@@ -165,16 +210,10 @@ fn grid(
     };
     let values: Vec<f64> = values.with_context(cut_off)?;
     ensure!(values.len() as u64 == count, "{}", cut_off());
-    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-        bail!("{origin}: value {at} is {}. Remove values that are not finite", values[at]);
-    }
-    let largest = values.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
-    ensure!(
-        largest == 0.0 || (1e-30..=1e30).contains(&largest),
-        "{origin}: its largest value is {largest:e}, and coefficients are float32. Divide the array by that"
-    );
-    let values = if is_fortran { row_major(&values, &shape) } else { values };
-    Ok(Grid { name, n, units, values })
+    Ok(match shape {
+        Some(shape) => row_major(&values, &shape),
+        None => values,
+    })
 }
 
 fn all<T: npyz::Deserialize, R: Read>(file: NpyFile<R>, to: impl Fn(T) -> f64) -> Result<Vec<f64>> {

@@ -14,7 +14,12 @@ np.save(out / "fortran.npy", np.asfortranarray(np.stack([wave, 2 * wave.T + np.s
 np.save(out / "plain.npy", np.stack([wave, 2 * wave.T + np.sin(x)[:, None]], axis=2))
 # As `export --activations` writes it: 64 units over 64 pairs are not one unit over 4,096.
 rows = np.arange(64)
-np.savez(out / "listed.npz", pairs=np.stack([rows // 8, rows % 8], axis=1), labels=rows % 8, post=np.cos(rows[:, None] * (1 + rows)))
+pairs, post = np.stack([rows // 8, rows % 8], axis=1), np.cos(rows[:, None] * (1 + rows))
+np.savez(out / "listed.npz", pairs=pairs, labels=rows % 8, post=post)
+np.savez(out / "transposed.npz", pairs=pairs[:, ::-1], post=post)
+np.savez(out / "twice.npz", pairs=np.where(rows[:, None] == 5, pairs[6], pairs), post=post)
+np.savez(out / "from-one.npz", pairs=pairs + 1.0, post=post)
+np.savez(out / "pairs-of-text.npz", pairs=pairs.astype(str), post=post)
 np.savez(out / "alike.npz", **{"a/b": wave, "a_b": wave, "A_B": wave, "x" * 300: wave})
 np.save(out / "integers.npy", (100 * wave).astype(np.int16))
 np.save(out / "big-endian.npy", wave.astype(">f8"))

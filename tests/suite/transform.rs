@@ -117,6 +117,10 @@ fn refuses() -> Outcome {
         ("wrapping-units.npy", "too large for this machine"),
         ("huge.npy", "too large for this machine"),
         ("absent.npz", "could not be opened"),
+        ("transposed.npz", "row 1 is (1, 0), where (0, 1) is expected"),
+        ("twice.npz", "row 5 is (0, 6), where (0, 5) is expected"),
+        ("from-one.npz", "row 0 is (1, 1), where (0, 0) is expected"),
+        ("pairs-of-text.npz", "array 'pairs': unsupported dtype"),
     ] {
         let out = scratch.path().join("out");
         let file = scratch.path().join(name).display().to_string();
