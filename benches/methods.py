@@ -4,7 +4,7 @@
 
 The network and its other settings are those of `--preset demo`, with fewer pairs to train on. A run ends at a test loss
 under 1e-3, or when its steps are used up. Settings differ from the preset's where a method's authors say so, or where the
-preset's do not train at all. Muon has three settings, since its weight decay decides most.
+preset's do not train at all. Muon has three settings: its steps to grok depend on both its learning rate and its weight decay.
 """
 
 import argparse

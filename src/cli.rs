@@ -213,7 +213,7 @@ pub struct Export {
     /// The checkpoint whose weights are written; by default the last one
     #[arg(long, value_name = "N")]
     pub step: Option<u64>,
-    /// The file; by default one in DIR, whose name is told
+    /// Output file [default: activations.npz with --activations, else one named after the format, in DIR]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

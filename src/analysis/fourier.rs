@@ -101,7 +101,7 @@ impl Fourier {
         }
     }
 
-    /// The value at t of the part of frequency k, from coefficients in the order of the basis.
+    /// Returns the frequency-k component at t, from coefficients in basis order.
     pub fn at(&self, coefficients: &[f64], k: usize, t: usize) -> f64 {
         self.rows_of(k).map(|i| coefficients[i] * self.row(i)[t]).sum()
     }

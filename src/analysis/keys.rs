@@ -134,7 +134,7 @@ pub fn key_frequencies(network: &Network, fourier: &Fourier, judge: &Judge, logi
         |cut: Option<&Cut>| Parts::of(network, fourier, judge, logits, cut.map_or(&[], |cut| &cut.frequencies));
     let mut cut = (count > 0).then(|| ranking.cut(count));
     let mut parts = parts_of(cut.as_ref());
-    // The next frequencies join until the keys carry the answers; half of all frequencies are no key frequencies.
+    // Adds the next frequency until the keys carry the answers, up to half of all frequencies.
     let has_gap = count > 0 && ranking.ratio(count) >= CLEAR_RATIO;
     while has_gap && count < ranking.count() / 2 && !cut.as_ref().is_some_and(|cut| carries(cut, &parts.removed)) {
         count += 1;

@@ -1,4 +1,4 @@
-//! Splits the correct logit by frequency and by the path through the network that gives it.
+//! Splits the correct logit by frequency and by path through the network.
 //!
 //! The logits are a sum over paths: each head straight to the unembedding, the MLP, and what does not depend on the pair (the
 //! embedding of "=" and the output bias). Along the classes each path is a sum of waves, and the value of frequency k's

@@ -1,8 +1,9 @@
 //! Tests which frequency of W_E drives which frequency of the logits, by running the network with altered embeddings.
 //!
-//! Plane j is the part of W_E along cos_j and sin_j over the tokens. For the first operand a alone, its part in plane j is
-//! replaced by that of token a + d. If plane j drives component k of the logits (along the classes), that component shifts
-//! by d classes, and the components of other keys do not change. Summed over all d in 1..n and a fixed sample of pairs:
+//! Plane j is the part of W_E along cos_j and sin_j over the tokens. For the first operand only, the part of token a's
+//! embedding in plane j is replaced by that of token a + d (mod n). If plane j drives component k of the logits (along the
+//! classes), that component shifts by d classes, and the components of other keys do not change. Summed over all d in 1..n
+//! and a fixed sample of pairs:
 //!
 //! ```text
 //! explained[j][k] = 1 - sum (new_k - shifted_k)^2 / sum shifted_k^2

@@ -234,7 +234,7 @@ fn certificate(findings: &Findings) -> Markup {
     html! {
         p {
             "Does this network compute with its key frequencies? Each claim has a value and the range expected of it. Some have a control: the same measure where the claim "
-            "should not hold. Random sets hold as many frequencies as there are keys. They leave out the keys, their multiples by 2, 3 and 4 (mod n), and every frequency above 1 % of the largest contribution. The control "
+            "should not hold. Random sets hold as many frequencies as there are keys. They leave out the keys, their multiples by 2, 3 and 4 (mod n), and every frequency that contributes more than 1 % of the largest contribution. The control "
             "is the set closest to breaking the claim. Where no set can be drawn, the claim is unknown. No verdict depends on the scale of the logits. "
             "docs/analysis.md shows how often networks that were made to break one claim pass each of them."
         }
@@ -374,7 +374,7 @@ fn equations(findings: &Findings, figures: &Figures) -> Markup {
     html! {
         p {
             "Three equations approximate the network; the table says how well. The query at “=” is the same for all pairs, so a head's score is linear in the "
-            "embedding of the token it looks at, and everything between the embedding and the neurons is linear but the attention. With "
+            "embedding of the token it looks at, and every step from the embedding to the neurons' inputs is linear except the attention's softmax. With "
             (inline(r"u^h = W_K^h \, q^h / \sqrt{d_{\mathrm{head}}}")) ", products of weights are formed once:"
         }
         (block(r"W_{\mathrm{attn}}^h = W_E \, u^h, \qquad W_{\mathrm{neur}}^h = W_E W_V^h W_O^h W_{\mathrm{in}}, \qquad W_{\mathrm{logit}} = W_{\mathrm{out}} W_U"))
@@ -430,7 +430,7 @@ fn embedding(findings: &Findings, figures: &Figures) -> Markup {
                 @if let Some(worst) = ablations.controls.iter().map(|r| r.scores.unseen().accuracy).reduce(f64::min) {
                     "; of the random sets the worst leaves " (percent(worst))
                 }
-                ". In the plane of a key frequency an ideal network has its tokens and classes on a circle; a point's colour says how far round a clock of that frequency it is."
+                ". In an ideal network, tokens and classes lie on a circle in the plane of each key frequency. Colour shows a point's expected angle, 2πkt/n."
             }
         }
         (show(&figures.embedding))

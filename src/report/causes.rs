@@ -97,7 +97,7 @@ pub fn section(findings: &Findings, figures: &Figures) -> Markup {
         ul { @for sentence in followers(findings) { li { (sentence) } } }
         (show(&figures.causes[..2]))
         p {
-            "On " (percent(findings.keys.decided)) " of the pairs the margin of the keys exceeds the largest difference that the rest of the logits makes between the correct class and any other: there the rest cannot change the answer. Elsewhere it could, but need not. "
+            "On " (percent(findings.keys.decided)) " of the pairs the keys alone fix the answer: their smallest margin over the classes exceeds the largest difference, in size, between the correct class and another in the rest of the logits. "
             "The keys hold " (percent(power.W_L)) " of W_L's power along the classes and " (percent(power.W_E)) " of W_E's along the tokens, the constant left out."
         }
         p {

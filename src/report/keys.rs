@@ -49,7 +49,7 @@ fn why_not_clear(keys: &KeyFrequencies) -> String {
         };
         let (fall, narrow, others) = (short(narrow.ratio), set(&narrow.frequencies), set(&in_question));
         return format!(
-            "contributions drop by a factor of {fall} after {narrow}, but {but}, so {others} are in question"
+            "contributions drop by a factor of {fall} after {narrow}, but {but}, so it is unclear whether {others} are keys"
         );
     }
     let mut text =
@@ -164,7 +164,7 @@ pub fn section(findings: &Findings, figures: &[Figure]) -> Markup {
             "Contributions are averaged over all pairs and sorted in descending order; the key frequencies are those before the largest drop, the ratio of neighbouring contributions. "
             "The cut is clear if that ratio is at least 8, accuracy without the keys is at most " (inline("5/n")) " (five times chance), and the next frequency is too weak to overturn the margin of the keys. "
             "If the ratio is at least 8 but another condition fails, the next frequencies are added until both hold (at most half of all frequencies). " strong { (sentence(keys)) }
-            @if keys.clear { " The cut after them is clear." }
+            @if keys.clear { " The cut is clear." }
         }
         (show(figures))
         @if !keys.keys().is_empty() {

@@ -103,10 +103,11 @@ fn listed_pairs<R: Read + std::io::Seek>(
         let wrong = pairs.chunks_exact(2).zip(expected).enumerate().find(|(_, (pair, expected))| *pair != expected);
         if let Some((row, (pair, [x, y]))) = wrong {
             bail!(
-                "{origin}: row {row} is ({}, {}), where ({x}, {y}) is expected. Sort the rows of all arrays by x, then y, \
-                 each pair once",
+                "{origin}: row {row}: expected ({x}, {y}), got ({}, {}). List each pair of 0..={} once, sorted by x, then \
+                 y, and reorder the other arrays the same way",
                 pair[0],
-                pair[1]
+                pair[1],
+                n - 1
             );
         }
     }
@@ -175,7 +176,7 @@ fn grid(
     let largest = values.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
     ensure!(
         largest == 0.0 || (1e-30..=1e30).contains(&largest),
-        "{origin}: its largest value is {largest:e}, and coefficients are float32. Divide the array by that"
+        "{origin}: its largest absolute value {largest:e} is outside 1e-30..=1e30 (coefficients are float32). Scale the array"
     );
     Ok(Grid { name, n, units, values })
 }
@@ -195,7 +196,7 @@ fn numbers(
     })?;
     room(origin, count.saturating_mul(8))?;
     let shape = (file.order() == npyz::Order::Fortran).then(|| file.shape().to_vec());
-    let cut_off = || format!("{origin}: truncated: its header promises {count} values");
+    let cut_off = || format!("{origin}: truncated: its header declares {count} values");
     let values = match number {
         Number::F32 => all::<f32, _>(file, f64::from),
         Number::F64 => all::<f64, _>(file, |x| x),

@@ -21,7 +21,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Random sets of other frequencies drawn for each network, each as large as the set of keys.
+/// Random sets for each network, each with as many non-key frequencies as there are keys.
 const DRAWS: u64 = 20;
 
 /// Measures of one network.
@@ -36,7 +36,7 @@ struct Told {
     clear: bool,
     /// Accuracy on all pairs without the keys in the logits, in units of guessing, 1 / n.
     without: f64,
-    /// Accuracy without a random set in the logits, over that of the network: the median of the sets.
+    /// Median over the random sets of the accuracy without the set, relative to the network's accuracy.
     without_others: f64,
     kept: f64,
 }
